@@ -1,0 +1,1 @@
+"""The kinds of the API: views, schemas, defaults, validation, columns, wire tables. Pure."""

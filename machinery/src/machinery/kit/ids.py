@@ -1,0 +1,46 @@
+"""Random ids, handed in like time."""
+
+import random
+import uuid
+from typing import Protocol
+
+SUFFIX_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+"""The letters of a generated name (k8s.io/apimachinery util/rand): no vowels, no look-alikes."""
+
+
+class Ids(Protocol):
+    """Where names and uids come from."""
+
+    def uid(self) -> str:
+        """A fresh UUID in text form."""
+        ...
+
+    def suffix(self, length: int = 5) -> str:
+        """`length` random letters of SUFFIX_ALPHABET."""
+        ...
+
+
+class SystemIds:
+    """Ids of the operating system's randomness."""
+
+    def __init__(self) -> None:
+        self._random = random.SystemRandom()
+
+    def uid(self) -> str:
+        return str(uuid.uuid4())
+
+    def suffix(self, length: int = 5) -> str:
+        return "".join(self._random.choices(SUFFIX_ALPHABET, k=length))
+
+
+class SeededIds:
+    """Repeatable ids: the simulator and the tests."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = random.Random(seed)
+
+    def uid(self) -> str:
+        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+
+    def suffix(self, length: int = 5) -> str:
+        return "".join(self._random.choices(SUFFIX_ALPHABET, k=length))

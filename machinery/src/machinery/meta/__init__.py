@@ -1,0 +1,1 @@
+"""What every object has: metadata, owners, conditions, selectors, quantities, and the errors of the API."""

@@ -1,0 +1,1 @@
+"""Bytes and revisions: the log that objects live in. Knows no kinds."""

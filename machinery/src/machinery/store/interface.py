@@ -1,0 +1,187 @@
+"""The door to the store: a revisioned log of keys and bytes, as kine and etcd have it.
+
+One decimal revision counts the whole store. Every change appends a row (revision, key, change, value, previous
+revision of the key); compare-and-swap is by schema, UNIQUE(key, previous revision). A write is answered only when
+it is durable. A watcher sees every change after its revision once, in order, or is told that it cannot.
+
+    StoreError
+    ├── KeyExists        create of a key that is there
+    ├── KeyNotFound      update or delete of a key that is not
+    ├── RevisionMismatch the key has moved on; carries the current row
+    ├── Compacted        the asked revision is older than what is kept
+    ├── FutureRevision   the asked revision has not been issued yet
+    └── StoreUnavailable the database did not take the write; nothing was changed
+"""
+
+import enum
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class StoreError(Exception):
+    """Anything the store refuses."""
+
+
+class KeyExists(StoreError):
+    """Create of a key that is there."""
+
+
+class KeyNotFound(StoreError):
+    """The key is not there."""
+
+
+class RevisionMismatch(StoreError):
+    """The key's revision is not the expected one."""
+
+    def __init__(self, key: str, current: "Row | None") -> None:
+        super().__init__(f"{key} has moved on")
+        self.key = key
+        self.current = current
+
+
+class Compacted(StoreError):
+    """The revision is older than what is kept; start again from a list."""
+
+    def __init__(self, revision: int, oldest: int) -> None:
+        super().__init__(f"revision {revision} is compacted; the oldest kept is {oldest}")
+        self.revision = revision
+        self.oldest = oldest
+
+
+class FutureRevision(StoreError):
+    """The revision is ahead of the store."""
+
+    def __init__(self, revision: int, current: int) -> None:
+        super().__init__(f"revision {revision} is ahead of {current}")
+        self.revision = revision
+        self.current = current
+
+
+class StoreUnavailable(StoreError):
+    """The write was not taken; nothing changed."""
+
+
+class Durability(enum.Enum):
+    """How safe a write is when it is answered."""
+
+    DURABLE = "durable"
+    """On disk before the answer."""
+    RELAXED = "relaxed"
+    """In memory, on disk later (heartbeat Leases and Events; SQLite only, elsewhere the same as DURABLE)."""
+
+
+class Change(enum.IntEnum):
+    """What a log row did to its key."""
+
+    CREATE = 1
+    UPDATE = 2
+    DELETE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A key's value at a revision; `create_revision` is the one it was created with."""
+
+    key: str
+    value: bytes
+    revision: int
+    create_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change. For a delete `row.revision` is the revision of the deletion and `row.value` the last value."""
+
+    change: Change
+    row: Row
+    previous: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Rows in key order as of one revision."""
+
+    rows: Sequence[Row]
+    revision: int
+
+
+class Store(Protocol):
+    """A dozen methods on bytes. Keys are `/`-separated text; a prefix ends in `/`."""
+
+    async def start(self) -> None:
+        """Open, migrate where owned, replay. After it the methods below work."""
+        ...
+
+    async def close(self) -> None:
+        """Flush relaxed writes and end; watchers end too."""
+        ...
+
+    def current_revision(self) -> int:
+        """The newest revision that readers may see."""
+        ...
+
+    def oldest_revision(self) -> int:
+        """The oldest revision from which a watch can still start."""
+        ...
+
+    async def barrier(self) -> int:
+        """Wait until every write committed anywhere before this call is visible here; the revision then."""
+        ...
+
+    def get(self, key: str) -> Row | None:
+        """The committed row."""
+        ...
+
+    def list(self, prefix: str) -> Snapshot:
+        """All committed rows below `prefix`, in key order, of one revision."""
+        ...
+
+    async def create(
+        self, key: str, value: bytes, durability: Durability = Durability.DURABLE
+    ) -> Row:
+        """Raises KeyExists, StoreUnavailable."""
+        ...
+
+    async def update(
+        self,
+        key: str,
+        value: bytes,
+        expected_revision: int,
+        durability: Durability = Durability.DURABLE,
+    ) -> Row:
+        """Compare-and-swap. Raises RevisionMismatch, KeyNotFound, StoreUnavailable."""
+        ...
+
+    async def delete(
+        self,
+        key: str,
+        expected_revision: int,
+        value: bytes | None = None,
+        durability: Durability = Durability.DURABLE,
+    ) -> Row:
+        """Compare-and-swap delete; `value` replaces the last value in the event (final state of the object).
+
+        The returned row carries the deletion's revision. Raises RevisionMismatch, KeyNotFound, StoreUnavailable.
+        """
+        ...
+
+    def watch(self, prefix: str, after_revision: int) -> "Watch":
+        """Every event below `prefix` with a revision above `after_revision`. Raises Compacted, FutureRevision."""
+        ...
+
+    async def compact(self, revision: int) -> int:
+        """Forget superseded rows up to `revision`; the oldest revision kept afterwards. Runs by itself too."""
+        ...
+
+
+class Watch(Protocol):
+    """A contiguous stream of events. Ends with Compacted if the reader fell behind what is kept."""
+
+    def __aiter__(self) -> AsyncIterator[Sequence[Event]]:
+        """Batches, in revision order; a batch is what one commit round made visible."""
+        ...
+
+    def close(self) -> None:
+        """End the stream; the iterator stops."""
+        ...

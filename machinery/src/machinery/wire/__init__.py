@@ -1,0 +1,1 @@
+"""Framings both servers and nodes speak: WebSocket channels, the reversed link."""
