@@ -206,7 +206,6 @@ def _kind(
     spec: Schema,
     status: Schema | None = None,
     columns: tuple[Column, ...] = (),
-    category: str = "",
 ) -> ServedKind:
     group, version = group_version.split("/")
     meta: Schema = {
@@ -224,7 +223,7 @@ def _kind(
         namespaced,
         f"io.ubernetes.{group}.{version}.{kind}",
         short_names=(short,) if short else (),
-        categories=(category,) if category else (),
+        categories=("karmada-io",),
         subresources=(Subresource("status", kind),) if status is not None else (),
         schema=_object(("spec",), **fields)
         | {"x-kubernetes-group-version-kind": [{"group": group, "version": version, "kind": kind}]},
@@ -241,7 +240,7 @@ _APPLIED = '.status.conditions[?(@.type=="Applied")]'
 
 CLUSTER = _kind(
     "cluster.karmada.io/v1alpha1", "Cluster", "clusters", "", namespaced=False,
-    spec=CLUSTER_SPEC, status=CLUSTER_STATUS, category="karmada-io",
+    spec=CLUSTER_SPEC, status=CLUSTER_STATUS,
     columns=(
         Column("Version", "string", ".status.kubernetesVersion"),
         Column("Mode", "string", ".spec.syncMode", priority=1),
@@ -262,11 +261,11 @@ _POLICY_COLUMNS = (
 )
 PROPAGATION_POLICY = _kind(
     "policy.karmada.io/v1alpha1", "PropagationPolicy", "propagationpolicies", "pp",
-    namespaced=True, spec=POLICY_SPEC, columns=_POLICY_COLUMNS, category="karmada-io",
+    namespaced=True, spec=POLICY_SPEC, columns=_POLICY_COLUMNS,
 )  # fmt: skip
 CLUSTER_PROPAGATION_POLICY = _kind(
     "policy.karmada.io/v1alpha1", "ClusterPropagationPolicy", "clusterpropagationpolicies", "cpp",
-    namespaced=False, spec=POLICY_SPEC, columns=_POLICY_COLUMNS, category="karmada-io",
+    namespaced=False, spec=POLICY_SPEC, columns=_POLICY_COLUMNS,
 )  # fmt: skip
 _BINDING_COLUMNS = (
     Column("Scheduled", "string", _SCHEDULED + ".status"),
@@ -275,16 +274,15 @@ _BINDING_COLUMNS = (
 )
 RESOURCE_BINDING = _kind(
     "work.karmada.io/v1alpha2", "ResourceBinding", "resourcebindings", "rb", namespaced=True,
-    spec=BINDING_SPEC, status=BINDING_STATUS, columns=_BINDING_COLUMNS, category="karmada-io",
+    spec=BINDING_SPEC, status=BINDING_STATUS, columns=_BINDING_COLUMNS,
 )  # fmt: skip
 CLUSTER_RESOURCE_BINDING = _kind(
     "work.karmada.io/v1alpha2", "ClusterResourceBinding", "clusterresourcebindings", "crb",
     namespaced=False, spec=BINDING_SPEC, status=BINDING_STATUS, columns=_BINDING_COLUMNS,
-    category="karmada-io",
 )  # fmt: skip
 WORK = _kind(
     "work.karmada.io/v1alpha1", "Work", "works", "wk", namespaced=True,
-    spec=WORK_SPEC, status=WORK_STATUS, category="karmada-io",
+    spec=WORK_SPEC, status=WORK_STATUS,
     columns=(
         Column("Workload-Kind", "string", ".spec.workload.manifests[*].kind", priority=1),
         Column("Workload-Name", "string", ".spec.workload.manifests[*].metadata.name", priority=1),
