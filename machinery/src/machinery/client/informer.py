@@ -1,0 +1,270 @@
+"""A live local copy of one kind of object: LIST, then WATCH, then LIST again whenever the thread was lost.
+
+Readers get typed views out of memory and handlers hear of every difference, also of those that fell between two
+lists: after a 410 the new list is compared with the copy, and what is missing from it is reported as deleted. An
+object that was deleted and created anew under its name is reported as both. A handler runs in place, inside the event;
+it should do no more than put a key into a queue.
+
+Handlers are level-triggered: intermediate versions may be skipped, the last one never is. The copy may lag behind the
+server; `resource_version` tells how far it is, which `controller.expectations` relies on.
+"""
+
+import asyncio
+import builtins
+import logging
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Generic, TypeVar
+
+from prometheus_client import Counter
+
+from machinery.client.interface import Client, EventType, Listing, ListOptions, WatchEvent
+from machinery.client.objects import key_of, uid_of, version_of
+from machinery.kit.backoff import Backoff
+from machinery.kit.clock import Clock
+from machinery.meta.errors import (
+    Expired,
+    ServiceUnavailable,
+    StatusError,
+    Timeout,
+    TooManyRequests,
+)
+from machinery.meta.resource import ObjectKey, Resource
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+Handler = Callable[[T | None, T | None], None]
+"""(old, new): (None, new) was created, (old, new) changed, (old, None) is gone."""
+
+RETRY_BACKOFF = Backoff(base_s=0.2, cap_s=30.0, jitter=0.5)
+SHORT_WATCH_S = 1.0
+"""A watch that ends sooner and brought nothing counts as a failure: otherwise a confused server is hammered."""
+
+_KEEP_POSITION = (ConnectionError, TimeoutError, TooManyRequests, ServiceUnavailable, Timeout)
+
+RELISTS = Counter("informer_lists", "Full lists made.", ["resource"])
+EVENTS = Counter("informer_events", "Watch events taken.", ["resource"])
+
+
+class _Index(Generic[T]):
+    """value -> the objects that have it; a dict keeps their order."""
+
+    def __init__(self, keys_of: Callable[[T], Iterable[Hashable]]) -> None:
+        self._keys_of = keys_of
+        self._objects: dict[Hashable, dict[ObjectKey, T]] = {}
+
+    def put(self, key: ObjectKey, old: T | None, new: T | None) -> None:
+        if old is not None:
+            for value in self._keys_of(old):
+                if (bucket := self._objects.get(value)) is not None:
+                    bucket.pop(key, None)
+                    if not bucket:
+                        del self._objects[value]
+        if new is not None:
+            for value in self._keys_of(new):
+                self._objects.setdefault(value, {})[key] = new
+
+    def get(self, value: Hashable) -> "list[T]":
+        return list(self._objects.get(value, {}).values())
+
+
+class Informer(Generic[T]):
+    """The copy of one resource, maybe of one namespace or selector only."""
+
+    def __init__(
+        self,
+        client: Client,
+        resource: Resource[T],
+        clock: Clock,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        backoff: Backoff = RETRY_BACKOFF,
+        roll: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.resource = resource
+        self._client, self._clock, self._namespace = client, clock, namespace
+        self._labels, self._fields = label_selector, field_selector
+        self._backoff, self._roll = backoff, roll
+        self._objects: dict[str, dict[str, T]] = {}
+        self._count = 0
+        self._indexes: dict[str, _Index[T]] = {}
+        self._handlers: list[Handler[T]] = []
+        self._version = ""
+        self._synced = asyncio.Event()
+        self._must_list = True
+        self._lists = RELISTS.labels(resource.group_resource)
+        self._events = EVENTS.labels(resource.group_resource)
+
+    # ------------------------------------------------------------------------------------------------ reading
+    def get(self, key: ObjectKey) -> T | None:
+        """The object as last heard of; never to be mutated."""
+        names = self._objects.get(key.namespace)
+        return None if names is None else names.get(key.name)
+
+    def list(self, namespace: str = "") -> builtins.list[T]:
+        """All objects, or those of one namespace."""
+        if namespace:
+            return list(self._objects.get(namespace, {}).values())
+        return [item for names in self._objects.values() for item in names.values()]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def by_index(self, name: str, value: Hashable) -> builtins.list[T]:
+        """The objects for which the index function gave `value`."""
+        return self._indexes[name].get(value)
+
+    @property
+    def synced(self) -> bool:
+        """Whether the first list has been taken in, handlers included."""
+        return self._synced.is_set()
+
+    @property
+    def resource_version(self) -> str:
+        """The revision that the copy has reached; empty before the first list."""
+        return self._version
+
+    async def wait_synced(self) -> None:
+        """Return once `synced`."""
+        await self._synced.wait()
+
+    # ----------------------------------------------------------------------------------------------- wiring up
+    def add_index(self, name: str, keys_of: Callable[[T], Iterable[Hashable]]) -> None:
+        """Keep `by_index(name, …)`; adding the same name again is allowed and changes nothing."""
+        if name in self._indexes:
+            return
+        index = self._indexes[name] = _Index(keys_of)
+        for item in self.list():
+            index.put(key_of(item), None, item)
+
+    def on_change(self, handler: Handler[T]) -> None:
+        """Call `handler` for every difference from now on, and at once for what is known already."""
+        self._handlers.append(handler)
+        for item in self.list():
+            self._call(handler, None, item)
+
+    # ------------------------------------------------------------------------------------------------- running
+    async def run(self) -> None:
+        """Keep the copy fresh until cancelled."""
+        failures = 0
+        while True:
+            before, started = self._version, self._clock.monotonic()
+            broke = await self._list_and_watch()
+            progress = self._version != before
+            short = self._clock.monotonic() - started < SHORT_WATCH_S
+            if broke or (short and not progress):
+                failures = 1 if progress else failures + 1
+                await self._clock.sleep(self._backoff.delay(failures, self._roll))
+            else:
+                failures = 0
+
+    async def _list_and_watch(self) -> bool:
+        """One list, where needed, and one watch; whether it broke off and deserves a pause."""
+        try:
+            if self._must_list:
+                await self.list_once()
+            await self._watch()
+        except (StatusError, ConnectionError, TimeoutError) as error:
+            self._on_error(error)
+            return not isinstance(error, Expired)
+        return False
+
+    async def list_once(self) -> None:
+        """One full list, compared with the copy. The unit of work of a `--once` pass."""
+        self._lists.inc()
+        options = ListOptions(label_selector=self._labels, field_selector=self._fields)
+        listing = await self._client.list(self.resource, self._namespace, options)
+        items = list(listing.items)
+        while listing.continue_:
+            listing = await self._next_page(listing)
+            items += listing.items
+        self._replace(items)
+        self._version = listing.resource_version
+        self._must_list = False
+        self._synced.set()
+
+    async def _next_page(self, listing: Listing[T]) -> Listing[T]:
+        options = ListOptions(
+            label_selector=self._labels,
+            field_selector=self._fields,
+            continue_=listing.continue_,
+        )
+        return await self._client.list(self.resource, self._namespace, options)
+
+    async def _watch(self) -> None:
+        options = ListOptions(
+            label_selector=self._labels,
+            field_selector=self._fields,
+            resource_version=self._version,
+        )
+        async for event in self._client.watch(self.resource, self._namespace, options):
+            self._take(event)
+
+    def _on_error(self, error: Exception) -> None:
+        self._must_list = self._must_list or not isinstance(error, _KEEP_POSITION)
+        extra = {
+            "resource": self.resource.group_resource,
+            "resource_version": self._version,
+            "error": str(error) or type(error).__name__,
+        }
+        if isinstance(error, Expired):
+            log.info("watch expired, listing again", extra=extra)
+        else:
+            log.warning("list or watch failed", extra=extra)
+
+    # -------------------------------------------------------------------------------------------- taking it in
+    def _take(self, event: WatchEvent[T]) -> None:
+        if event.type is not EventType.BOOKMARK:
+            self._events.inc()
+            key = key_of(event.object)
+            self._put(key, None if event.type is EventType.DELETED else event.object)
+        self._version = event.resource_version or self._version
+
+    def _replace(self, items: Iterable[T]) -> None:
+        fresh = {key_of(item): item for item in items}
+        gone = [key for item in self.list() if (key := key_of(item)) not in fresh]
+        for key in gone:
+            self._put(key, None)
+        for key, item in fresh.items():
+            self._put(key, item)
+
+    def _put(self, key: ObjectKey, new: T | None) -> None:
+        old = self.get(key)
+        if new is None:
+            if old is not None:
+                self._store(key, old, None)
+                self._notify(old, None)
+            return
+        if old is not None and uid_of(old) != uid_of(new):
+            self._store(key, old, None)
+            self._notify(old, None)
+            old = None
+        elif old is not None and version_of(old) == version_of(new) != "":
+            return
+        self._store(key, old, new)
+        self._notify(old, new)
+
+    def _store(self, key: ObjectKey, old: T | None, new: T | None) -> None:
+        names = self._objects.setdefault(key.namespace, {})
+        if new is None:
+            del names[key.name]
+            if not names:
+                del self._objects[key.namespace]
+        else:
+            names[key.name] = new
+        self._count += (new is not None) - (old is not None)
+        for index in self._indexes.values():
+            index.put(key, old, new)
+
+    def _notify(self, old: T | None, new: T | None) -> None:
+        for handler in self._handlers:
+            self._call(handler, old, new)
+
+    def _call(self, handler: Handler[T], old: T | None, new: T | None) -> None:
+        try:
+            handler(old, new)
+        except Exception:  # noqa: BLE001 - one handler's fault must not stop the copy or its other handlers
+            extra: dict[str, Any] = {"resource": self.resource.group_resource}
+            log.exception("informer handler failed", extra=extra)

@@ -1,0 +1,353 @@
+"""Starts a program's controllers in order, keeps them going, and stops them in the reverse order.
+
+    informers synced  →  (leadership, if asked for)  →  controllers  →  runnables
+
+A controller is a queue of keys, the informers that fill it and a few workers that empty it through
+`Reconciler.reconcile(key)`. A key is reconciled by one worker at a time. An error puts its key back with a growing
+pause, a `TerminalError` does not, and neither touches any other key. Informers are shared: two controllers that watch
+Pods the same way hold one copy.
+
+`run_once` is the same work as one pass: list, drain every queue, write the Events. Drills and tests use it.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from machinery.client.informer import Informer
+from machinery.client.interface import Client
+from machinery.client.leaderelection import LeaderElector
+from machinery.client.objects import controller_reference, key_of
+from machinery.client.workqueue import ShutDown, WorkQueue
+from machinery.controller.action import Result, TerminalError
+from machinery.controller.executor import Executor
+from machinery.controller.recorder import EventRecorder
+from machinery.kit.backoff import Backoff
+from machinery.kit.clock import Clock
+from machinery.kit.ids import Ids
+from machinery.kit.logcontext import bind
+from machinery.kit.tasks import TaskOwner
+from machinery.meta.errors import Conflict
+from machinery.meta.resource import ObjectKey, Resource, split_api_version
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+WORKERS = 4
+RUN_ONCE_PASSES_MAX = 100
+RUNNABLE_BACKOFF = Backoff(base_s=1.0, cap_s=60.0, jitter=0.2)
+RUNNABLE_HEALTHY_S = 60.0
+"""A runnable that lived this long starts counting its failures anew."""
+
+_SECONDS = (0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0)
+RECONCILES = Counter("controller_runtime_reconcile", "Reconciles.", ["controller", "result"])
+RECONCILE_SECONDS = Histogram(
+    "controller_runtime_reconcile_time_seconds", "Time.", ["controller"], buckets=_SECONDS
+)
+ACTIVE = Gauge("controller_runtime_active_workers", "Workers at work.", ["controller"])
+
+
+class Reconciler(Protocol):
+    """Makes the world of one key what it should be, from what it finds, not from what happened."""
+
+    async def reconcile(self, key: ObjectKey) -> Result: ...
+
+
+class ControllerBuilder:
+    """One controller, and the fluent way to say what it watches."""
+
+    def __init__(
+        self,
+        manager: "Manager",
+        name: str,
+        reconciler: Reconciler,
+        workers: int,
+        queue: WorkQueue[ObjectKey],
+    ) -> None:
+        self.name, self.queue = name, queue
+        self._manager, self._reconciler, self._workers = manager, reconciler, workers
+
+    # ------------------------------------------------------------------------------------------------ watching
+    def watches(
+        self,
+        resource: Resource[T],
+        keys: Callable[[T], Iterable[ObjectKey]] | None = None,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> "ControllerBuilder":
+        """Reconcile `keys(object)` whenever an object changes; without `keys`, the object's own key.
+
+        Of a change both the old and the new object are asked, so whoever lost a child hears of it too.
+        """
+        informer = self._manager.informer(
+            resource,
+            namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+        )
+        return self.watches_informer(informer, keys)
+
+    def watches_informer(
+        self, informer: Informer[T], keys: Callable[[T], Iterable[ObjectKey]] | None = None
+    ) -> "ControllerBuilder":
+        """As `watches`, of an informer that may belong to another client; its owner runs it."""
+        keys_of = keys or (lambda item: (key_of(item),))
+
+        def enqueue(old: T | None, new: T | None) -> None:
+            for item in (old, new):
+                if item is not None:
+                    for key in keys_of(item):
+                        self.queue.add(key)
+
+        informer.on_change(enqueue)
+        return self
+
+    def owns(self, child: Resource[Any], owner: Resource[Any]) -> "ControllerBuilder":
+        """Reconcile the owner, by controller owner reference, whenever a child changes."""
+        return self.watches(child, lambda item: owner_keys(item, owner))
+
+    # ------------------------------------------------------------------------------------------------- running
+    def enqueue(self, key: ObjectKey) -> None:
+        """Have `key` reconciled, for a reason that no informer shows."""
+        self.queue.add(key)
+
+    def run(self, owner: TaskOwner) -> None:
+        """Start the workers."""
+        for index in range(self._workers):
+            _ = owner.spawn(self._work(), f"{self.name}-{index}")
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                key = await self.queue.get()
+            except ShutDown:
+                return
+            await self._process(key)
+            await asyncio.sleep(0)
+
+    async def drain(self) -> int:
+        """Reconcile every key that waits now or comes up meanwhile; how many reconciles it took."""
+        count = 0
+        while (key := self.queue.get_nowait()) is not None:
+            await self._process(key)
+            count += 1
+        return count
+
+    async def _process(self, key: ObjectKey) -> None:
+        reconcile_id = self._manager.ids.suffix(8)
+        ACTIVE.labels(self.name).inc()
+        started = self._manager.clock.monotonic()
+        try:
+            with bind(controller=self.name, key=str(key), reconcile_id=reconcile_id):
+                outcome = await self._reconcile(key)
+        finally:
+            self.queue.done(key)
+            ACTIVE.labels(self.name).dec()
+        RECONCILES.labels(self.name, outcome).inc()
+        seconds = self._manager.clock.monotonic() - started
+        RECONCILE_SECONDS.labels(self.name).observe(seconds)
+
+    async def _reconcile(self, key: ObjectKey) -> str:
+        extra: dict[str, Any] = {"failures": self.queue.failures(key) + 1}
+        try:
+            result = await self._reconciler.reconcile(key)
+        except TerminalError as error:
+            log.error("reconcile failed for good", extra={"error": str(error)})
+            self.queue.forget(key)
+            return "terminal"
+        except Conflict as error:
+            log.info("reconcile raced, trying again", extra={**extra, "error": str(error)})
+            self.queue.add_rate_limited(key)
+            return "conflict"
+        except Exception:  # noqa: BLE001 - the supervisor of reconciles: one key's fault stays with that key
+            log.exception("reconcile failed", extra=extra)
+            self.queue.add_rate_limited(key)
+            return "error"
+        self.queue.forget(key)
+        if result.requeue_after is not None:
+            self.queue.add_after(key, result.requeue_after)
+            return "requeue_after"
+        return "success"
+
+
+class Manager:
+    """The composition of one program's controllers over one client."""
+
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock,
+        ids: Ids,
+        *,
+        component: str,
+        host: str = "",
+        elector: LeaderElector | None = None,
+        on_lost: Callable[[], None] | None = None,
+    ) -> None:
+        """With `elector`, controllers and runnables run only while leading; `on_lost` should end the process."""
+        self.client, self.clock, self.ids, self.component = client, clock, ids, component
+        self.roll = random.Random(ids.uid()).random
+        self.recorder = EventRecorder(client, clock, ids, component=component, host=host)
+        self.executor = Executor(client, self.recorder)
+        self._elector, self._on_lost = elector, on_lost
+        self._informers: dict[tuple[Any, ...], Informer[Any]] = {}
+        self._controllers: list[ControllerBuilder] = []
+        self._runnables: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self._informer_tasks = TaskOwner()
+        self._recorder_tasks = TaskOwner()
+        self._worker_tasks = TaskOwner()
+        self._runnable_tasks = TaskOwner()
+        self._election_tasks = TaskOwner()
+        self._started = self._leading = False
+
+    # ----------------------------------------------------------------------------------------------- wiring up
+    def informer(
+        self,
+        resource: Resource[T],
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Informer[T]:
+        """The shared informer; one asked for after `start` starts at once."""
+        identity = (resource.gvk, resource.view, namespace, label_selector, field_selector)
+        if (known := self._informers.get(identity)) is not None:
+            return known
+        informer = Informer(
+            self.client,
+            resource,
+            self.clock,
+            namespace=namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            roll=self.roll,
+        )
+        self._informers[identity] = informer
+        if self._started:
+            _ = self._informer_tasks.spawn(informer.run(), f"informer-{resource}")
+        return informer
+
+    def controller(
+        self, name: str, reconciler: Reconciler, *, workers: int = WORKERS
+    ) -> ControllerBuilder:
+        """A controller; say what it watches on what is returned."""
+        assert workers > 0, "a controller without workers does nothing"
+        queue: WorkQueue[ObjectKey] = WorkQueue(self.clock, name=name, roll=self.roll)
+        builder = ControllerBuilder(self, name, reconciler, workers, queue)
+        self._controllers.append(builder)
+        if self._leading:
+            builder.run(self._worker_tasks)
+        return builder
+
+    def runnable(self, name: str, fn: Callable[[], Awaitable[None]]) -> None:
+        """Something else that runs while the controllers do; restarted with back-off when it fails."""
+        self._runnables.append((name, fn))
+        if self._leading:
+            _ = self._runnable_tasks.spawn(self._keep_running(name, fn), name)
+
+    # ------------------------------------------------------------------------------------------------- running
+    @property
+    def synced(self) -> bool:
+        """Whether every informer has its first list."""
+        return all(informer.synced for informer in self._informers.values())
+
+    @property
+    def leading(self) -> bool:
+        """Whether controllers run."""
+        return self._leading
+
+    async def start(self) -> None:
+        """Return once the informers are synced and, without an elector, everything runs."""
+        assert not self._started, "a manager starts once"
+        self._started = True
+        for informer in self._informers.values():
+            _ = self._informer_tasks.spawn(informer.run(), f"informer-{informer.resource}")
+        for informer in list(self._informers.values()):
+            await informer.wait_synced()
+        if self._elector is None:
+            self._lead()
+        else:
+            _ = self._election_tasks.spawn(self._elect(self._elector), "leader-election")
+
+    async def _elect(self, elector: LeaderElector) -> None:
+        await elector.run(self._lead)
+        log.error("leadership lost", extra={"component": self.component})
+        await self._stop_leading()
+        if self._on_lost is not None:
+            self._on_lost()
+
+    def _lead(self) -> None:
+        self._leading = True
+        log.info("controllers started", extra={"component": self.component})
+        _ = self._recorder_tasks.spawn(self.recorder.run(), "event-recorder")
+        for controller in self._controllers:
+            controller.run(self._worker_tasks)
+        for name, fn in self._runnables:
+            _ = self._runnable_tasks.spawn(self._keep_running(name, fn), name)
+
+    async def _keep_running(self, name: str, fn: Callable[[], Awaitable[None]]) -> None:
+        failures = 0
+        while True:
+            started = self.clock.monotonic()
+            try:
+                await fn()
+                return
+            except Exception:  # noqa: BLE001 - the supervisor of runnables
+                log.exception("runnable failed, starting it again", extra={"runnable": name})
+            lived = self.clock.monotonic() - started
+            failures = 1 if lived > RUNNABLE_HEALTHY_S else failures + 1
+            await self.clock.sleep(RUNNABLE_BACKOFF.delay(failures, self.roll))
+
+    async def stop(self) -> None:
+        """The reverse of `start`: runnables, controllers, Events, leadership, informers."""
+        await self._election_tasks.close()
+        await self._stop_leading()
+        if self._elector is not None:
+            await self._elector.release()
+        await self._informer_tasks.close()
+
+    async def _stop_leading(self) -> None:
+        was_leading, self._leading = self._leading, False
+        await self._runnable_tasks.close()
+        for controller in self._controllers:
+            await controller.queue.close()
+        await self._worker_tasks.close()
+        await self._recorder_tasks.close()
+        if was_leading:
+            await self.recorder.flush()
+
+    async def run_once(self) -> int:
+        """List everything, reconcile until nothing waits, write the Events; how many reconciles it took.
+
+        Delayed keys stay delayed. A plan that never comes to rest is cut off after `RUN_ONCE_PASSES_MAX` passes.
+        """
+        total = 0
+        for _ in range(RUN_ONCE_PASSES_MAX):
+            for informer in list(self._informers.values()):
+                await informer.list_once()
+            count = 0
+            for controller in self._controllers:
+                count += await controller.drain()
+            total += count
+            if not count:
+                break
+        else:
+            log.error("run_once did not come to rest", extra={"reconciles": total})
+        await self.recorder.flush()
+        return total
+
+
+def owner_keys(item: Any, owner: Resource[Any]) -> list[ObjectKey]:
+    """The key of the controller that owns `item`, if it is of kind `owner` (whatever version is written there)."""
+    reference = controller_reference(item)
+    if reference is None or reference.kind != owner.kind:
+        return []
+    if split_api_version(reference.api_version)[0] != owner.group:
+        return []
+    return [ObjectKey(key_of(item).namespace if owner.namespaced else "", reference.name)]
