@@ -1,0 +1,1 @@
+"""A fleet on one machine: hosts as namespaces joined by a WAN, a supervisor, local images."""
