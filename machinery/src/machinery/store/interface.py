@@ -69,6 +69,13 @@ class Durability(enum.Enum):
     """On disk before the answer."""
     RELAXED = "relaxed"
     """In memory, on disk later (heartbeat Leases and Events; SQLite only, elsewhere the same as DURABLE)."""
+    MEMORY = "memory"
+    """In this process's memory alone (mirrors of what another process owns): never on disk, gone after a restart.
+
+    The revision comes from the same counter and get, list and watch see the row like any other. The class belongs to
+    the key: one created MEMORY stays so until it is deleted, and one that is stored stays stored, whatever a later
+    write asks.
+    """
 
 
 class Change(enum.IntEnum):
