@@ -52,14 +52,18 @@ def apply(document: Document, operations: Any) -> Any:
             if operation.get("op") == "copy":
                 value = _member(result, _path(operation, "from"))
                 copied += len(orjson.dumps(value))
-                if copied > errors.JSON_PATCH_COPY_BYTES_MAX:
-                    raise _Unfit
+                _check_copied(copied)
                 result = _changed(result, _path(operation), _add, value)
             else:
                 result = _step(result, operation)
     except _Unfit:
         raise errors.rejected() from None
     return result
+
+
+def _check_copied(size: int) -> None:
+    if size > errors.JSON_PATCH_COPY_BYTES_MAX:
+        raise _Unfit
 
 
 def _step(document: Any, operation: Document) -> Any:
