@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from machinery.kit import log as kit_log
+from machinery.kit.logcontext import bind
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,8 @@ def test_line(tmp_path: Path) -> None:
     path = tmp_path / "log" / "control.log"
     kit_log.setup("control", "info", str(path))
     logger = logging.getLogger("machinery.x")
-    logger.info("pod evicted", extra={"pod": "demo/web", "level": 3, "odd": {1, 2}})
+    with bind(controller="eviction"):
+        logger.info("pod evicted", extra={"pod": "demo/web", "level": 3, "odd": {1, 2}})
     logger.debug("not seen")
     try:
         raise RuntimeError("boom")
@@ -40,6 +42,7 @@ def test_line(tmp_path: Path) -> None:
         "component": "control",
         "logger": "machinery.x",
         "message": "pod evicted",
+        "controller": "eviction",
         "pod": "demo/web",
         "level_": 3,
         "odd": "{1, 2}",

@@ -82,6 +82,8 @@ def field_docs(cls: type[Any]) -> dict[str, str]:
                 ast.Expr(value=ast.Constant(value=str(doc))),
             ):
                 docs[name] = " ".join(doc.split())
+            case _:
+                pass
     return docs
 
 

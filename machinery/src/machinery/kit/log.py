@@ -13,6 +13,8 @@ from pathlib import Path
 
 import orjson
 
+from machinery.kit.logcontext import ContextFilter
+
 FILE_BYTES_MAX = 10 * 1024 * 1024
 FILES_MAX = 5
 
@@ -59,6 +61,7 @@ def setup(component: str, level: str = "info", path: str | None = None) -> None:
             path, maxBytes=FILE_BYTES_MAX, backupCount=FILES_MAX - 1, encoding="utf-8"
         )
     handler.setFormatter(JsonFormatter(component))
+    handler.addFilter(ContextFilter())
     root = logging.getLogger()
     for old in root.handlers[:]:
         if isinstance(old.formatter, JsonFormatter):
