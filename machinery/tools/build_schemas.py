@@ -1,3 +1,4 @@
+# ruff: noqa: INP001
 """Cuts the schema data file of the API out of the package kubernetes-validate. Run by hand, the result is committed:
 
     .venv/bin/python machinery/tools/build_schemas.py

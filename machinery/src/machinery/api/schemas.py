@@ -69,7 +69,7 @@ def reference_of(schema: Schema) -> str:
     target = schema.get("$ref")
     if target is None:
         parts = schema.get("allOf") or ()
-        target = parts[0].get("$ref") if len(parts) == 1 else None
+        target = parts[0].get("$ref") if isinstance(parts, list) and len(parts) == 1 else None
     return target.removeprefix(REFERENCE) if isinstance(target, str) else ""
 
 

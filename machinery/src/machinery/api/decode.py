@@ -1,0 +1,280 @@
+"""Bodies into documents: the door through which everything comes that a client sends.
+
+`decode_body` reads JSON, YAML or protobuf, settles apiVersion and kind, and applies `fieldValidation`: Strict refuses unknown
+and duplicate fields, Warn (the default) names them in warnings, Ignore is silent; they are dropped in any case. Wrong types
+are always refused. `check_fields` does the same for what a patch produced.
+
+A body of a built kind that needs no tidying is recognised by one msgspec pass over its bytes (see plans.py) and costs the
+parse and little more. Own kinds (`custom`) are checked against their own schema here only for unknown fields; their types
+are validation's business, as with custom resources upstream.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from machinery.api import plans, schemas, syntax
+from machinery.api.conform import Mismatch, Walk
+from machinery.api.scheme import ServedKind
+from machinery.meta.errors import BadRequest, UnsupportedMediaType
+from machinery.meta.resource import Document, split_api_version
+
+META_NAME: Final = plans.META + "ObjectMeta"
+_SCHEME_NAME: Final = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
+_STAMP: Final = frozenset({"apiVersion", "kind", "metadata"})
+_OLD_NAMES: Final = frozenset({("policy/v1beta1", "Eviction")})
+"""Bodies of a version that is no longer served, and still understood."""
+_CAUSES_MAX: Final = 100
+"""How many complaints one answer carries; a hostile body has no end of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What came in, and what the client should be warned of."""
+
+    document: Document
+    warnings: tuple[str, ...] = ()
+
+
+def decode_body(kind: ServedKind, raw: bytes, media_type: str, field_validation: str) -> Decoded:
+    """The object in a request's body. Raises BadRequest or UnsupportedMediaType."""
+    media = media_type.partition(";")[0].strip().lower()
+    if media in ("application/json", ""):
+        try:
+            document, twice = syntax.parse_json(raw)
+        except syntax.BadSyntax as error:
+            raise _unrecognized(
+                kind, raw, f"couldn't get version/kind; json parse error: {error}"
+            ) from None
+        complaints = tuple(f'duplicate field "{path}"' for path in twice)
+        if not complaints and document.__class__ is dict and _is_tidy(kind, document, raw):
+            return Decoded(document)
+    elif media == "application/yaml":
+        document, complaints = _from_yaml(kind, raw)
+    elif media == "application/vnd.kubernetes.protobuf" and not kind.custom:
+        document, complaints = _from_protobuf(raw), ()
+    else:
+        raise UnsupportedMediaType(_unknown_format(kind))
+    return _checked(kind, _envelope(kind, document, raw), complaints, field_validation)
+
+
+def check_fields(
+    kind: ServedKind, document: Document, field_validation: str
+) -> tuple[Document, tuple[str, ...]]:
+    """A patched object without unknown fields, and the warnings. Raises BadRequest with the bare complaint."""
+    if not kind.custom and _is_quick(kind, orjson.dumps(document)):
+        return document, ()
+    tidy, unknown = _tidied(kind, document)
+    complaints = tuple(f'unknown field "{path}"' for path in unknown[:_CAUSES_MAX])
+    if complaints and field_validation == "Strict":
+        raise BadRequest("strict decoding error: " + ", ".join(complaints))
+    return tidy, complaints if field_validation != "Ignore" else ()
+
+
+# ------------------------------------------------------------------------------------------------------- the quick way
+def _is_tidy(kind: ServedKind, document: Document, raw: bytes) -> bool:
+    return (
+        not kind.custom
+        and document.get("kind") == kind.kind
+        and document.get("apiVersion") == kind.api_version
+        and _is_quick(kind, raw)
+    )
+
+
+@cache
+def _decoder(schema_name: str) -> "msgspec.json.Decoder[Any]":
+    return msgspec.json.Decoder(plans.quick_type(schema_name))
+
+
+def _is_quick(kind: ServedKind, raw: bytes) -> bool:
+    """Whether the body is already as the server would write it. An explicit `false` may be one that Go leaves out."""
+    if b"false" in raw:
+        return False
+    try:
+        _decoder(kind.schema_name).decode(raw)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+# ----------------------------------------------------------------------------------------------------- the careful way
+def _checked(
+    kind: ServedKind, document: Document, complaints: tuple[str, ...], field_validation: str
+) -> Decoded:
+    try:
+        tidy, unknown = _tidied(kind, document)
+    except BadRequest as error:
+        raise BadRequest(_cannot_be_handled(kind, kind.kind, error.message)) from None
+    complaints += tuple(f'unknown field "{path}"' for path in unknown[:_CAUSES_MAX])
+    if complaints and field_validation == "Strict":
+        text = "strict decoding error: " + ", ".join(complaints)
+        raise BadRequest(_cannot_be_handled(kind, kind.kind, text))
+    return Decoded(tidy, complaints if field_validation != "Ignore" else ())
+
+
+def _tidied(kind: ServedKind, document: Document) -> tuple[Document, list[str]]:
+    walk = Walk()
+    try:
+        if not kind.custom:
+            return walk.run(kind.schema_name, document), walk.unknown
+        return _custom(kind, document, walk)
+    except Mismatch as error:
+        raise BadRequest(str(error)) from None
+
+
+def _custom(kind: ServedKind, document: Document, walk: Walk) -> tuple[Document, list[str]]:
+    """An own kind: metadata as everywhere, the rest pruned by its schema."""
+    metadata = document.get("metadata")
+    if metadata is not None and type(metadata) is not dict:
+        raise Mismatch(
+            "json: cannot unmarshal "
+            + ("array" if isinstance(metadata, list) else "string")
+            + " into Go value of type v1.ObjectMeta"
+        )
+    tidy = walk.run(META_NAME, metadata or {})
+    unknown = ["metadata." + path for path in walk.unknown]
+    body = {key: value for key, value in document.items() if key not in _STAMP}
+    properties = dict(schemas.schema_of(kind).get("properties", {}))
+    pruned = prune({"type": "object", "properties": properties}, body, "", unknown)
+    stamp = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": tidy}
+    return {**stamp, **pruned}, unknown
+
+
+def prune(schema: Mapping[str, Any], value: Any, path: str, unknown: list[str]) -> Any:
+    """What a structural schema knows of a value; the paths of the rest are appended to `unknown`."""
+    schema = schemas.resolve(schema)
+    if type(value) is list and "items" in schema:
+        items = schema["items"]
+        return [prune(items, one, f"{path}[{i}]", unknown) for i, one in enumerate(value)]
+    if type(value) is not dict or schema.get("x-kubernetes-preserve-unknown-fields"):
+        return value
+    properties, others = schema.get("properties"), schema.get("additionalProperties")
+    if properties is None:
+        if not isinstance(others, Mapping):
+            return value
+        return {key: prune(others, one, f"{path}.{key}", unknown) for key, one in value.items()}
+    out: Document = {}
+    for key, one in value.items():
+        where = f"{path}.{key}" if path else key
+        if key in properties:
+            out[key] = prune(properties[key], one, where, unknown)
+        else:
+            unknown.append(where)
+    return out
+
+
+# -------------------------------------------------------------------------------------------------- apiVersion and kind
+def _from_yaml(kind: ServedKind, raw: bytes) -> tuple[Any, tuple[str, ...]]:
+    try:
+        document, twice = syntax.parse_yaml(raw)
+    except syntax.BadSyntax as error:
+        raise _unrecognized(kind, raw, str(error)) from None
+    if not twice:
+        return document, ()
+    return document, ("yaml: unmarshal errors:\n  " + "\n  ".join(twice),)
+
+
+def _from_protobuf(raw: bytes) -> Document:
+    """Its field table is loaded only where clients send protobuf."""
+    protobuf = importlib.import_module("machinery.api.protobuf")
+    document: Document = protobuf.decode_envelope(raw)
+    return document
+
+
+def _envelope(kind: ServedKind, document: Any, raw: bytes) -> Document:
+    """The body as an object of this kind, with apiVersion and kind filled in where a built kind may lack them."""
+    if document is None and not kind.custom:
+        document = {}
+    if type(document) is not dict:
+        name = {list: "array", str: "string", bool: "bool"}.get(type(document), "number")
+        raise _unrecognized(
+            kind,
+            raw,
+            f"couldn't get version/kind; json parse error: json: cannot unmarshal {name} into Go value of type struct "
+            '{ APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }',
+        )
+    for key in ("apiVersion", "kind"):
+        if not isinstance(document.get(key, ""), (str, type(None))):
+            raise _unrecognized(
+                kind,
+                raw,
+                "couldn't get version/kind; json parse error: json: cannot unmarshal "
+                f"{_go_name(document[key])} into Go struct field .{key} of type string",
+            )
+    api_version, name = document.get("apiVersion") or "", document.get("kind") or ""
+    if kind.custom:
+        _demand_stamp(kind, api_version, name, raw)
+    name, api_version = name or kind.kind, api_version or kind.api_version
+    if (api_version, name) in _OLD_NAMES:
+        api_version = kind.api_version
+    if (name, api_version) != (kind.kind, kind.api_version):
+        raise _other_kind(kind, api_version, name)
+    return {**document, "apiVersion": api_version, "kind": name}
+
+
+def _go_name(value: Any) -> str:
+    return {list: "array", dict: "object", bool: "bool"}.get(type(value), "number")
+
+
+def _demand_stamp(kind: ServedKind, api_version: str, name: str, raw: bytes) -> None:
+    text = raw.decode(errors="replace")
+    if not name:
+        raise _unrecognized(kind, raw, f"Object 'Kind' is missing in '{text}'")
+    if not api_version:
+        raise _unrecognized(kind, raw, f"Object 'apiVersion' is missing in '{text}'")
+
+
+def _other_kind(kind: ServedKind, api_version: str, name: str) -> BadRequest:
+    group, version = split_api_version(api_version)
+    if name == kind.kind and group == kind.group:
+        return BadRequest(
+            f"the API version in the data ({api_version}) does not match the expected API version ({kind.api_version})"
+        )
+    known = any(
+        schema.get("x-kubernetes-group-version-kind", [{}])[0]
+        == {"group": group, "version": version, "kind": name}
+        for schema in schemas.definitions().values()
+    )
+    if kind.custom:
+        return BadRequest(
+            f"{name} in version {version!r} cannot be handled as a {kind.kind}: "
+            "converting (unstructured) to (unstructured): unknown conversion".replace("'", '"')
+        )
+    if known:
+        target = kind.group.partition(".")[0] or "core"
+        why = f"converting (v1.{name}) to ({target}.{kind.kind}): unknown conversion"
+    else:
+        why = (
+            f'no kind "{name}" is registered for version "{api_version}" in scheme "{_SCHEME_NAME}"'
+        )
+    return BadRequest(f'{name} in version "{version}" cannot be handled as a {kind.kind}: {why}')
+
+
+def _cannot_be_handled(kind: ServedKind, name: str, why: str) -> str:
+    return f'{name} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}'
+
+
+def _unrecognized(kind: ServedKind, raw: bytes, why: str) -> BadRequest:
+    return BadRequest(
+        f"the object provided is unrecognized (must be of type {kind.kind}): {why} ({_summary(raw)})"
+    )
+
+
+def _summary(raw: bytes) -> str:
+    """What was sent, cut to 30 bytes; anything that does not begin as an object is shown in hex, as upstream does."""
+    if not raw:
+        return "<empty>"
+    dots = " ..." if len(raw) > 30 else ""
+    if raw.startswith(b"{"):
+        return raw[:30].decode(errors="replace") + dots
+    return raw[:30].hex() + dots
+
+
+def _unknown_format(kind: ServedKind) -> str:
+    accepted = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+    return f"the body of the request was in an unknown format - accepted media types include: {accepted}"
