@@ -38,6 +38,11 @@ class TaskOwner:
         else:
             log.error("background task died", extra={"task": task.get_name()}, exc_info=error)
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called; nothing can be spawned any more."""
+        return self._closed
+
     def __len__(self) -> int:
         return len(self._tasks)
 
