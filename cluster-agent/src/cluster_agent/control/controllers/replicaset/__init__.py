@@ -1,0 +1,1 @@
+"""ReplicaSet controller: keeps as many Pods as asked."""

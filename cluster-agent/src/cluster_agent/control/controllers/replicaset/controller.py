@@ -1,0 +1,174 @@
+"""ReplicaSet controller, the acting half.
+
+A ReplicaSet of thousands of pods hears thousands of events a second while it grows, and a pass looks at every pod. So
+its pods' events are gathered for a moment that grows with its size; the size asked for and the user's own changes are
+acted on at once. Until the informer shows what the last pass made or deleted, no pass makes or deletes more.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from cluster_agent.control.controllers import claims
+from cluster_agent.control.controllers.api_errors import is_namespace_terminating
+from cluster_agent.control.controllers.events import SpeakingExecutor, executor_for
+from cluster_agent.control.controllers.pods import (
+    CONTROLLER_INDEX,
+    ORPHANS,
+    controller_index,
+    is_active,
+)
+from cluster_agent.control.controllers.replicaset.plan import (
+    Failure,
+    Pods,
+    failure_reason,
+    plan,
+    plan_status,
+    sort_out,
+)
+from cluster_agent.control.controllers.selectors import matches
+from cluster_agent.control.controllers.workloads import REPLICASETS, ReplicaSet
+from machinery.api.core import PODS, Pod
+from machinery.controller.action import Action, Create, Delete, Emit, Result
+from machinery.controller.executor import OnDone
+from machinery.controller.expectations import Expectations
+from machinery.controller.manager import Manager, owner_keys
+from machinery.meta.errors import Forbidden, NotFound, StatusError
+from machinery.meta.objectmeta import controller_of
+from machinery.meta.resource import ObjectKey
+
+GATHER_ABOVE_PODS = 50
+GATHER_S_PER_POD = 0.00004
+GATHER_S_MAX = 0.25
+
+
+class ReplicaSetReconciler:
+    """Read, plan, act."""
+
+    def __init__(self, manager: Manager, executor: SpeakingExecutor) -> None:
+        self._client, self._clock, self._executor = manager.client, manager.clock, executor
+        self._replica_sets = manager.informer(REPLICASETS)
+        self._replica_sets.add_index(CONTROLLER_INDEX, _owner_uid)
+        self._pods = manager.informer(PODS)
+        self._pods.add_index(CONTROLLER_INDEX, controller_index)
+        self._expectations = Expectations(self._pods, manager.clock)
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        rs = self._replica_sets.get(key)
+        if rs is None:
+            self._expectations.forget(key)
+            return Result()
+        ready_to_act = self._expectations.satisfied(key)
+        pods = await self._claimed(rs)
+        error: StatusError | None = None
+        if ready_to_act and not rs.deleting:
+            error = await self._manage(rs, pods)
+        failure = None
+        if error is not None:
+            failure = Failure(failure_reason(rs, pods.active), error.message)
+        result = await self._executor.apply(plan_status(rs, pods, failure, self._clock.now()))
+        if error is not None:
+            raise error
+        return result
+
+    async def _manage(self, rs: ReplicaSet, pods: Pods) -> StatusError | None:
+        """Make or delete pods; the first error, unless the namespace is on its way out."""
+        siblings = self._siblings(rs) if len(pods.active) > rs.spec.replicas else ()
+        actions = plan(rs, pods.active, siblings, self._clock.now())
+        try:
+            await self._executor.apply(actions, on_done=self._note(rs))
+        except StatusError as error:
+            if isinstance(error, Forbidden) and is_namespace_terminating(error):
+                return None
+            verb = "creating" if len(pods.active) < rs.spec.replicas else "deleting"
+            reason = failure_reason(rs, pods.active)
+            text = f"Error {verb}: {error.message}"
+            await self._executor.apply([_emit(rs, "Warning", reason, text)])
+            return error
+        return None
+
+    def _note(self, rs: ReplicaSet) -> OnDone:
+        """Expect what was done, and tell the user of it."""
+        expect = self._expectations.note(rs.key)
+        emit = self._executor.emit
+
+        def on_done(action: Action, answer: Any) -> None:
+            expect(action, answer)
+            if isinstance(action, Create):
+                text = f"Created pod: {answer.metadata.name}"
+                emit(_emit(rs, "Normal", "SuccessfulCreate", text))
+            elif isinstance(action, Delete):
+                emit(_emit(rs, "Normal", "SuccessfulDelete", f"Deleted pod: {action.key.name}"))
+
+        return on_done
+
+    async def _claimed(self, rs: ReplicaSet) -> Pods:
+        """The pods that are the ReplicaSet's, after it has adopted and let go what it should."""
+        orphans = self._pods.by_index(CONTROLLER_INDEX, ORPHANS + rs.metadata.namespace)
+        candidates = self._pods.by_index(CONTROLLER_INDEX, rs.metadata.uid)
+        candidates += [pod for pod in orphans if is_active(pod)]
+        found = claims.claim(rs, rs.spec.selector, candidates)
+        owner = ReplicaSet(api_version="apps/v1", kind="ReplicaSet", metadata=rs.metadata)
+        for pod in found.released:
+            await self._executor.apply([claims.release(owner, PODS, pod)])
+        owned = list(found.owned)
+        if found.adoptable and await self._still_lives(rs):
+            await self._executor.apply(claims.adopt(owner, PODS, p) for p in found.adoptable)
+            owned += found.adoptable
+        return sort_out(owned)
+
+    async def _still_lives(self, rs: ReplicaSet) -> bool:
+        try:
+            live = await self._client.get(REPLICASETS, rs.key)
+        except NotFound:
+            return False
+        return live.metadata.uid == rs.metadata.uid and not live.deleting
+
+    def _siblings(self, rs: ReplicaSet) -> Iterable[Pod]:
+        """Active pods of every ReplicaSet with the same owner; nobody's siblings without an owner."""
+        owner = controller_of(rs.metadata)
+        if owner is None:
+            return
+        for sibling in self._replica_sets.by_index(CONTROLLER_INDEX, owner.uid):
+            for pod in self._pods.by_index(CONTROLLER_INDEX, sibling.metadata.uid):
+                if is_active(pod):
+                    yield pod
+
+
+def _owner_uid(rs: ReplicaSet) -> tuple[str, ...]:
+    owner = controller_of(rs.metadata)
+    return (owner.uid,) if owner is not None else ()
+
+
+def _emit(rs: ReplicaSet, kind: str, reason: str, message: str) -> Emit:
+    return Emit(REPLICASETS, rs.key, rs.metadata.uid, kind, reason, message)
+
+
+def gather_s(replicas: int) -> float:
+    """How long events of pods may be gathered before the ReplicaSet is looked at."""
+    if replicas <= GATHER_ABOVE_PODS:
+        return 0.0
+    return min(GATHER_S_MAX, replicas * GATHER_S_PER_POD)
+
+
+def setup(manager: Manager) -> None:
+    """Watch ReplicaSets and pods: a pod concerns its owner, an orphan everyone who would take it."""
+    reconciler = ReplicaSetReconciler(manager, executor_for(manager, "replicaset-controller"))
+    replica_sets, pods = manager.informer(REPLICASETS), manager.informer(PODS)
+    queue = manager.controller("replicaset", reconciler).watches(REPLICASETS).queue
+
+    def concerned(pod: Pod) -> Iterable[ObjectKey]:
+        if controller_of(pod.metadata) is not None:
+            return owner_keys(pod, REPLICASETS)
+        return [
+            rs.key
+            for rs in replica_sets.list(pod.metadata.namespace)
+            if matches(rs.spec.selector, pod.metadata.labels)
+        ]
+
+    def on_pod(old: Pod | None, new: Pod | None) -> None:
+        for pod in (old, new):
+            for key in concerned(pod) if pod is not None else ():
+                rs = replica_sets.get(key)
+                queue.add_after(key, gather_s(rs.spec.replicas) if rs is not None else 0.0)
+
+    pods.on_change(on_pod)

@@ -1,0 +1,33 @@
+"""Does a label selector take these labels? An empty selector takes everything, as upstream's does."""
+
+from collections.abc import Mapping
+
+from machinery.api.core import LabelSelector, LabelSelectorRequirement
+
+
+def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+    """Every label and every expression must hold."""
+    for key, value in selector.match_labels.items():
+        if labels.get(key) != value:
+            return False
+    return all(_holds(requirement, labels) for requirement in selector.match_expressions)
+
+
+def is_empty(selector: LabelSelector) -> bool:
+    """Whether it asks for nothing, and so would take everything."""
+    return not selector.match_labels and not selector.match_expressions
+
+
+def _holds(requirement: LabelSelectorRequirement, labels: Mapping[str, str]) -> bool:
+    value = labels.get(requirement.key)
+    match requirement.operator:
+        case "In":
+            return value is not None and value in requirement.values
+        case "NotIn":
+            return value is None or value not in requirement.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case _:
+            return False
