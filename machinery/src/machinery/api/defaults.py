@@ -1,0 +1,194 @@
+"""What the server fills in when a client leaves it out; as a 1.36 server does, for the built kinds.
+
+Path-copy throughout: the input is shared with others and never changed; what needs no default is handed on as it is. Own
+kinds take the `default` values of their schema. Values that admission decides (priority, tolerations, service account) are
+not set here. A default that depends on the request (uid, creation time, requestor) is the server's.
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from machinery.api import schemas
+from machinery.api.pod_defaults import pod_spec
+from machinery.api.scheme import ServedKind
+from machinery.meta.resource import Document
+
+RBAC_GROUP: Final = "rbac.authorization.k8s.io"
+TOKEN_SECONDS: Final = 3600
+NAME_LABEL: Final = "kubernetes.io/metadata.name"
+
+
+def apply_defaults(kind: ServedKind, document: Document) -> Document:
+    """The document with every default of its kind in place."""
+    if kind.custom:
+        filled: Document = from_schema(schemas.schema_of(kind), document)
+        return filled
+    apply = _BY_KIND.get(kind.group_kind)
+    return apply(document) if apply is not None else document
+
+
+# ---------------------------------------------------------------------------------------------------------- own kinds
+def from_schema(schema: Mapping[str, Any], value: Any) -> Any:
+    """`value` with the defaults of a structural schema; a null where a default exists counts as absent."""
+    schema = schemas.resolve(schema)
+    if type(value) is list and "items" in schema:
+        items = schema["items"]
+        return [from_schema(items, one) for one in value]
+    if type(value) is not dict:
+        return value
+    properties: Mapping[str, Any] = schema.get("properties") or {}
+    others = schema.get("additionalProperties")
+    out: Document = {}
+    for key, one in value.items():
+        part = properties.get(key) or (others if isinstance(others, Mapping) else None)
+        if one is None and part is not None and "default" in part:
+            continue
+        out[key] = from_schema(part, one) if part is not None else one
+    for key, part in properties.items():
+        if key not in out and "default" in part:
+            out[key] = from_schema(part, part["default"])
+    return out
+
+
+# --------------------------------------------------------------------------------------------------------- built kinds
+def _pod(document: Document) -> Document:
+    spec = pod_spec(document.get("spec") or {}, of_pod=True)
+    return {"status": {}, **document, "spec": spec}
+
+
+def _template(spec: Document) -> Document:
+    template = spec.get("template") or {}
+    filled = {
+        "metadata": {},
+        **template,
+        "spec": pod_spec(template.get("spec") or {}, of_pod=False),
+    }
+    return {**spec, "template": filled}
+
+
+def _deployment(document: Document) -> Document:
+    spec = _template(document.get("spec") or {})
+    for key, value in (
+        ("replicas", 1),
+        ("revisionHistoryLimit", 10),
+        ("progressDeadlineSeconds", 600),
+    ):
+        if spec.get(key) is None:
+            spec[key] = value
+    strategy = dict(spec.get("strategy") or {})
+    strategy.setdefault("type", "RollingUpdate")
+    if strategy["type"] == "RollingUpdate":
+        rolling = strategy.get("rollingUpdate") or {}
+        strategy["rollingUpdate"] = {"maxUnavailable": "25%", "maxSurge": "25%", **rolling}
+    spec["strategy"] = strategy
+    return {"status": {}, **document, "spec": spec}
+
+
+def _replica_set(document: Document) -> Document:
+    spec = _template(document.get("spec") or {})
+    if spec.get("replicas") is None:
+        spec["replicas"] = 1
+    return {"status": {"replicas": 0}, **document, "spec": spec}
+
+
+def _namespace(document: Document) -> Document:
+    metadata = document.get("metadata") or {}
+    name = metadata.get("name")
+    labels = metadata.get("labels") or {}
+    if name and labels.get(NAME_LABEL) != name:
+        metadata = {**metadata, "labels": {**labels, NAME_LABEL: name}}
+    status = document.get("status") or {}
+    spec = document.get("spec") or {}
+    return {
+        **document,
+        "metadata": metadata,
+        "spec": spec,
+        "status": {"phase": "Active", **status},
+    }
+
+
+def _secret(document: Document) -> Document:
+    """The type, and `stringData` folded into `data`: it is write-only and never stored."""
+    out = {**document, "type": document.get("type") or "Opaque"}
+    plain = out.pop("stringData", None)
+    if plain:
+        packed = {key: base64.b64encode(text.encode()).decode() for key, text in plain.items()}
+        out["data"] = {**(document.get("data") or {}), **packed}
+    return out
+
+
+def _subjects(document: Document) -> Document:
+    reference = dict(document.get("roleRef") or {})
+    if not reference.get("apiGroup"):
+        reference["apiGroup"] = RBAC_GROUP
+    out = {**document, "roleRef": reference}
+    if subjects := document.get("subjects"):
+        out["subjects"] = [_subject(one) for one in subjects]
+    return out
+
+
+def _subject(subject: Document) -> Document:
+    if subject.get("kind") in ("User", "Group") and not subject.get("apiGroup"):
+        return {**subject, "apiGroup": RBAC_GROUP}
+    return subject
+
+
+def _aggregated_role(document: Document) -> Document:
+    return document if "rules" in document else {**document, "rules": None}
+
+
+def _priority_class(document: Document) -> Document:
+    if document.get("preemptionPolicy"):
+        return document
+    return {**document, "preemptionPolicy": "PreemptLowerPriority"}
+
+
+def _node(document: Document) -> Document:
+    """Structs by value that Go writes even when empty; `allocatable` follows `capacity`."""
+    status = {"daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}, **(document.get("status") or {})}
+    if "nodeInfo" not in status:
+        status["nodeInfo"] = dict.fromkeys(_NODE_INFO, "")
+    if status.get("capacity") and not status.get("allocatable"):
+        status["allocatable"] = status["capacity"]
+    return {**document, "spec": document.get("spec") or {}, "status": status}
+
+
+_NODE_INFO: Final = (
+    "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion",
+    "kubeletVersion", "kubeProxyVersion", "operatingSystem", "architecture",
+)  # fmt: skip
+
+
+def _with_spec_and_status(document: Document) -> Document:
+    return {"spec": {}, "status": {}, **document}
+
+
+def _with_spec(document: Document) -> Document:
+    return document if "spec" in document else {**document, "spec": {}}
+
+
+def _token_request(document: Document) -> Document:
+    spec = {"audiences": None, "boundObjectRef": None, **(document.get("spec") or {})}
+    if not spec.get("expirationSeconds"):
+        spec["expirationSeconds"] = TOKEN_SECONDS
+    return {"status": {"token": "", "expirationTimestamp": None}, **document, "spec": spec}
+
+
+_BY_KIND: Final[dict[tuple[str, str], Callable[[Document], Document]]] = {
+    ("", "Pod"): _pod,
+    ("", "Namespace"): _namespace,
+    ("", "Node"): _node,
+    ("", "Secret"): _secret,
+    ("apps", "Deployment"): _deployment,
+    ("apps", "ReplicaSet"): _replica_set,
+    ("coordination.k8s.io", "Lease"): _with_spec,
+    ("certificates.k8s.io", "CertificateSigningRequest"): _with_spec_and_status,
+    (RBAC_GROUP, "RoleBinding"): _subjects,
+    (RBAC_GROUP, "ClusterRoleBinding"): _subjects,
+    (RBAC_GROUP, "Role"): _aggregated_role,
+    (RBAC_GROUP, "ClusterRole"): _aggregated_role,
+    ("scheduling.k8s.io", "PriorityClass"): _priority_class,
+    ("authentication.k8s.io", "TokenRequest"): _token_request,
+    ("autoscaling", "Scale"): _with_spec,
+}

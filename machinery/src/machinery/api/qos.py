@@ -1,0 +1,37 @@
+"""The quality-of-service class of a pod: who is evicted first when a node runs out of memory."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from machinery.meta import quantity
+from machinery.meta.resource import Document
+
+_COUNTED = ("cpu", "memory")
+
+
+def qos_class(spec: Document) -> str:
+    """Guaranteed: every container's cpu and memory limits equal its requests; BestEffort: none has any; else Burstable."""
+    owners: Iterable[Document] = (*spec.get("containers", ()), *spec.get("initContainers", ()))
+    if (whole := spec.get("resources")) and (whole.get("requests") or whole.get("limits")):
+        owners = ({"resources": whole},)
+    some = guaranteed = False
+    for index, owner in enumerate(owners):
+        resources = owner.get("resources") or {}
+        requests, limits = _counted(resources.get("requests")), _counted(resources.get("limits"))
+        some = some or bool(requests or limits)
+        full = len(limits) == len(_COUNTED) and all(
+            requests.get(name, value) == value for name, value in limits.items()
+        )
+        guaranteed = full and (guaranteed or index == 0)
+    if not some:
+        return "BestEffort"
+    return "Guaranteed" if guaranteed else "Burstable"
+
+
+def _counted(amounts: dict[str, Any] | None) -> dict[str, Any]:
+    if not amounts:
+        return {}
+    parsed = {
+        name: quantity.quantity_of(amounts[name]).value for name in _COUNTED if name in amounts
+    }
+    return {name: value for name, value in parsed.items() if value}
