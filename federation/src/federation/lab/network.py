@@ -1,0 +1,101 @@
+"""The lab's wires as text: what `ip -batch` and `sh` are given to make them. Pure.
+
+One namespace holds a bridge, the WAN; each host hangs on it by a veth pair, the machine's own namespace by one more, so that
+kubectl reaches every API server. Nodes of one cluster route to each other's pods; clusters do not, as real sites would not.
+
+Nothing of it is named in /run/netns: making that directory would leave a mount behind on a machine that had none.
+"""
+
+from federation.lab.cgroups import DAEMONS, Hierarchy
+from federation.lab.plan import HostPlan, LabPlan
+
+WAN = "wan"
+LINK = "wan0"
+ROOT_PORT = "machine"
+
+
+def wan_batch(plan: LabPlan, namespaces: str) -> str:
+    """For `ip -batch` inside the WAN's namespace: the bridge, the machine's cable (root_batch made it), a cable to every host."""
+    lines = ["link set lo up", "link add wan type bridge forward_delay 0", "link set wan up"]
+    lines.append(f"link set {ROOT_PORT} master wan up")
+    for index, host in enumerate(plan.hosts):
+        port = f"h{index}"
+        lines.append(
+            f'link add {port} type veth peer name {LINK} netns "{namespaces}/{host.name}.net"'
+        )
+        lines.append(f"link set {port} master wan up")
+    return "\n".join(lines) + "\n"
+
+
+def root_batch(plan: LabPlan, namespaces: str) -> str:
+    """For `ip -batch` on the machine itself: its one cable."""
+    link = plan.root_link
+    return (
+        f'link add {link} type veth peer name {ROOT_PORT} netns "{namespaces}/{WAN}.net"\n'
+        f"addr add {plan.root_address}/{plan.prefix} dev {link}\n"
+        f"link set {link} up\n"
+    )
+
+
+def host_batch(plan: LabPlan, host: HostPlan) -> str:
+    """For `ip -batch` inside a host: its address, and the way to the pods of its cluster's other nodes."""
+    lines = [
+        "link set lo up",
+        f"addr add {host.address}/{plan.prefix} dev {LINK}",
+        f"link set {LINK} up",
+    ]
+    for cluster in plan.clusters:
+        if cluster.name != host.cluster:
+            continue
+        lines += [
+            f"route add {node.pod_cidr} via {node.address}"
+            for node in cluster.nodes
+            if node != host
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def node_mounts(group: str, trees: tuple[Hierarchy, ...], links: dict[str, str]) -> str:
+    """The shell script that turns a private mount namespace into a node's: own /run, own CNI cache, own cgroup root.
+
+    With its own group as the root of every cgroup tree, what a node's containerd and kubelet create can only be below it.
+    `links` are symbolic links in the cgroup directory (cpu -> cpu,cpuacct).
+    """
+    lines = ["set -e", "mount -t tmpfs -o mode=755 tmpfs /run", "mkdir -p /run/lock /run/cg"]
+    lines.append("mount -t tmpfs -o mode=755 tmpfs /var/lib/cni")
+    names = {tree.path: f"/run/cg/{i}" for i, tree in enumerate(trees)}
+    for path, name in names.items():
+        lines += [f"mkdir {name}", f"mount --bind {path}/{group} {name}"]
+    lines.append("umount -l -R /sys/fs/cgroup")
+    if "/sys/fs/cgroup" not in names:
+        lines.append("mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup")
+    for path, name in names.items():
+        lines += [f"mkdir -p {path}", f"mount --move {name} {path}"]
+    lines += [f"ln -s {target} /sys/fs/cgroup/{name}" for name, target in links.items()]
+    return "\n".join(lines) + "\n"
+
+
+_ENTER = f"""\
+ns=$1 group=$2; shift 2
+for procs in /sys/fs/cgroup/$group/{DAEMONS}/cgroup.procs /sys/fs/cgroup/*/$group/{DAEMONS}/cgroup.procs; do
+  if [ -e "$procs" ]; then echo $$ > "$procs"; fi
+done
+if [ -e "$ns.mnt" ]; then exec nsenter --mount="$ns.mnt" --cgroup="$ns.cg" --net="$ns.net" --wd=/ -- "$@"; fi
+exec nsenter --net="$ns.net" -- "$@"
+"""
+
+
+def enter(plan: LabPlan, namespaces: str, host: str, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The command that runs `argv` as a process of `host`. It keeps its pid all the way (every step is an exec).
+
+    Not `ip netns exec`: that mounts a fresh /sys and hides the control groups.
+    """
+    return (
+        "/bin/sh",
+        "-ec",
+        _ENTER,
+        "enter",
+        f"{namespaces}/{host}",
+        f"{plan.cgroup}/{host}",
+        *argv,
+    )
