@@ -67,7 +67,7 @@ def cells(pod: Document, now: dt.datetime) -> list[Any]:
     restarts = str(count.restarts)
     if count.restarts and count.last_restart is not None:
         restarts += f" ({human_duration((now - count.last_restart).total_seconds())} ago)"
-    ips = status.get("podIPs") or ({},)
+    ips: Any = status.get("podIPs") or ({},)
     return [
         name_of(pod),
         f"{count.ready}/{total}",
