@@ -7,6 +7,7 @@ how a batch of writes becomes durable and numbered.
 """
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -25,6 +26,8 @@ from machinery.store.interface import (
     Watch,
 )
 from machinery.store.view import View
+
+log = logging.getLogger(__name__)
 
 
 class Write:
@@ -202,6 +205,13 @@ class LogStore(ABC):
         self._settle(write)
         if not write.future.done():
             write.future.set_exception(error)
+
+    def _give_up(self, task: str, error: BaseException) -> None:
+        """A task of the store died of a broken invariant: refuse everything rather than hang."""
+        log.critical("store stopped", extra={"task": task}, exc_info=error)
+        self._refusal = f"the store stopped: {error!r}"
+        for write in list(self._inflight.values()):
+            self._fail(write, StoreUnavailable(self._refusal))
 
     def _settle(self, write: Write) -> None:
         del self._inflight[write.key]

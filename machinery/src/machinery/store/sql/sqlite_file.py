@@ -1,0 +1,257 @@
+"""The SQLite file as the writer thread sees it: lock, migrate, replay, commit.
+
+WAL with synchronous=FULL: a commit is on the disk when it returns. One process owns the file, by a lock beside it
+that dies with the process. When a commit fails, its rows are looked for: a commit may have happened although it
+reported an error. What was reported as failed but cannot be looked up is deleted by the next commit.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from alembic.util import CommandError
+from sqlalchemy import Engine, NullPool, PoolProxiedConnection, create_engine, event
+from sqlalchemy.exc import DatabaseError
+
+from machinery.store.interface import Change, Row, StoreUnavailable
+from machinery.store.sql.ledger import Ledger
+from machinery.store.sql.migrate import upgrade
+from machinery.store.sql.values import Codec
+from machinery.store.view import FIRST_REVISION
+
+INSERT = (
+    "INSERT INTO store_log (revision, key, change, value, create_revision, previous_revision)"
+    " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+REPLAY = (
+    "SELECT revision, key, change, value, create_revision, previous_revision FROM store_log"
+    " ORDER BY revision"
+)
+
+
+class LogRow(NamedTuple):
+    """A row of store_log, its value not yet compressed."""
+
+    revision: int
+    key: str
+    change: Change
+    value: bytes | None
+    create_revision: int
+    previous_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One transaction."""
+
+    rows: Sequence[LogRow] = ()
+    trim: Sequence[int] = ()
+    reserve: int = 0
+
+
+@dataclass(slots=True)
+class Replay:
+    """What the file held."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    revision: int = FIRST_REVISION
+    ledger: Ledger = field(default_factory=Ledger)
+
+
+class SqliteFile:
+    """Blocking; used by one thread at a time."""
+
+    def __init__(
+        self,
+        path: str,
+        migrate_to: str = "store@head",
+        connection_class: type[sqlite3.Connection] = sqlite3.Connection,
+    ) -> None:
+        self.path = path
+        self._migrate_to = migrate_to
+        self._connection_class = connection_class
+        self._codec = Codec()
+        self._lock: int | None = None
+        self._engine: Engine | None = None
+        self._pooled: PoolProxiedConnection | None = None
+        self._doubtful: list[int] = []
+
+    def open(self) -> Replay:
+        """Lock the file, bring its schema up to date, read it."""
+        self._take_lock()
+        try:
+            self._engine = self._make_engine()
+            with self._engine.begin() as connection:
+                upgrade(connection, self._migrate_to)
+            self._connect()
+            return self._replay()
+        except (sqlite3.Error, DatabaseError, CommandError, ValueError) as error:
+            self.close()
+            raise StoreUnavailable(
+                f"{self.path} cannot be used: {error}; if it is damaged, restore it from a backup"
+            ) from error
+
+    def close(self) -> None:
+        """Release everything. Nothing is pending here."""
+        if self._pooled is not None:
+            self._pooled.close()
+            self._pooled = None
+        if self._engine is not None:
+            self._engine.dispose()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def commit(self, commit: Commit) -> frozenset[int]:
+        """Make it durable; the revisions that lost against a row already there. Raises StoreUnavailable."""
+        rows = [
+            row if row.value is None else row._replace(value=self._codec.pack(row.value))
+            for row in commit.rows
+        ]
+        try:
+            refused = self._transaction(rows, commit)
+        except sqlite3.Error as error:
+            self._roll_back()
+            if not self._happened(commit):
+                raise StoreUnavailable(f"{self.path}: {error}") from error
+            return frozenset()
+        self._doubtful.clear()
+        return refused
+
+    # ------------------------------------------------------------------------------------------------ inside
+    def _transaction(self, rows: Sequence[LogRow], commit: Commit) -> frozenset[int]:
+        connection = self._driver()
+        connection.execute("BEGIN IMMEDIATE")
+        trim = [*commit.trim, *self._doubtful]
+        if trim:
+            connection.executemany(
+                "DELETE FROM store_log WHERE revision = ?", [(number,) for number in trim]
+            )
+        before = connection.total_changes
+        connection.executemany(INSERT, rows)
+        refused: frozenset[int] = frozenset()
+        if connection.total_changes - before != len(rows):
+            refused = frozenset(row.revision for row in rows) - self._present(rows)
+        if commit.reserve:
+            connection.execute("UPDATE store_state SET reserved = ?", (commit.reserve,))
+        connection.execute("COMMIT")
+        return refused
+
+    def _present(self, rows: Sequence[LogRow]) -> frozenset[int]:
+        find = "SELECT 1 FROM store_log WHERE revision = ? AND key = ?"
+        return frozenset(
+            row.revision
+            for row in rows
+            if self._driver().execute(find, (row.revision, row.key)).fetchone()
+        )
+
+    def _roll_back(self) -> None:
+        try:
+            if self._driver().in_transaction:
+                self._driver().execute("ROLLBACK")
+        except (sqlite3.Error, StoreUnavailable):
+            self._reconnect()
+
+    def _reconnect(self) -> None:
+        if self._pooled is not None:
+            self._pooled.invalidate()
+            self._pooled = None
+        try:
+            self._connect()
+        except (sqlite3.Error, DatabaseError):
+            self._pooled = None
+
+    def _happened(self, commit: Commit) -> bool:
+        """Whether a commit that reported an error is in the file after all."""
+        self._doubtful += [row.revision for row in commit.rows]
+        if not commit.rows:
+            return False
+        try:
+            there = len(self._present(commit.rows)) == len(commit.rows)
+        except (sqlite3.Error, StoreUnavailable):
+            return False
+        if there:
+            self._doubtful = self._doubtful[: -len(commit.rows)]
+        return there
+
+    def _driver(self) -> sqlite3.Connection:
+        if self._pooled is None:
+            self._reconnect()
+        if self._pooled is None:
+            raise StoreUnavailable(f"{self.path} cannot be opened")
+        connection = self._pooled.driver_connection
+        assert isinstance(connection, sqlite3.Connection)
+        return connection
+
+    def _connect(self) -> None:
+        assert self._engine is not None
+        self._pooled = self._engine.raw_connection()
+
+    def _make_engine(self) -> Engine:
+        engine = create_engine(
+            f"sqlite:///{self.path}",
+            poolclass=NullPool,
+            connect_args={
+                "check_same_thread": False,
+                "isolation_level": None,
+                "factory": self._connection_class,
+            },
+        )
+        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE") and None)
+        return engine
+
+    def _take_lock(self) -> None:
+        path = Path(f"{self.path}.lock")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(f"{path} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+            os.close(lock)
+            raise StoreUnavailable(
+                f"{self.path} is in use by process {owner}; a SQLite store has one server, "
+                "stop it first, or use PostgreSQL for several"
+            ) from error
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
+        self._lock = lock
+
+    def _replay(self) -> Replay:
+        connection = self._driver()
+        replay = Replay()
+        (reserved,) = connection.execute("SELECT max(reserved) FROM store_state").fetchone()
+        newest: dict[str, tuple[int, bytes | None, int]] = {}
+        last = FIRST_REVISION
+        for revision, key, change, value, created, _ in connection.execute(REPLAY):
+            before = newest.pop(key, None)
+            stored = Change(change)
+            replay.ledger.stored(key, stored, revision, before[0] if before else 0)
+            if stored is not Change.DELETE:
+                newest[key] = (revision, value, created)
+            last = revision
+        unpack = self._codec.unpack
+        replay.rows = {
+            key: Row(key, unpack(value or b""), revision, created)
+            for key, (revision, value, created) in newest.items()
+        }
+        replay.revision = max(last, reserved or 0)
+        return replay
+
+
+def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "busy_timeout = 5000",
+        "journal_size_limit = 67108864",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
