@@ -15,12 +15,11 @@ import logging
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Generic, TypeVar
 
-from prometheus_client import Counter
-
 from machinery.client.interface import Client, EventType, Listing, ListOptions, WatchEvent
 from machinery.client.objects import key_of, uid_of, version_of
 from machinery.kit.backoff import Backoff
 from machinery.kit.clock import Clock
+from machinery.kit.metrics import METRICS
 from machinery.meta.errors import (
     Expired,
     ServiceUnavailable,
@@ -42,8 +41,8 @@ SHORT_WATCH_S = 1.0
 
 _KEEP_POSITION = (ConnectionError, TimeoutError, TooManyRequests, ServiceUnavailable, Timeout)
 
-RELISTS = Counter("informer_lists", "Full lists made.", ["resource"])
-EVENTS = Counter("informer_events", "Watch events taken.", ["resource"])
+RELISTS = METRICS.counter("informer_lists_total", "Full lists made.", ["resource"])
+EVENTS = METRICS.counter("informer_events_total", "Watch events taken.", ["resource"])
 
 
 class _Index(Generic[T]):

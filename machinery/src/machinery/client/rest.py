@@ -4,7 +4,8 @@ Views are decoded straight from the bytes of an answer; a watch line may be of a
 raises `ConnectionError` (the request may or may not have been executed; reads and compare-and-swaps may be repeated),
 what the server refuses raises its `StatusError`. Nothing is retried here: who asks knows whether asking again is safe.
 
-`connector` lets the same client speak over something that is not a dialled TCP connection: the reversed link.
+`connector` lets the same client speak over something that is not a dialled TCP connection: the reversed link. Whoever
+gave it closes it.
 """
 
 import logging
@@ -276,7 +277,9 @@ class RestClient:
                 keepalive_timeout=KEEPALIVE_S,
             )
         return aiohttp.ClientSession(
-            connector=connector, auto_decompress=True, cookie_jar=aiohttp.DummyCookieJar()
+            connector=connector,
+            connector_owner=self._connector is None,
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     def _managed(self) -> dict[str, str]:

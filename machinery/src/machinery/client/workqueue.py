@@ -15,10 +15,9 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from prometheus_client import Counter, Gauge, Histogram
-
 from machinery.kit.backoff import Backoff
 from machinery.kit.clock import Clock
+from machinery.kit.metrics import METRICS
 from machinery.kit.tasks import TaskOwner
 
 K = TypeVar("K", bound=Hashable)
@@ -26,11 +25,15 @@ K = TypeVar("K", bound=Hashable)
 RETRY_BACKOFF = Backoff(base_s=0.005, cap_s=1000.0, jitter=0.2)
 
 _SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
-DEPTH = Gauge("workqueue_depth", "Keys waiting.", ["name"])
-ADDS = Counter("workqueue_adds", "Keys added.", ["name"])
-RETRIES = Counter("workqueue_retries", "Keys added again after a failure.", ["name"])
-QUEUE_SECONDS = Histogram("workqueue_queue_duration_seconds", "Wait.", ["name"], buckets=_SECONDS)
-WORK_SECONDS = Histogram("workqueue_work_duration_seconds", "Work.", ["name"], buckets=_SECONDS)
+DEPTH = METRICS.gauge("workqueue_depth", "Keys waiting.", ["name"])
+ADDS = METRICS.counter("workqueue_adds_total", "Keys added.", ["name"])
+RETRIES = METRICS.counter("workqueue_retries_total", "Keys added again after a failure.", ["name"])
+QUEUE_SECONDS = METRICS.histogram(
+    "workqueue_queue_duration_seconds", "Wait.", ["name"], buckets=_SECONDS
+)
+WORK_SECONDS = METRICS.histogram(
+    "workqueue_work_duration_seconds", "Work.", ["name"], buckets=_SECONDS
+)
 
 
 class ShutDown(Exception):

@@ -16,8 +16,6 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
-from prometheus_client import Counter, Gauge, Histogram
-
 from machinery.client.informer import Informer
 from machinery.client.interface import Client
 from machinery.client.leaderelection import LeaderElector
@@ -30,6 +28,7 @@ from machinery.kit.backoff import Backoff
 from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
 from machinery.kit.logcontext import bind
+from machinery.kit.metrics import METRICS
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.errors import Conflict
 from machinery.meta.resource import ObjectKey, Resource, split_api_version
@@ -44,11 +43,13 @@ RUNNABLE_HEALTHY_S = 60.0
 """A runnable that lived this long starts counting its failures anew."""
 
 _SECONDS = (0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0)
-RECONCILES = Counter("controller_runtime_reconcile", "Reconciles.", ["controller", "result"])
-RECONCILE_SECONDS = Histogram(
+RECONCILES = METRICS.counter(
+    "controller_runtime_reconcile_total", "Reconciles.", ["controller", "result"]
+)
+RECONCILE_SECONDS = METRICS.histogram(
     "controller_runtime_reconcile_time_seconds", "Time.", ["controller"], buckets=_SECONDS
 )
-ACTIVE = Gauge("controller_runtime_active_workers", "Workers at work.", ["controller"])
+ACTIVE = METRICS.gauge("controller_runtime_active_workers", "Workers at work.", ["controller"])
 
 
 class Reconciler(Protocol):
