@@ -1,0 +1,69 @@
+# Everything a contributor or user types. `make` prints what there is; every target sets the machine up first.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup up down status test check lint fast e2e sim bench lock wheel clean
+
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -q
+SEEDS ?= 200
+# Options for `fedctl lab up`, for example: make up LAB="--nodes 1"
+LAB ?=
+# Both cores; a test that must be alone is in tests/e2e.
+PARALLEL ?= -n 2
+FAST := tests/unit tests/tidy
+MORE := tests/contract tests/golden tests/integration tests/sim
+have = $(foreach dir,$(1),$(if $(shell find $(dir) -name 'test_*.py' 2>/dev/null | head -1),$(dir)))
+
+help: ## print this
+	@echo "Ubernetes: a federation of clusters on one machine. Debian 12, root and Python 3.11 are needed."
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{ printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install Debian's packages and .venv (all targets do it; a repeat takes a moment)
+	@.ci/setup
+
+up: setup ## start the fleet: a federation and three clusters with real containers (LAB="--nodes 1" for options)
+	@$(BIN)/fedctl lab up $(LAB)
+
+down: setup ## stop the fleet and remove every trace of it
+	@$(BIN)/fedctl lab down
+
+status: setup ## what runs, where, how often it was restarted
+	@$(BIN)/fedctl lab status
+
+test: setup ## all tests; those with real containers when run as root
+	$(PYTEST) $(PARALLEL) $(call have,$(FAST) $(MORE))
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory e2e; else echo "not root: tests/e2e left out"; fi
+
+check: lint $(if $(LINT_ONLY),,fast) ## formatting, lint, types, import contracts, and the fast tests
+
+lint: setup ## the part of check that runs no test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fast: setup ## unit and tidy tests
+	$(PYTEST) $(PARALLEL) $(call have,$(FAST))
+
+e2e: setup ## a real fleet of processes and containers (needs root), one test at a time
+	$(if $(call have,tests/e2e),$(PYTEST) --timeout 900 tests/e2e,@echo "no tests in tests/e2e")
+
+sim: setup ## the fleet in virtual time: SEEDS=200 histories, every invariant after every event
+	$(BIN)/python -m federation.simulator --seeds $(SEEDS)
+
+bench: setup ## CPU per operation against the numbers we promise
+	$(PYTEST) -s --timeout 1800 tests/bench
+
+lock: setup ## resolve dependencies anew and write requirements.txt
+	$(BIN)/uv lock --upgrade
+	$(BIN)/uv export --all-extras --group dev --no-emit-workspace --no-header --no-annotate -q -o requirements.txt
+	@if grep -n '://' requirements.txt; then echo "requirements.txt names a host"; exit 1; fi
+
+wheel: setup ## build the three distributions into dist/
+	$(BIN)/uv build --all-packages --wheel -o dist
+
+clean: ## stop the fleet, then remove .venv, .lab and all caches
+	@if [ -x $(BIN)/fedctl ] && [ -d .lab ]; then $(BIN)/fedctl lab down; fi
+	rm -rf .venv .lab .bench .sim dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
