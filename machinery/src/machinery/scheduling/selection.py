@@ -36,8 +36,11 @@ class Matcher:
 
 
 def compile_selector(selector: LabelSelector | None) -> Matcher:
-    """A nil selector matches nothing, an empty one everything (metav1.LabelSelectorAsSelector)."""
-    if selector is None:
+    """A nil selector matches nothing, an empty one everything (metav1.LabelSelectorAsSelector).
+
+    Gt and Lt belong to node selectors; in a label selector they make it invalid, and it matches nothing.
+    """
+    if selector is None or any(r.operator in ("Gt", "Lt") for r in selector.match_expressions):
         return Matcher(nothing=True)
     tests: list[Test] = [
         (key, "In", (value,)) for key, value in sorted(selector.match_labels.items())

@@ -1,0 +1,91 @@
+"""Seats for weights, and replicas over members.
+
+`webster` is the method of Webster (Sainte-Laguë), as Karmada uses it: seats are given one by one to the largest
+weight / (2 x seats + 1); of equals the one with fewer seats, then by name, forwards or backwards by the parity of a hash
+of the template's uid, so that single-replica workloads do not all land on the first name. `balance` fills groups evenly:
+no two differ by more than one unless a group is full.
+"""
+
+import heapq
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from federation.placement.model import Unschedulable
+
+
+def fnv1a_32(text: str) -> int:
+    """FNV-1a, 32 bits."""
+    value = 0x811C9DC5
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value
+
+
+def webster(seats: int, weights: Mapping[str, int], uid: str) -> dict[str, int]:
+    """`seats` divided by weight; names with weight 0 get none."""
+    forwards = fnv1a_32(uid) % 2 == 0
+    names = sorted((name for name, weight in weights.items() if weight > 0), reverse=not forwards)
+    given = dict.fromkeys(names, 0)
+    heap = [(-Fraction(weights[name]), 0, rank, name) for rank, name in enumerate(names)]
+    heapq.heapify(heap)
+    for _ in range(seats if names else 0):
+        _, held, rank, name = heap[0]
+        given[name] = held + 1
+        quotient = Fraction(weights[name], 2 * (held + 1) + 1)
+        heapq.heapreplace(heap, (-quotient, held + 1, rank, name))
+    return given
+
+
+def by_available(
+    wanted: int, room: Sequence[tuple[str, int]], uid: str, *, what: str = ""
+) -> dict[str, int]:
+    """`wanted` replicas divided in proportion to room. Raises Unschedulable when the room is too small."""
+    total = sum(count for _, count in room)
+    if total < wanted:
+        raise Unschedulable(
+            f"failed to assign replicas: {what}Clusters available replicas {total} "
+            "are not enough to schedule."
+        )
+    return webster(wanted, dict(room), uid)
+
+
+def aggregated(
+    wanted: int,
+    room: Sequence[tuple[str, int]],
+    held: Mapping[str, int],
+    uid: str,
+    *,
+    what: str = "",
+) -> dict[str, int]:
+    """On as few members as hold it: those that hold some first, then the roomiest."""
+    ranked = sorted(room, key=lambda item: (not held.get(item[0]), -item[1]))
+    chosen: list[tuple[str, int]] = []
+    total = 0
+    for name, count in ranked:
+        chosen.append((name, count))
+        total += count
+        if total >= wanted:
+            break
+    return by_available(wanted, chosen, uid, what=what)
+
+
+def balance(
+    wanted: int, room: Mapping[str, int], held: Mapping[str, int], order: Sequence[str]
+) -> dict[str, int]:
+    """`wanted` spread evenly over groups, never above a group's room (which includes what it holds).
+
+    The remainder goes to groups that hold more now (fewest moves), then by `order`. Room that is too small in one group
+    is made up by the others.
+    """
+    given = dict.fromkeys(order, 0)
+    rank = {name: position for position, name in enumerate(order)}
+    left = min(wanted, sum(max(0, room[name]) for name in order))
+    while left > 0:
+        open_groups = [name for name in order if given[name] < room[name]]
+        lowest = min(given[name] for name in open_groups)
+        level = [name for name in open_groups if given[name] == lowest]
+        level.sort(key=lambda name: (-min(held.get(name, 0), lowest + 1), rank[name]))
+        for name in level[:left]:
+            given[name] += 1
+        left -= min(left, len(level))
+    return given

@@ -1,0 +1,135 @@
+"""Which members may run the workload at all, and the sentence for each that may not (Karmada's wording)."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from federation.placement.model import Candidate, NoFit, Request
+from machinery.api.core import Taint, Toleration
+from machinery.api.fleet.policy import ClusterAffinity, FieldRequirement, Placement
+from machinery.scheduling.filters import tolerates
+from machinery.scheduling.selection import compile_selector, passes
+
+NO_AFFINITY = "cluster(s) did not match the placement cluster affinity constraint"
+NO_API = "cluster(s) did not have the API resource"
+EVICTING = "cluster(s) is in the process of eviction"
+NO_FIELD = 'cluster(s) did not have "{field}" property'
+
+
+def filter_candidates(
+    request: Request, affinity: ClusterAffinity | None, candidates: Sequence[Candidate]
+) -> tuple[list[Candidate], dict[str, str]]:
+    """The members that pass, and why each other one does not. Raises NoFit when none passes."""
+    passed: list[Candidate] = []
+    left_out: dict[str, str] = {}
+    for candidate in candidates:
+        why = rejection(request, affinity, candidate)
+        if why:
+            left_out[candidate.name] = why
+        else:
+            passed.append(candidate)
+    if not passed:
+        raise NoFit(no_fit_message(left_out), left_out)
+    return passed, left_out
+
+
+def no_fit_message(left_out: dict[str, str]) -> str:
+    """`0/3 clusters are available: 1 …, 2 ….`"""
+    if not left_out:
+        return "0/0 clusters are available: no cluster has joined."
+    counted = Counter(left_out.values())
+    parts = sorted(f"{count} {why}" for why, count in counted.items())
+    return f"0/{len(left_out)} clusters are available: {', '.join(parts)}."
+
+
+def rejection(request: Request, affinity: ClusterAffinity | None, candidate: Candidate) -> str:
+    """Why the member may not, or the empty string. A member that holds the workload keeps it through new taints."""
+    holds = candidate.name in request.previous
+    needed = (request.api_version, request.kind)
+    if candidate.kinds is not None and needed not in candidate.kinds and not holds:
+        return NO_API
+    if not matches(affinity, candidate):
+        return NO_AFFINITY
+    if candidate.name in request.evicting:
+        return EVICTING
+    taint = None if holds else untolerated(request.placement.cluster_tolerations, candidate.taints)
+    if taint is not None:
+        shown = f"{taint.key}={taint.value}" if taint.value else taint.key
+        return f"cluster(s) had untolerated taint {{{shown}:{taint.effect}}}"
+    return missing_field(request.placement, candidate)
+
+
+def untolerated(tolerations: tuple[Toleration, ...], taints: Sequence[Taint]) -> Taint | None:
+    """The first taint that keeps workloads away."""
+    return next(
+        (
+            taint
+            for taint in taints
+            if taint.effect in ("NoSchedule", "NoExecute") and not tolerates(tolerations, taint)
+        ),
+        None,
+    )
+
+
+def matches(affinity: ClusterAffinity | None, candidate: Candidate) -> bool:
+    """All given parts must hold; an affinity without parts matches every member."""
+    if affinity is None:
+        return True
+    if candidate.name in affinity.exclude:
+        return False
+    if affinity.label_selector is not None and not compile_selector(affinity.label_selector)(
+        candidate.labels
+    ):
+        return False
+    if affinity.field_selector is not None and not all(
+        _field_passes(requirement, candidate)
+        for requirement in affinity.field_selector.match_expressions
+    ):
+        return False
+    return not affinity.cluster_names or candidate.name in affinity.cluster_names
+
+
+def _field_passes(requirement: FieldRequirement, candidate: Candidate) -> bool:
+    if requirement.key == "zone":
+        return _zones_pass(requirement, candidate.zones)
+    fields = {"provider": candidate.provider, "region": candidate.region}
+    present = {key: value for key, value in fields.items() if value}
+    return passes((requirement.key, requirement.operator, requirement.values), present)
+
+
+def _zones_pass(requirement: FieldRequirement, zones: tuple[str, ...]) -> bool:
+    """A member of several zones: In asks that one is listed, NotIn that none is."""
+    match requirement.operator:
+        case "In":
+            return any(zone in requirement.values for zone in zones)
+        case "NotIn":
+            return all(zone not in requirement.values for zone in zones)
+        case "Exists":
+            return bool(zones)
+        case "DoesNotExist":
+            return not zones
+        case _:
+            return False
+
+
+def field_of(candidate: Candidate, field: str) -> str:
+    """The member's value of a spread field."""
+    match field:
+        case "region":
+            return candidate.region
+        case "zone":
+            return candidate.zone
+        case "provider":
+            return candidate.provider
+        case _:
+            return candidate.name
+
+
+def missing_field(placement: Placement, candidate: Candidate) -> str:
+    """A member without the property to spread by cannot be counted into a group."""
+    for constraint in placement.spread_constraints:
+        field = constraint.spread_by_field
+        if field in ("region", "zone", "provider") and not field_of(candidate, field):
+            return NO_FIELD.format(field=field)
+        if constraint.spread_by_label and constraint.spread_by_label not in candidate.labels:
+            return f'cluster(s) did not have label "{constraint.spread_by_label}"'
+    return ""

@@ -1,0 +1,85 @@
+"""What a placement decision is made of: values in, values out.
+
+A `Candidate` is a member as the decision sees it, a `Request` the workload, a `Decision` the answer with the reason for
+every member that was left out. Nothing here knows where the values come from: the server, a review, a simulator.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from machinery.api.core import Taint
+from machinery.api.fleet.policy import Placement
+from machinery.api.fleet.work import NodeClaim
+
+MAX_REPLICAS = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A member cluster. Resources as integers (milli-CPU, bytes, counts), free = allocatable - placed - waiting."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    provider: str = ""
+    region: str = ""
+    zones: tuple[str, ...] = ()
+    taints: tuple[Taint, ...] = ()
+    kinds: frozenset[tuple[str, str]] | None = None
+    """(apiVersion, kind) that the member serves; None: it has not said."""
+    free: Mapping[str, int] | None = None
+    """None: the member has not reported resources."""
+
+    @property
+    def zone(self) -> str:
+        """The failure domain of the member: its zones together, since they fail with it."""
+        return "+".join(sorted(self.zones))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The workload. `asks` is one replica's request as integers; `previous` what each member holds now."""
+
+    uid: str
+    api_version: str
+    kind: str
+    placement: Placement
+    replicas: int = 0
+    asks: Mapping[str, int] = field(default_factory=dict)
+    node_claim: NodeClaim | None = None
+    previous: Mapping[str, int] = field(default_factory=dict)
+    evicting: frozenset[str] = frozenset()
+    fresh: bool = False
+    """Divide anew instead of keeping what is placed."""
+    affinity_name: str = ""
+    """The affinity group used last time; the search begins there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Members and their replicas, in order of name; `left_out` says why each other member is not among them."""
+
+    targets: Mapping[str, int]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    affinity_name: str = ""
+
+
+class NoFit(Exception):
+    """No member passes the filters (condition reason NoClusterFit)."""
+
+    reason = "NoClusterFit"
+
+    def __init__(self, message: str, left_out: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.left_out = dict(left_out or {})
+
+
+class Unselectable(NoFit):
+    """Members pass, but no selection satisfies the spread constraints (SchedulerError)."""
+
+    reason = "SchedulerError"
+
+
+class Unschedulable(NoFit):
+    """The selected members have too little room (Unschedulable)."""
+
+    reason = "Unschedulable"

@@ -1,0 +1,206 @@
+"""One placement: filter, select, divide.
+
+    Duplicated                 every selected member runs all replicas
+    Divided, static weights    Webster over the weights of the policy
+    Divided, dynamic weights   Webster over free room; what is placed stays, only the difference is divided (Steady)
+    Divided, Aggregated        on as few members as possible
+    any Divided + a group      (zone, region, provider, label): groups are balanced, members inside a group by free room
+
+The affinity groups of a policy are tried in order, beginning with the one used last.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from federation.placement import capacity, divide, select
+from federation.placement.filter import filter_candidates, matches
+from federation.placement.model import (
+    MAX_REPLICAS,
+    Candidate,
+    Decision,
+    NoFit,
+    Request,
+    Unschedulable,
+)
+from machinery.api.fleet.policy import ClusterAffinity, Placement
+
+SCALE_UP = "failed to scale up: "
+
+
+def place(request: Request, candidates: Sequence[Candidate]) -> Decision:
+    """The decision for one workload. Raises NoFit or one of its kinds, with the sentence for the condition."""
+    terms = request.placement.cluster_affinities
+    if not terms:
+        return _place_in(request, request.placement.cluster_affinity, candidates, "")
+    names = [term.affinity_name for term in terms]
+    start = names.index(request.affinity_name) if request.affinity_name in names else 0
+    first: NoFit | None = None
+    for term in terms[0 if request.fresh else start :]:
+        try:
+            return _place_in(request, term, candidates, term.affinity_name)
+        except NoFit as error:
+            first = first or error
+    assert first is not None, "a policy with affinity groups has at least one"
+    raise first
+
+
+def _place_in(
+    request: Request,
+    affinity: ClusterAffinity | None,
+    candidates: Sequence[Candidate],
+    affinity_name: str,
+) -> Decision:
+    passed, left_out = filter_candidates(request, affinity, candidates)
+    held = {c.name: request.previous[c.name] for c in passed if c.name in request.previous}
+    room = {c.name: _room(c, request) for c in passed}
+    strategy = _strategy(request.placement)
+    group = select.group_constraint(request.placement)
+    if group is not None and strategy != "Duplicated":
+        groups = select.select_groups(group, passed, room, held)
+        targets = _divide_groups(request, groups, room, held)
+    else:
+        chosen = _selected(request, passed, room, held, strategy)
+        targets = _divide(request, chosen, room, held, strategy)
+    for candidate in passed:
+        if candidate.name not in targets:
+            left_out[candidate.name] = "other clusters fit better"
+    return Decision(dict(sorted(targets.items())), left_out, affinity_name)
+
+
+def _room(candidate: Candidate, request: Request) -> int:
+    return min(capacity.available(candidate, request.asks), MAX_REPLICAS)
+
+
+def _strategy(placement: Placement) -> str:
+    scheduling = placement.replica_scheduling
+    if scheduling is None or scheduling.replica_scheduling_type in ("", "Duplicated"):
+        return "Duplicated"
+    if scheduling.replica_division_preference == "Aggregated":
+        return "Aggregated"
+    preference = scheduling.weight_preference
+    return "Dynamic" if preference is not None and preference.dynamic_weight else "Static"
+
+
+def _selected(
+    request: Request,
+    passed: Sequence[Candidate],
+    room: Mapping[str, int],
+    held: Mapping[str, int],
+    strategy: str,
+) -> Sequence[Candidate]:
+    constraint = select.cluster_constraint(request.placement)
+    group = select.group_constraint(request.placement)
+    if strategy == "Static":
+        return passed
+    if group is not None:
+        groups = select.select_groups(group, passed, room, held)
+        passed = [c for members in groups.values() for c in members]
+    if constraint is None:
+        return passed
+    needed = None if strategy == "Duplicated" else request.replicas
+    return select.select_clusters(constraint, passed, room, held, needed)
+
+
+def _divide(
+    request: Request,
+    chosen: Sequence[Candidate],
+    room: Mapping[str, int],
+    held: Mapping[str, int],
+    strategy: str,
+) -> dict[str, int]:
+    if request.replicas == 0:
+        return {c.name: 0 for c in chosen} if not request.asks and strategy == "Duplicated" else {}
+    if strategy == "Duplicated":
+        return {c.name: request.replicas for c in chosen}
+    if strategy == "Static":
+        weights = static_weights(request.placement, chosen)
+        return _nonzero(divide.webster(request.replicas, weights, request.uid))
+    inside = {c.name: held[c.name] for c in chosen if held.get(c.name)}
+    return _nonzero(_steady(request, chosen, room, inside, aggregate=strategy == "Aggregated"))
+
+
+def _steady(
+    request: Request,
+    chosen: Sequence[Candidate],
+    room: Mapping[str, int],
+    held: dict[str, int],
+    *,
+    aggregate: bool,
+) -> dict[str, int]:
+    """Keep what is placed; divide only what is missing, or shrink in proportion."""
+    wanted, placed = request.replicas, sum(held.values())
+    spare = [(c.name, room[c.name]) for c in chosen]
+    if request.fresh:
+        spare = [(name, count + held.get(name, 0)) for name, count in spare]
+        return _share(wanted, spare, {}, request.uid, aggregate, "")
+    if placed > wanted:
+        return _share(wanted, list(held.items()), held, request.uid, aggregate, "")
+    if placed == wanted:
+        return held
+    more = _share(wanted - placed, spare, held, request.uid, aggregate, SCALE_UP)
+    return {name: held.get(name, 0) + more.get(name, 0) for name in held | more}
+
+
+def _share(
+    wanted: int,
+    spare: Sequence[tuple[str, int]],
+    held: Mapping[str, int],
+    uid: str,
+    aggregate: bool,
+    what: str,
+) -> dict[str, int]:
+    order = sorted(spare, key=lambda item: -item[1])
+    if aggregate:
+        return divide.aggregated(wanted, order, held, uid, what=what)
+    return divide.by_available(wanted, order, uid, what=what)
+
+
+def _divide_groups(
+    request: Request,
+    groups: Mapping[str, Sequence[Candidate]],
+    room: Mapping[str, int],
+    held: Mapping[str, int],
+) -> dict[str, int]:
+    """Groups balanced, members inside a group by room: zones differ by at most one unless one is full."""
+    kept: Mapping[str, int] = {} if request.fresh else held
+    spaces = {
+        name: sum(room[c.name] + held.get(c.name, 0) for c in members)
+        for name, members in groups.items()
+    }
+    if sum(spaces.values()) < request.replicas:
+        missing = sum(spaces.values()) - sum(held.values())
+        raise Unschedulable(
+            f"failed to assign replicas: {SCALE_UP}Clusters available replicas {missing} "
+            "are not enough to schedule."
+        )
+    holding = {name: sum(kept.get(c.name, 0) for c in ms) for name, ms in groups.items()}
+    order = sorted(groups, key=lambda name: (-spaces[name], name))
+    shares = divide.balance(request.replicas, spaces, holding, order)
+    targets: dict[str, int] = {}
+    for name, members in groups.items():
+        part = _part(request, shares[name])
+        inside = {c.name: kept[c.name] for c in members if kept.get(c.name)}
+        spare = room if kept else {c.name: room[c.name] + held.get(c.name, 0) for c in members}
+        targets |= _steady(part, members, spare, inside, aggregate=False)
+    return _nonzero(targets)
+
+
+def _part(request: Request, replicas: int) -> Request:
+    return Request(
+        request.uid, request.api_version, request.kind, request.placement, replicas, request.asks
+    )
+
+
+def static_weights(placement: Placement, chosen: Sequence[Candidate]) -> dict[str, int]:
+    """The largest matching weight of each member; members without one are out unless none has one."""
+    scheduling = placement.replica_scheduling
+    preference = scheduling.weight_preference if scheduling is not None else None
+    rules = preference.static_weight_list if preference is not None else ()
+    weights = {
+        c.name: max((r.weight for r in rules if matches(r.target_cluster, c)), default=0)
+        for c in chosen
+    }
+    return weights if any(weights.values()) else dict.fromkeys(weights, 1)
+
+
+def _nonzero(targets: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in targets.items() if count > 0}
