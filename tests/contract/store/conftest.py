@@ -5,10 +5,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.postgres import Postgres, postgres
 
 from machinery.store.interface import Store
 from machinery.store.memory import MemoryStore
 from machinery.store.sql import open_store
+
+__all__ = ["postgres"]
 
 
 class MemoryBackend:
@@ -40,15 +43,32 @@ class SqliteBackend:
         return open_store(url)
 
 
-Backend = MemoryBackend | SqliteBackend
+class PostgresBackend:
+    """Makes PostgreSQL stores, each in a database of its own."""
+
+    persistent = True
+
+    def __init__(self, server: Postgres) -> None:
+        self.server = server
+
+    def url(self) -> str:
+        return self.server.fresh_url()
+
+    def open(self, url: str) -> Store:
+        return open_store(url)
 
 
-@pytest.fixture(scope="module", params=["memory", "sqlite"])
+Backend = MemoryBackend | SqliteBackend | PostgresBackend
+
+
+@pytest.fixture(scope="module", params=["memory", "sqlite", "postgres"])
 def backend(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Backend]:
     if request.param == "memory":
         yield MemoryBackend()
+    elif request.param == "postgres":
+        yield PostgresBackend(request.getfixturevalue("postgres"))
     else:
         yield SqliteBackend(tmp_path_factory.mktemp("sqlite"))
 

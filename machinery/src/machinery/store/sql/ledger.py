@@ -91,3 +91,8 @@ class Ledger:
                     self._last[row.tombstone_of] = 0
                 else:
                     del self._last[row.tombstone_of]
+
+    def trimmed_elsewhere(self, compacted: int) -> None:
+        """Another process trimmed everything that was superseded up to `compacted`."""
+        while self._superseded and self._superseded[0].at <= compacted:
+            self.trimmed([self._superseded[0]])

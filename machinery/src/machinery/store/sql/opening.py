@@ -7,6 +7,7 @@ from machinery.kit.clock import Clock
 from machinery.store.history import History
 from machinery.store.log import LogStore
 from machinery.store.memory import MemoryStore
+from machinery.store.sql.postgres import PostgresStore
 from machinery.store.sql.sqlite import SqliteStore
 
 
@@ -36,6 +37,9 @@ def open_store(
             relaxed_flush_s=relaxed_flush_s,
             migrate_to=migrate_to,
         )
+    if backend == "postgresql":
+        plain = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+        return PostgresStore(plain, history=history, migrate_to=migrate_to)
     raise ValueError(f"database URL {url!r}: unknown database {backend}; {_SHAPES}")
 
 

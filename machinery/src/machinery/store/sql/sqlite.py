@@ -69,14 +69,14 @@ class SqliteStore(LogStore):
     async def start(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         try:
-            replay = await self._in_thread(self._file.open)
+            opened = await self._in_thread(self._file.open)
         except BaseException:
             self._thread.shutdown(wait=False)
+            self._thread = None
             raise
-        self._ledger = replay.ledger
-        self._issued = self._reserved = replay.revision
-        fresh = not replay.rows and not replay.ledger.backlog and replay.revision == 1
-        self._view.restore(replay.rows.values(), replay.revision, 0 if fresh else replay.revision)
+        self._ledger = opened.ledger
+        self._issued = self._reserved = opened.revision
+        self._view.restore(opened.rows, opened.revision, 0 if opened.fresh else opened.revision)
         self._next_flush = self._clock.monotonic() + self._flush_s
         self._refusal = ""
         self._owner = TaskOwner(self._give_up)

@@ -9,7 +9,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,17 +20,14 @@ from sqlalchemy.exc import DatabaseError
 from machinery.store.interface import Change, Row, StoreUnavailable
 from machinery.store.sql.ledger import Ledger
 from machinery.store.sql.migrate import upgrade
+from machinery.store.sql.replay import Replay
 from machinery.store.sql.values import Codec
-from machinery.store.view import FIRST_REVISION
 
 INSERT = (
     "INSERT INTO store_log (revision, key, change, value, create_revision, previous_revision)"
     " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
-REPLAY = (
-    "SELECT revision, key, change, value, create_revision, previous_revision FROM store_log"
-    " ORDER BY revision"
-)
+REPLAY = "SELECT revision, key, change, value, create_revision FROM store_log ORDER BY revision"
 
 
 class LogRow(NamedTuple):
@@ -53,13 +50,14 @@ class Commit:
     reserve: int = 0
 
 
-@dataclass(slots=True)
-class Replay:
-    """What the file held."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What the file held, and the highest revision that may ever have been issued."""
 
-    rows: dict[str, Row] = field(default_factory=dict)
-    revision: int = FIRST_REVISION
-    ledger: Ledger = field(default_factory=Ledger)
+    rows: Sequence[Row]
+    revision: int
+    ledger: Ledger
+    fresh: bool
 
 
 class SqliteFile:
@@ -80,7 +78,7 @@ class SqliteFile:
         self._pooled: PoolProxiedConnection | None = None
         self._doubtful: list[int] = []
 
-    def open(self) -> Replay:
+    def open(self) -> Opened:
         """Lock the file, bring its schema up to date, read it."""
         self._take_lock()
         try:
@@ -225,26 +223,15 @@ class SqliteFile:
         os.write(lock, f"{os.getpid()}\n".encode())
         self._lock = lock
 
-    def _replay(self) -> Replay:
+    def _replay(self) -> Opened:
         connection = self._driver()
         replay = Replay()
         (reserved,) = connection.execute("SELECT max(reserved) FROM store_state").fetchone()
-        newest: dict[str, tuple[int, bytes | None, int]] = {}
-        last = FIRST_REVISION
-        for revision, key, change, value, created, _ in connection.execute(REPLAY):
-            before = newest.pop(key, None)
-            stored = Change(change)
-            replay.ledger.stored(key, stored, revision, before[0] if before else 0)
-            if stored is not Change.DELETE:
-                newest[key] = (revision, value, created)
-            last = revision
-        unpack = self._codec.unpack
-        replay.rows = {
-            key: Row(key, unpack(value or b""), revision, created)
-            for key, (revision, value, created) in newest.items()
-        }
-        replay.revision = max(last, reserved or 0)
-        return replay
+        for row in connection.execute(REPLAY):
+            replay.add(*row)
+        revision = max(replay.revision, reserved or 0)
+        rows = replay.rows(self._codec.unpack)
+        return Opened(rows, revision, replay.ledger, replay.empty and not reserved)
 
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:

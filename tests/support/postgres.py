@@ -1,0 +1,154 @@
+"""A private PostgreSQL for tests: a fresh cluster on a free loopback port, gone at the end.
+
+Debian's programs under /usr/lib/postgresql are used; as root the server runs as user `postgres`, since it refuses to
+run as root. It is stopped by its pid. Where the programs are absent the tests that need it skip and say so.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+START_S = 30
+
+
+class Postgres:
+    """A running server."""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self._folder = folder
+        self._programs = programs
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+        self.port = 0
+
+    def create(self) -> None:
+        """Make the cluster's files."""
+        self._run(
+            "initdb", "-D", str(self._data), "-A", "trust", "-U", "postgres", "-N", "-E", "UTF8"
+        )
+
+    def start(self) -> None:
+        """Run the server; again on the same port after `kill`."""
+        if not self.port:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": str(self._folder),
+            "max_connections": "50",
+            "shared_buffers": "32MB",
+        }
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *_as_postgres(),
+                    str(self._programs / "postgres"),
+                    "-D",
+                    str(self._data),
+                    *arguments,
+                ],
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_S
+        while self._run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), check=False):
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise RuntimeError((self._folder / "log").read_text(errors="replace"))
+            time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End the server: SIGINT is PostgreSQL's fast shutdown, SIGQUIT its crash."""
+        if self._process is None:
+            return
+        pid = int((self._data / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, how)
+        self._process.wait(START_S)
+        self._process = None
+
+    def fresh_url(self) -> str:
+        """The URL of a database that nobody used yet."""
+        self._databases += 1
+        name = f"test{self._databases}"
+        self.sql("postgres", f"CREATE DATABASE {name}")
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+    def sql(self, database: str, statement: str) -> None:
+        """Run one statement."""
+        self._run(
+            "psql",
+            "-q",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-U",
+            "postgres",
+            "-d",
+            database,
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            statement,
+        )
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def _run(self, program: str, *arguments: str, check: bool = True) -> int:
+        done = subprocess.run(
+            [*_as_postgres(), str(self._programs / program), *arguments],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check and done.returncode:
+            raise RuntimeError(f"{program}: {done.stdout}{done.stderr}")
+        return done.returncode
+
+
+def _as_postgres() -> list[str]:
+    return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+
+
+def _programs() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    return found[-1].parent if found else None
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One server for the whole run."""
+    programs = _programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (apt install postgresql)")
+    folder = Path(tempfile.mkdtemp(prefix="test-postgres-"))
+    if os.geteuid() == 0:
+        try:
+            user = pwd.getpwnam("postgres")
+        except KeyError:
+            pytest.skip("there is no user postgres to run PostgreSQL as")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    server = Postgres(folder, programs)
+    try:
+        server.create()
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
