@@ -1,0 +1,1 @@
+"""Garbage collection: what is owned by nothing that exists goes."""

@@ -1,0 +1,63 @@
+"""All controllers of a member cluster, by name: what `control` starts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cluster_agent.control.controllers import (
+    csr,
+    namespace,
+    podgc,
+    rootca,
+    serviceaccount,
+    tainteviction,
+    tokencleaner,
+)
+from cluster_agent.control.controllers.deployment import controller as deployment
+from cluster_agent.control.controllers.garbagecollector import controller as garbage
+from cluster_agent.control.controllers.nodelifecycle import controller as nodelifecycle
+from cluster_agent.control.controllers.replicaset import controller as replicaset
+from cluster_agent.control.controllers.workloads import DEPLOYMENTS, REPLICASETS
+from machinery.api.core import NODES, PODS
+from machinery.api.scheme import ServedKind
+from machinery.controller.manager import Manager
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the controllers need besides the API."""
+
+    kinds: Sequence[ServedKind]
+    """Every kind that the server stores: collected, and emptied with its namespace."""
+    ca_pem: str
+    """Published in every namespace."""
+    signer: csr.Signer
+    """Signs the certificates of nodes."""
+    node_lifecycle: nodelifecycle.LifecycleConfig = nodelifecycle.LifecycleConfig()
+    pod_gc: podgc.PodGCConfig = podgc.PodGCConfig()
+    namespace_grace_s: float = namespace.GRACE_S
+
+
+def setups(settings: Settings) -> Mapping[str, Callable[[Manager], None]]:
+    """Name -> what wires the controller up."""
+    shared = (PODS, NODES, DEPLOYMENTS, REPLICASETS)
+    return {
+        "deployment": deployment.setup,
+        "replicaset": replicaset.setup,
+        "garbage-collector": lambda m: garbage.setup(m, settings.kinds, shared),
+        "namespace": lambda m: namespace.setup(
+            m, settings.kinds, grace_s=settings.namespace_grace_s
+        ),
+        "serviceaccount": serviceaccount.setup,
+        "root-ca": lambda m: rootca.setup(m, settings.ca_pem),
+        "node-lifecycle": lambda m: nodelifecycle.setup(m, settings.node_lifecycle),
+        "taint-eviction": tainteviction.setup,
+        "pod-gc": lambda m: podgc.setup(m, settings.pod_gc),
+        "certificates": lambda m: csr.setup(m, settings.signer),
+        "token-cleaner": tokencleaner.setup,
+    }
+
+
+def setup_all(manager: Manager, settings: Settings) -> None:
+    """Wire up every controller."""
+    for setup in setups(settings).values():
+        setup(manager)
