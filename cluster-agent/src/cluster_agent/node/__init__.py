@@ -1,0 +1,1 @@
+"""The node process: kubelet over CRI, volumes, pod network, and the HTTPS endpoint for logs and exec."""

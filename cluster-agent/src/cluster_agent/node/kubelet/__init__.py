@@ -1,0 +1,1 @@
+"""Keeps the pods of one node as the API says: plan, pod workers, probes, status."""

@@ -1,0 +1,316 @@
+"""The kubelet's HTTPS endpoint: logs, exec and attach for the API server, health and metrics for operators.
+
+Only the API server's kubelet client (by the common name of a certificate signed by the cluster's CA) or a member of
+system:masters may come in; there is no anonymous path. Exec and attach are WebSocket with the channel protocols v5 and
+v4; SPDY and port forwarding are refused by name. Hollow nodes of one process share one endpoint: a pod is looked up
+in all of them.
+"""
+
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from prometheus_client import generate_latest
+
+from cluster_agent.node import logs
+from cluster_agent.node.config import NodeConfig
+from cluster_agent.node.cri.interface import (
+    RuntimeContainer,
+    RuntimeFault,
+    RuntimePod,
+    StreamRequest,
+)
+from cluster_agent.node.kubelet.podworker import PodWorker
+from cluster_agent.node.parts import NodeParts
+from cluster_agent.node.streaming import WebSocketStreams
+from machinery.kit.clock import Clock
+from machinery.wire import channels
+
+log = logging.getLogger(__name__)
+
+MASTERS = "system:masters"
+NOT_YET = (
+    "port forwarding is not supported by this kubelet yet; expose the port with a Service instead"
+)
+
+
+class Refused(Exception):
+    """A request that cannot be served, with its HTTP status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+class KubeletServer:
+    """The endpoint of all nodes of this process."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        parts: Mapping[str, NodeParts],
+        context: ssl.SSLContext,
+        ready: Callable[[], bool],
+        clock: Clock,
+    ) -> None:
+        self._config, self._parts, self._context = config, parts, context
+        self._ready, self._clock = ready, clock
+        self._runners: list[web.AppRunner] = []
+        self.port = config.kubelet_port
+        self.health_port = config.health_port
+
+    async def start(self) -> None:
+        """Listen. The handshake fails until the context has its certificate."""
+        app = web.Application(middlewares=[self._guard])
+        app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._logs)
+        for verb, handler in (("exec", self._exec), ("attach", self._attach)):
+            for path in ("{namespace}/{pod}/{container}", "{namespace}/{pod}/{uid}/{container}"):
+                app.router.add_get(f"/{verb}/{path}", handler)
+                app.router.add_post(f"/{verb}/{path}", self._spdy)
+        app.router.add_route("*", "/portForward/{tail:.*}", self._port_forward)
+        app.router.add_get("/pods", self._pods)
+        self._add_health(app)
+        address = self._config.kubelet_address or self._config.node_ip
+        self.port = await self._listen(app, address, self._config.kubelet_port, self._context)
+        if self._config.health_port >= 0:
+            plain = web.Application()
+            self._add_health(plain)
+            port = self._config.health_port
+            self.health_port = await self._listen(plain, "127.0.0.1", port, None)
+
+    def _add_health(self, app: web.Application) -> None:
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+
+    async def _listen(
+        self, app: web.Application, address: str, port: int, context: ssl.SSLContext | None
+    ) -> int:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, handle_signals=False)
+        await runner.setup()
+        self._runners.append(runner)
+        site = web.TCPSite(runner, address, port, ssl_context=context)
+        await site.start()
+        bound: tuple[str, int] = runner.addresses[0]
+        return bound[1]
+
+    async def stop(self) -> None:
+        """Stop listening; open streams are cut."""
+        for runner in self._runners:
+            await runner.cleanup()
+        self._runners.clear()
+
+    # ------------------------------------------------------------------------------------------------ who may enter
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        names = subject_of(request)
+        if not may_enter(names, self._config.kubelet_client_names):
+            text = f"Forbidden (user={names[0] or 'system:anonymous'}, path={request.path})"
+            return web.Response(status=403, text=text)
+        try:
+            response: web.StreamResponse = await handler(request)
+        except Refused as error:
+            return web.Response(status=error.status, text=error.message)
+        except RuntimeFault as error:
+            return web.Response(status=500, text=str(error))
+        return response
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        if self._ready():
+            return web.Response(text="ok")
+        return web.Response(status=503, text="the pods of this node are not known yet")
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        body = generate_latest()
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def _pods(self, _request: web.Request) -> web.Response:
+        items = [
+            msgspec.to_builtins(worker.pod)
+            for parts in self._parts.values()
+            for worker in parts.kubelet.workers.values()
+        ]
+        document = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
+        return web.Response(body=msgspec.json.encode(document), content_type="application/json")
+
+    async def _port_forward(self, _request: web.Request) -> web.Response:
+        return web.Response(status=501, text=NOT_YET)
+
+    async def _spdy(self, _request: web.Request) -> web.Response:
+        text = f"only WebSocket is spoken here ({', '.join(channels.PROTOCOLS)}): use kubectl 1.31 or newer"
+        return web.Response(status=400, text=text)
+
+    # --------------------------------------------------------------------------------------------------- finding it
+    def _worker(self, request: web.Request) -> tuple[NodeParts, PodWorker]:
+        namespace, name = request.match_info["namespace"], request.match_info["pod"]
+        found: tuple[NodeParts, PodWorker] | None = None
+        for parts in self._parts.values():
+            for worker in parts.kubelet.workers.values():
+                meta = worker.pod.metadata
+                if meta.name == name and meta.namespace == namespace:
+                    found = (parts, worker)
+                    if worker.in_api:
+                        return found
+        if found is None:
+            raise Refused(404, f'pod "{name}" does not exist')
+        return found
+
+    async def _running(self, request: web.Request) -> tuple[NodeParts, RuntimeContainer]:
+        parts, worker = self._worker(request)
+        wanted = request.match_info["container"]
+        observed = await parts.runtime.observe(worker.uid)
+        record = observed.latest(wanted)
+        if record is None or not record.running:
+            raise Refused(404, f'container "{wanted}" not found in pod "{worker.pod.key}"')
+        return parts, record
+
+    # --------------------------------------------------------------------------------------------------------- logs
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        parts, worker = self._worker(request)
+        name = request.match_info["container"]
+        try:
+            options = logs.options_of(dict(request.query), self._clock.now())
+        except logs.LogOptionError as error:
+            raise Refused(400, str(error)) from None
+        observed = await parts.runtime.observe(worker.uid)
+        record = pick_log(worker, observed, name, previous=options.previous)
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await response.prepare(request)
+        text = parts.runtime.log_text(record.id)
+        if text is not None:
+            formatter = logs.Formatter(options)
+            lines = text.splitlines(keepends=True)
+            if options.tail_lines is not None:
+                lines = lines[len(lines) - min(options.tail_lines, len(lines)) :]
+            await response.write(b"".join(map(formatter.line, lines)))
+            if options.follow:
+                while self._alive(worker, record.id):
+                    await self._clock.sleep(1.0)
+        else:
+            path = Path(record.log_path)
+            chunks = logs.read_log(
+                path, options, self._clock, lambda: self._alive(worker, record.id)
+            )
+            async for chunk in chunks:
+                await response.write(chunk)
+        await response.write_eof()
+        return response
+
+    def _alive(self, worker: PodWorker, container_id: str) -> bool:
+        if worker.finished:
+            return False
+        return any(c.id == container_id and not c.ended for c in worker.observed.containers)
+
+    # ------------------------------------------------------------------------------------------------- exec, attach
+    async def _exec(self, request: web.Request) -> web.StreamResponse:
+        wanted = stream_request(request)
+        if not wanted.command:
+            raise Refused(400, "you must specify at least 1 command for the container")
+        parts, record = await self._running(request)
+
+        async def work(streams: WebSocketStreams) -> int:
+            return await parts.runtime.exec(record.id, wanted, streams)
+
+        return await self._stream(request, wanted, work)
+
+    async def _attach(self, request: web.Request) -> web.StreamResponse:
+        wanted = stream_request(request)
+        parts, record = await self._running(request)
+
+        async def work(streams: WebSocketStreams) -> int:
+            await parts.runtime.attach(record.id, wanted, streams)
+            return 0
+
+        return await self._stream(request, wanted, work)
+
+    async def _stream(
+        self, request: web.Request, wanted: StreamRequest, work: Any
+    ) -> web.StreamResponse:
+        offered = [
+            part.strip()
+            for header in request.headers.getall("Sec-WebSocket-Protocol", [])
+            for part in header.split(",")
+        ]
+        protocol = channels.choose(offered)
+        if not protocol:
+            known = ", ".join(channels.PROTOCOLS)
+            raise Refused(400, f"a WebSocket with one of these protocols is needed: {known}")
+        socket = web.WebSocketResponse(protocols=(protocol,), compress=False, max_msg_size=0)
+        await socket.prepare(request)
+        streams = WebSocketStreams(socket, wanted, v5=protocol == channels.V5)
+        await streams.run(work)
+        return socket
+
+
+def subject_of(request: web.Request) -> tuple[str, tuple[str, ...]]:
+    """(common name, organisations) of the client's certificate; TLS has checked who signed it."""
+    transport = request.transport
+    certificate = transport.get_extra_info("peercert") if transport is not None else None
+    common, groups = "", []
+    for part in (certificate or {}).get("subject", ()):
+        for key, value in part:
+            if key == "commonName":
+                common = value
+            elif key == "organizationName":
+                groups.append(value)
+    return common, tuple(groups)
+
+
+def may_enter(subject: tuple[str, tuple[str, ...]], names: tuple[str, ...]) -> bool:
+    """Whether that client may use the endpoint."""
+    return subject[0] in names or MASTERS in subject[1]
+
+
+def stream_request(request: web.Request) -> StreamRequest:
+    """What the query asks for; upstream's `input`, `output`, `error` are the kubelet's own names of the flags."""
+    query = request.query
+
+    def flag(*names: str) -> bool:
+        return any(query.get(name, "").lower() in ("1", "true") for name in names)
+
+    tty = flag("tty")
+    wanted = StreamRequest(
+        command=tuple(query.getall("command", [])),
+        stdin=flag("stdin", "input"),
+        stdout=flag("stdout", "output"),
+        stderr=flag("stderr", "error") and not tty,
+        tty=tty,
+    )
+    if not (wanted.stdin or wanted.stdout or wanted.stderr):
+        raise Refused(400, "you must specify at least 1 of stdin, stdout, stderr")
+    return wanted
+
+
+def pick_log(
+    worker: PodWorker, observed: RuntimePod, name: str, *, previous: bool
+) -> RuntimeContainer:
+    """Which attempt's log is meant. Raises Refused in upstream's wording."""
+    pod = worker.pod
+    known = {c.name for c in (*pod.spec.init_containers, *pod.spec.containers)}
+    if name not in known:
+        raise Refused(400, f"container {name} is not valid for pod {pod.metadata.name}")
+    attempts = observed.of(name)
+    where = f'container "{name}" in pod "{pod.metadata.name}"'
+    if previous:
+        ended = attempts[-1] if attempts and attempts[-1].ended and _waits(worker, name) else None
+        if ended is None and len(attempts) > 1:
+            ended = attempts[-2]
+        if ended is None:
+            raise Refused(400, f"previous terminated {where} not found")
+        return ended
+    started = [c for c in attempts if c.started_at is not None]
+    if not started:
+        reason = worker.waiting_reason(name)
+        raise Refused(400, f"{where} is waiting to start: {reason}")
+    return started[-1]
+
+
+def _waits(worker: PodWorker, name: str) -> bool:
+    return bool(worker.waiting_reason(name))

@@ -1,0 +1,100 @@
+"""One exec or attach over a WebSocket: the channels of the wire on one side, the runtime's `Streams` on the other.
+
+The socket's reader fills two short queues (input, sizes); a client that stops reading slows the process down through
+the socket's own buffer, it does not grow ours. The end of the input arrives as version 5's close message. In version 4
+there is none: the input then ends when the client goes away.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from cluster_agent.node.cri.interface import RuntimeFault, StreamRequest
+from machinery.wire import channels
+
+log = logging.getLogger(__name__)
+
+INPUT_MESSAGES_MAX = 64
+
+
+class WebSocketStreams:
+    """The `Streams` of one connection."""
+
+    def __init__(self, socket: web.WebSocketResponse, request: StreamRequest, *, v5: bool) -> None:
+        self._socket, self._request, self._v5 = socket, request, v5
+        self._input: asyncio.Queue[bytes | None] = asyncio.Queue(INPUT_MESSAGES_MAX)
+        self._sizes: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
+        self._input_ended = False
+
+    async def run(self, work: "Callable[[WebSocketStreams], Awaitable[int]]") -> None:
+        """Do `work` between the first message and the final Status; give it up if the client goes away."""
+        first = channels.first_message(stdout=self._request.stdout, stderr=self._request.stderr)
+        await self._socket.send_bytes(first)
+        status = channels.failure("the stream was cut")
+        try:
+            async with asyncio.TaskGroup() as group:
+                worker = group.create_task(self._finish(work))
+                reader = group.create_task(self._read())
+                await asyncio.wait({worker, reader}, return_when=asyncio.FIRST_COMPLETED)
+                worker.cancel()
+                reader.cancel()
+        except* (ConnectionError, RuntimeError) as group_error:
+            log.info("stream cut", extra={"error": str(group_error.exceptions[0])})
+        if worker.done() and not worker.cancelled() and worker.exception() is None:
+            status = worker.result()
+        if not self._socket.closed:
+            await self._socket.send_bytes(channels.encode(channels.ERROR, orjson.dumps(status)))
+            await self._socket.close()
+
+    async def _finish(
+        self, work: "Callable[[WebSocketStreams], Awaitable[int]]"
+    ) -> dict[str, object]:
+        try:
+            return channels.exit_code(await work(self))
+        except RuntimeFault as error:
+            return channels.failure(str(error))
+
+    async def _read(self) -> None:
+        """Until the client goes away."""
+        async for message in self._socket:
+            if message.type is not aiohttp.WSMsgType.BINARY:
+                continue
+            frame = channels.decode(message.data)
+            if frame is None:
+                continue
+            if frame.channel == channels.STDIN and self._request.stdin:
+                if frame.data:
+                    await self._input.put(frame.data)
+            elif frame.channel == channels.RESIZE:
+                if (size := channels.resize_of(frame.data)) is not None:
+                    self._sizes.put_nowait(size)
+            elif self._v5 and channels.closes(frame, channels.STDIN):
+                await self._end_input()
+        await self._end_input()
+
+    async def _end_input(self) -> None:
+        if not self._input_ended:
+            self._input_ended = True
+            await self._input.put(None)
+
+    # ------------------------------------------------------------------------------------------- the runtime's side
+    async def stdout(self, data: bytes) -> None:
+        await self._send(channels.STDOUT, data)
+
+    async def stderr(self, data: bytes) -> None:
+        await self._send(channels.STDERR, data)
+
+    async def _send(self, channel: int, data: bytes) -> None:
+        step = channels.MESSAGE_BYTES_MAX
+        for start in range(0, len(data), step):
+            await self._socket.send_bytes(channels.encode(channel, data[start : start + step]))
+
+    async def read_stdin(self) -> bytes | None:
+        return await self._input.get()
+
+    async def read_resize(self) -> tuple[int, int] | None:
+        return await self._sizes.get()

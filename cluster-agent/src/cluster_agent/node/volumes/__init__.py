@@ -1,0 +1,1 @@
+"""Volumes of pods on this machine's file system."""
