@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Runtime = Literal["containerd", "hollow"]
-Role = Literal["wan", "federation", "control", "node", "hollow"]
+Role = Literal["federation", "front", "control", "node", "hollow"]
 
 SLOTS = 32
 MAX_CLUSTERS = 14
@@ -88,12 +88,18 @@ class LabPlan:
     prefix: int
     root_address: str
     federation: tuple[HostPlan, ...]
+    front: HostPlan | None
     clusters: tuple[ClusterPlan, ...]
+
+    @property
+    def entrance(self) -> HostPlan:
+        """The host by whose address members and kubectl reach the federation."""
+        return self.front or self.federation[0]
 
     @property
     def hosts(self) -> tuple[HostPlan, ...]:
         """Every machine, federation first."""
-        found = list(self.federation)
+        found = [*self.federation, *([self.front] if self.front else [])]
         for cluster in self.clusters:
             found += [cluster.control, *cluster.nodes]
             if cluster.hollow is not None:
@@ -183,6 +189,7 @@ def make_plan(spec: LabSpec, slot: int) -> LabPlan:
             HostPlan(f"federation-{i + 1}", "federation", _address(base + 11 + i))
             for i in range(spec.servers)
         ),
+        front=HostPlan("front", "front", _address(base + 10)) if spec.servers > 1 else None,
         clusters=tuple(_cluster(spec, base, i) for i in range(len(spec.clusters))),
     )
 

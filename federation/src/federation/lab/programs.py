@@ -5,7 +5,9 @@ Where a file stands is decided here too, so that status, join and teardown agree
 """
 
 import json
+import sys
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -25,8 +27,12 @@ def config_path(plan: LabPlan, process: str) -> str:
 
 
 def data_dir(plan: LabPlan, process: str) -> str:
-    """Where `process` keeps its data; servers leave their admin.kubeconfig here."""
-    return f"{plan.spec.directory}/data/{process}"
+    """Where `process` keeps its data; servers leave their admin.kubeconfig here.
+
+    Several federation servers share one: they are one authority, with one CA.
+    """
+    name = "federation" if process in [host.name for host in plan.federation] else process
+    return f"{plan.spec.directory}/data/{name}"
 
 
 def admin_kubeconfig(plan: LabPlan, process: str) -> str:
@@ -41,12 +47,12 @@ def url(host: HostPlan) -> str:
 
 # ------------------------------------------------------------------------------------------------------ configurations
 def federation_config(plan: LabPlan, host: HostPlan) -> dict[str, Any]:
-    """For `federation-server --config`. Several servers share one data directory's certificates by the database."""
+    """For `federation-server --config`."""
     return {
         "dataDir": data_dir(plan, host.name),
         "listen": [f"{host.address}:{API_PORT}"],
-        "advertise": url(host),
-        "databaseUrl": plan.spec.database_url,
+        "advertise": url(plan.entrance),
+        "databaseUrl": database_inside(plan),
     }
 
 
@@ -61,7 +67,7 @@ def control_config(plan: LabPlan, cluster: ClusterPlan, ca_file: str, token: str
         "region": cluster.region,
         "zone": cluster.zone,
         "databaseUrl": "",
-        "federation": {"url": url(plan.federation[0]), "caFile": ca_file, "token": token},
+        "federation": {"url": url(plan.entrance), "caFile": ca_file, "token": token},
     }
 
 
@@ -154,11 +160,51 @@ def cni_config(data: str, pod_cidr: str) -> str:
 
 # ------------------------------------------------------------------------------------------------------ processes
 def server_specs(plan: LabPlan, bin_dir: str) -> list[Spec]:
-    """The federation servers."""
-    return [
-        _program(plan, host, host.name, f"{bin_dir}/federation-server", ready=_api(host))
-        for host in plan.federation
-    ]
+    """The federation servers, each with its way to the database before it, and the one address of several."""
+    found = []
+    place = database_place(plan.spec.database_url)
+    for host in plan.federation:
+        if place and plan.spec.rooted:
+            found.append(_database_forward(plan, host, place))
+        found.append(
+            _program(plan, host, host.name, f"{bin_dir}/federation-server", ready=_api(host))
+        )
+    if plan.front is not None:
+        targets = [f"{host.address}:{API_PORT}" for host in plan.federation]
+        command = (*_FORWARD, "--listen", f"{plan.front.address}:{API_PORT}", "--to", *targets)
+        found.append(_spec(plan, plan.front, "front", command, ready=_api(plan.front)))
+    return found
+
+
+_FORWARD = (sys.executable, "-m", "federation.lab.forward")
+
+
+def _database_forward(plan: LabPlan, host: HostPlan, place: tuple[str, int]) -> Spec:
+    """It runs on the machine itself, where the database is, and listens on the host."""
+    pin = f"{plan.spec.directory}/ns/{host.name}.net"
+    command = (*_FORWARD, "--namespace", pin, "--listen", f"127.0.0.1:{place[1]}")
+    return Spec(
+        f"{host.name}-database", (*command, "--to", f"{place[0]}:{place[1]}"), host=host.name
+    )
+
+
+def database_place(database_url: str) -> tuple[str, int] | None:
+    """Address and port of a database that is reached by TCP; None for SQLite and for unix sockets."""
+    parts = urlsplit(database_url)
+    if not parts.scheme.startswith("postgresql") or not parts.hostname:
+        return None
+    return parts.hostname, parts.port or 5432
+
+
+def database_inside(plan: LabPlan) -> str:
+    """The database URL as a federation server sees it: on its own host the forwarder stands for the database."""
+    url_given = plan.spec.database_url
+    place = database_place(url_given)
+    if place is None or not plan.spec.rooted:
+        return url_given
+    parts = urlsplit(url_given)
+    user, at, _ = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user}{at}127.0.0.1:{place[1]}").geturl()
 
 
 def containerd_specs(plan: LabPlan) -> list[Spec]:

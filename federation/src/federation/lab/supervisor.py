@@ -34,6 +34,7 @@ from federation.lab.process import (
     leaders,
 )
 from machinery.kit.clock import Clock, SystemClock
+from machinery.kit.log import setup
 from machinery.kit.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
@@ -334,21 +335,9 @@ def rotate_logs(directory: Path, limit: int) -> None:
         os.truncate(path, 0)
 
 
-class _Keys(logging.Formatter):
-    """The message and its keys on one line."""
-
-    _plain = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-
-    def format(self, record: logging.LogRecord) -> str:
-        keys = {k: v for k, v in vars(record).items() if k not in self._plain}
-        return " ".join([super().format(record), *(f"{k}={v}" for k, v in keys.items())])
-
-
 def main(directory: str) -> None:
     """The supervisor's process. Its output is its log."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Keys("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    setup("lab-supervisor")
     server = channel.listen(directory)
     asyncio.run(Supervisor(directory, SystemClock()).run(server))
 

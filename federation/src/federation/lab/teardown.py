@@ -28,8 +28,8 @@ class TeardownError(Exception):
     """Something is left; the text names it."""
 
 
-def take_down(directory: str, report: Report, *, rooted: bool) -> None:
-    """Undo everything. Raises TeardownError with what could not be removed."""
+def take_down(directory: str, report: Report, *, rooted: bool, keep_files: bool = False) -> None:
+    """Undo everything (`keep_files`: all but the lab's own files). Raises TeardownError with what is left."""
     if not os.path.isdir(directory):
         return
     report("stopping processes")
@@ -43,8 +43,9 @@ def take_down(directory: str, report: Report, *, rooted: bool) -> None:
         raise TeardownError(
             "could not remove: " + ", ".join(left) + "; run `fedctl lab down` again"
         )
-    report("removing files")
-    _remove_files(directory)
+    if not keep_files:
+        report("removing files")
+        _remove_files(directory)
 
 
 def _ask_supervisor(directory: str, seconds: float = 60.0) -> None:

@@ -1,0 +1,72 @@
+"""fedctl: one module per verb, imported when the verb is used (rich and aiohttp cost more than most verbs do).
+
+A verb module has `add(parser)`, which declares its arguments, and `run(arguments) -> exit code`. An error that the user can
+mend is a CliError: one clear text on standard error, exit code 1, no traceback.
+"""
+
+import argparse
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from federation.cli.errors import CliError
+
+VERBS = {
+    "lab": "a whole fleet on this machine: up, down, status, exec",
+    "join": "mint a short-lived token with which a cluster joins the federation",
+    "debug": "dump the state of a lab's processes, secrets removed",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program `fedctl`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if words else 2
+    if words[0] in ("--version", "version"):
+        print(f"fedctl {metadata.version('federation')}")
+        return 0
+    if words[0] not in VERBS:
+        print(unknown("verb", words[0], VERBS), file=sys.stderr)
+        return 2
+    return _run(words[0], words[1:])
+
+
+def _run(verb: str, words: Sequence[str]) -> int:
+    module = importlib.import_module(f"federation.cli.{verb}")
+    parser = argparse.ArgumentParser(prog=f"fedctl {verb}", description=module.__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    module.add(parser)
+    arguments = parser.parse_args(words)
+    try:
+        return int(module.run(arguments))
+    except CliError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def usage() -> str:
+    """What `fedctl --help` says."""
+    lines = [
+        "usage: fedctl VERB …",
+        "",
+        "What only a federation has; everything else is kubectl's.",
+        "",
+    ]
+    lines += [f"  {name:8} {text}" for name, text in VERBS.items()]
+    return "\n".join(
+        [*lines, "", "`fedctl VERB --help` tells more; `fedctl --version` the version."]
+    )
+
+
+def unknown(what: str, given: str, known: Sequence[str] | dict[str, str]) -> str:
+    """A mistyped word, with the nearest right one."""
+    near = difflib.get_close_matches(given, list(known), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(known)}"
+    return f"fedctl: unknown {what} {given!r}; {hint}"

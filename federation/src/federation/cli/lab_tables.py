@@ -1,0 +1,63 @@
+"""The lab's tables on the terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from federation.lab.members import Row
+from federation.lab.plan import LabPlan
+from federation.lab.process import Status
+
+
+def show_fleet(plan: LabPlan, rows: Sequence[Row], hint: str) -> None:
+    """The members, and what to try next."""
+    console = Console(soft_wrap=True, highlight=False)
+    table = Table(*("CLUSTER", "ZONE", "REGION", "PROVIDER", "READY", "VERSION", "NODES"), box=None)
+    for row in rows:
+        table.add_row(
+            row.name, row.zone, row.region, row.provider, row.ready, row.version, row.nodes
+        )
+    console.print(table)
+    console.print(next_commands(plan, hint), markup=False)
+
+
+def next_commands(plan: LabPlan, hint: str) -> str:
+    """The first minutes of a new user."""
+    federation = f"kubectl --kubeconfig {plan.spec.directory}/kubeconfig --context federation"
+    lines = ["", "Try:"]
+    if hint:
+        lines.append(f"  # {hint}")
+    lines += [
+        f"  {federation} get clusters",
+        f"  {federation} create namespace demo",
+        f"  {federation} create deployment web --image=docker.io/lab/whoami:1 --replicas=6 -n demo",
+        f"  {federation} get pods -n demo -o wide",
+        f"Contexts: federation, {', '.join(cluster.name for cluster in plan.clusters)}. "
+        "`fedctl lab status` shows the processes, `fedctl lab down` removes everything.",
+    ]
+    return "\n".join(lines)
+
+
+def show_processes(plan: LabPlan, statuses: Sequence[Status]) -> None:
+    """Every process on its host."""
+    addresses = {host.name: host.address for host in plan.hosts}
+    table = Table(
+        *("HOST", "ADDRESS", "PROCESS", "STATE", "PID", "UP", "RESTARTS", "LAST END"), box=None
+    )
+    for s in statuses:
+        state = s.state if s.ready or s.state in ("done", "waiting") else f"{s.state}, not ready"
+        up = f"{s.up_s:.0f} s" if s.pid else "-"
+        table.add_row(
+            s.host,
+            addresses.get(s.host, "-"),
+            s.name,
+            state,
+            str(s.pid or "-"),
+            up,
+            str(s.restarts),
+            s.last_exit,
+        )
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    console.print(f"Logs: {plan.spec.directory}/log", markup=False)
