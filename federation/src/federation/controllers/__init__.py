@@ -1,0 +1,1 @@
+"""The federation's controllers, one module each: docstring, plan(), reconciler, setup()."""

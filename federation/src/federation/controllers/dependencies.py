@@ -1,0 +1,145 @@
+"""Dependencies: what a propagated workload refers to is propagated to the same clusters, in the same breath.
+
+For each ConfigMap, Secret and ServiceAccount that some binding with `propagateDeps` needs, a binding exists whose
+`spec.requiredBy` lists those who need it and where they are. Reconciled by the key of the dependency, so that several
+workloads which share a ConfigMap never fight over it.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from federation.controllers.detector import BINDING_DOCUMENTS, owner, resource_reference
+from federation.propagation import interpreter
+from federation.propagation.templates import DEPENDENCIES, DEPLOYMENTS, propagatable
+from federation.propagation.works import binding_name
+from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.controller.action import Action, Create, Delete, Patch, Result
+from machinery.controller.manager import Manager
+from machinery.meta.resource import Document, ObjectKey, Resource
+
+NEEDS = "needs"
+
+
+def required_by(binding: ResourceBinding) -> Document:
+    """How a binding stands in the list of another one."""
+    clusters = [
+        {"name": t.name, "replicas": t.replicas} if t.replicas else {"name": t.name}
+        for t in binding.spec.clusters
+    ]
+    return {
+        "namespace": binding.metadata.namespace,
+        "name": binding.metadata.name,
+        "clusters": clusters,
+    }
+
+
+def plan(
+    template: Document | None,
+    needed_by: Iterable[ResourceBinding],
+    binding: ResourceBinding | None,
+    held: Document | None,
+) -> list[Action]:
+    """`template` is the dependency, `binding` (and the same as `held` document) its own binding."""
+    wanted = [
+        required_by(b)
+        for b in sorted(needed_by, key=lambda b: b.key)
+        if b.spec.clusters and not b.deleting
+    ]
+    if template is None or not propagatable(template):
+        return []  # the binding goes with its template
+    if binding is None or held is None:
+        return [_create(template, wanted)] if wanted else []
+    if binding.deleting or (held["spec"].get("requiredBy") or []) == wanted:
+        return []
+    if not wanted and binding.spec.placement is None:
+        return [Delete(RESOURCE_BINDINGS, binding.key, uid=binding.metadata.uid)]
+    return [
+        Patch(
+            RESOURCE_BINDINGS,
+            binding.key,
+            {"spec": {"requiredBy": wanted or None}},
+            resource_version=held["metadata"]["resourceVersion"],
+        )
+    ]
+
+
+def _create(template: Document, wanted: list[Document]) -> Action:
+    metadata = template["metadata"]
+    return Create(
+        RESOURCE_BINDINGS,
+        {
+            "apiVersion": RESOURCE_BINDINGS.api_version,
+            "kind": RESOURCE_BINDINGS.kind,
+            "metadata": {
+                "name": binding_name(template["kind"], metadata["name"]),
+                "namespace": metadata["namespace"],
+                "ownerReferences": [owner(template)],
+            },
+            "spec": {"resource": resource_reference(template), "requiredBy": wanted},
+        },
+        exists_ok=True,
+    )
+
+
+class DependencyReconciler:
+    """One kind of dependency."""
+
+    def __init__(self, manager: Manager, resource: Resource[Document]) -> None:
+        self._resource = resource
+        self._executor = manager.executor
+        self._templates = manager.informer(resource)
+        self._workloads = manager.informer(DEPLOYMENTS)
+        self._workloads.add_index(f"{NEEDS}-{resource.kind}", _needs(resource.kind))
+        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._documents = manager.informer(BINDING_DOCUMENTS)
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        name = ObjectKey(key.namespace, binding_name(self._resource.kind, key.name))
+        actions = plan(
+            self._templates.get(key),
+            self._needed_by(key),
+            self._bindings.get(name),
+            self._documents.get(name),
+        )
+        return await self._executor.apply(actions)
+
+    def _needed_by(self, key: ObjectKey) -> list[ResourceBinding]:
+        found = []
+        for workload in self._workloads.by_index(f"{NEEDS}-{self._resource.kind}", key):
+            name = binding_name(workload["kind"], workload["metadata"]["name"])
+            binding = self._bindings.get(ObjectKey(key.namespace, name))
+            if binding is not None and binding.spec.propagate_deps:
+                found.append(binding)
+        return found
+
+
+def setup(manager: Manager) -> None:
+    """One controller a kind: its objects, the workloads that refer to them, and those workloads' bindings."""
+    workloads = manager.informer(DEPLOYMENTS)
+    for resource in DEPENDENCIES:
+        reconciler = DependencyReconciler(manager, resource)
+        controller = manager.controller(f"dependencies-{resource.plural}", reconciler)
+        controller.watches(resource)
+        controller.watches(DEPLOYMENTS, _needs(resource.kind))
+        controller.watches(RESOURCE_BINDINGS, _of_binding(resource, workloads))
+
+
+def _needs(kind: str) -> Any:
+    def keys(workload: Document) -> list[ObjectKey]:
+        return sorted(interpreter.dependencies(workload)[kind])
+
+    return keys
+
+
+def _of_binding(resource: Resource[Document], workloads: Any) -> Any:
+    """The dependencies of a workload's binding, or the dependency whose binding it is."""
+
+    def keys(binding: ResourceBinding) -> list[ObjectKey]:
+        source = binding.spec.resource
+        key = ObjectKey(source.namespace, source.name)
+        if source.kind == resource.kind:
+            return [key]
+        workload = workloads.get(key) if source.kind == DEPLOYMENTS.kind else None
+        return sorted(interpreter.dependencies(workload)[resource.kind]) if workload else []
+
+    return keys

@@ -1,0 +1,241 @@
+"""Detector: every template that a policy claims has a binding that says what is to be placed, and no other has one.
+
+The binding carries what a decision needs (replicas, requests, placement) and the policy's other wishes. A template that
+only follows another (a ConfigMap of a Deployment) has a binding too, kept by the dependencies controller in
+`spec.requiredBy`; this controller leaves that field alone and removes the binding when neither reason is left.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from federation.propagation import interpreter
+from federation.propagation.matching import Policy, claimant
+from federation.propagation.templates import TEMPLATES, propagatable
+from federation.propagation.works import binding_name
+from machinery.api.fleet.policy import (
+    CLUSTER_PROPAGATION_POLICIES,
+    PROPAGATION_POLICIES,
+)
+from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.client.interface import PatchType
+from machinery.controller.action import Action, Create, Delete, Emit, Patch, Result
+from machinery.controller.manager import Manager
+from machinery.meta.objectmeta import to_document
+from machinery.meta.resource import Document, ObjectKey, Resource
+
+POLICY_NAME = "propagationpolicy.karmada.io/name"
+POLICY_NAMESPACE = "propagationpolicy.karmada.io/namespace"
+CLUSTER_POLICY_NAME = "clusterpropagationpolicy.karmada.io/name"
+
+
+def claim(policy: Policy) -> dict[str, str | None]:
+    """The annotations that name the claiming policy; null takes the other kind's away."""
+    namespaced = bool(policy.metadata.namespace)
+    return {
+        POLICY_NAME: policy.metadata.name if namespaced else None,
+        POLICY_NAMESPACE: policy.metadata.namespace if namespaced else None,
+        CLUSTER_POLICY_NAME: None if namespaced else policy.metadata.name,
+    }
+
+
+def owner(template: Document) -> Document:
+    """A binding dies with its template."""
+    return {
+        "apiVersion": template["apiVersion"],
+        "kind": template["kind"],
+        "name": template["metadata"]["name"],
+        "uid": template["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def resource_reference(template: Document) -> Document:
+    """`spec.resource` of the binding."""
+    metadata = template["metadata"]
+    return {
+        "apiVersion": template["apiVersion"],
+        "kind": template["kind"],
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+    }
+
+
+def wanted_spec(template: Document, policy: Policy) -> Document:
+    """The part of the binding's spec that this controller writes; null removes."""
+    spec = policy.spec
+    suspension = spec.suspension
+    return {
+        "resource": resource_reference(template),
+        "replicas": interpreter.replicas(template) or None,
+        "replicaRequirements": interpreter.requirements(template),
+        "placement": compact(to_document(spec.placement)),
+        "propagateDeps": spec.propagate_deps or None,
+        "schedulerName": spec.scheduler_name,
+        "conflictResolution": spec.conflict_resolution,
+        "suspension": compact(to_document(suspension)) if suspension is not None else None,
+        "preserveResourcesOnDeletion": spec.preserve_resources_on_deletion or None,
+    }
+
+
+def compact(value: Any) -> Any:
+    """Without what says nothing: null, empty text, empty list, false and zero of a view's defaults."""
+    if isinstance(value, Mapping):
+        pairs = ((key, compact(inner)) for key, inner in value.items())
+        return {key: inner for key, inner in pairs if inner or inner == {} and value[key]}
+    if isinstance(value, list | tuple):
+        return [compact(inner) for inner in value]
+    return value
+
+
+def plan(
+    template: Document | None,
+    policy: Policy | None,
+    binding: ResourceBinding | None,
+    held: Document | None,
+) -> list[Action]:
+    """`held` is the binding as a document, `binding` the view of the same."""
+    if template is None or not propagatable(template) or policy is None:
+        orphan = binding is not None and not binding.deleting
+        follows = template is not None and binding is not None and bool(binding.spec.required_by)
+        if binding is None or not orphan or follows:
+            return [_unclaim(binding)] if follows and binding and binding.spec.placement else []
+        return [Delete(RESOURCE_BINDINGS, binding.key, uid=binding.metadata.uid)]
+    spec = wanted_spec(template, policy)
+    if held is None or binding is None:
+        return [_create(template, policy, spec), _said(template, policy)]
+    if binding.deleting:
+        return []
+    if binding.spec.resource.uid != template["metadata"]["uid"]:
+        return [Delete(RESOURCE_BINDINGS, binding.key, uid=binding.metadata.uid)]
+    changed = {k: v for k, v in spec.items() if _differs(held["spec"].get(k), v)}
+    annotations = held["metadata"].get("annotations") or {}
+    claims = {k: v for k, v in claim(policy).items() if annotations.get(k) != v}
+    if not changed and not claims:
+        return []
+    # A merge patch would merge the old placement into the new one: the fields are replaced whole.
+    ops: list[Document] = [
+        _replace(("spec", name), value, held["spec"]) for name, value in changed.items()
+    ]
+    patch: list[Action] = []
+    if ops:
+        patch.append(Patch(RESOURCE_BINDINGS, binding.key, ops, PatchType.JSON))
+    if claims:
+        patch += [
+            Patch(RESOURCE_BINDINGS, binding.key, {"metadata": {"annotations": claims}}),
+            _said(template, policy),
+        ]
+    return patch
+
+
+def _unclaim(binding: ResourceBinding) -> Action:
+    gone = {POLICY_NAME: None, POLICY_NAMESPACE: None, CLUSTER_POLICY_NAME: None}
+    return Patch(
+        RESOURCE_BINDINGS,
+        binding.key,
+        {"metadata": {"annotations": gone}, "spec": {"placement": None, "clusters": None}},
+    )
+
+
+def _differs(held: Any, wanted: Any) -> bool:
+    return bool(held != wanted and (held or wanted))
+
+
+def _replace(path: tuple[str, str], value: Any, held: Mapping[str, Any]) -> Document:
+    where = "/" + "/".join(path)
+    if value is None:
+        return {"op": "remove", "path": where}
+    return {"op": "replace" if path[-1] in held else "add", "path": where, "value": value}
+
+
+def _create(template: Document, policy: Policy, spec: Document) -> Action:
+    metadata = template["metadata"]
+    return Create(
+        RESOURCE_BINDINGS,
+        {
+            "apiVersion": RESOURCE_BINDINGS.api_version,
+            "kind": RESOURCE_BINDINGS.kind,
+            "metadata": {
+                "name": binding_name(template["kind"], metadata["name"]),
+                "namespace": metadata["namespace"],
+                "annotations": {k: v for k, v in claim(policy).items() if v is not None},
+                "ownerReferences": [owner(template)],
+            },
+            "spec": {k: v for k, v in spec.items() if v is not None},
+        },
+        exists_ok=True,
+    )
+
+
+def _said(template: Document, policy: Policy) -> Action:
+    resource = next(r for r in TEMPLATES if r.kind == template["kind"])
+    metadata = template["metadata"]
+    return Emit(
+        resource,
+        ObjectKey(metadata["namespace"], metadata["name"]),
+        metadata["uid"],
+        "Normal",
+        "ApplyPolicySucceed",
+        f"Apply policy({policy.key}) succeed",
+    )
+
+
+class DetectorReconciler:
+    """One kind of template."""
+
+    def __init__(self, manager: Manager, resource: Resource[Document]) -> None:
+        self._resource = resource
+        self._executor = manager.executor
+        self._templates = manager.informer(resource)
+        self._policies = manager.informer(PROPAGATION_POLICIES)
+        self._cluster_policies = manager.informer(CLUSTER_PROPAGATION_POLICIES)
+        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._documents = manager.informer(BINDING_DOCUMENTS)
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        template = self._templates.get(key)
+        name = ObjectKey(key.namespace, binding_name(self._resource.kind, key.name))
+        policy = None
+        if template is not None and propagatable(template):
+            policy = claimant(
+                template, self._policies.list(key.namespace), self._cluster_policies.list()
+            )
+        actions = plan(template, policy, self._bindings.get(name), self._documents.get(name))
+        return await self._executor.apply(actions)
+
+
+BINDING_DOCUMENTS: Resource[Document] = Resource(
+    "work.karmada.io", "v1alpha2", "resourcebindings", "ResourceBinding", True, dict
+)
+
+
+def setup(manager: Manager) -> None:
+    """One controller a template kind; a policy's change looks at every template again."""
+    for resource in TEMPLATES:
+        templates = manager.informer(resource)
+        controller = manager.controller(
+            f"detector-{resource.plural}", DetectorReconciler(manager, resource)
+        )
+        everything = _all_keys(templates.list)
+        controller.watches(resource)
+        controller.watches(PROPAGATION_POLICIES, everything)
+        controller.watches(CLUSTER_PROPAGATION_POLICIES, everything)
+        controller.watches(RESOURCE_BINDINGS, _template_of(resource))
+
+
+def _all_keys(templates: Any) -> Any:
+    def keys(_: Any) -> list[ObjectKey]:
+        return [ObjectKey(t["metadata"]["namespace"], t["metadata"]["name"]) for t in templates()]
+
+    return keys
+
+
+def _template_of(resource: Resource[Document]) -> Any:
+    def keys(binding: ResourceBinding) -> list[ObjectKey]:
+        source = binding.spec.resource
+        if (source.api_version, source.kind) != (resource.api_version, resource.kind):
+            return []
+        return [ObjectKey(source.namespace, source.name)]
+
+    return keys

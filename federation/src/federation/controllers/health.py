@@ -1,0 +1,173 @@
+"""Health: the condition Ready of every Cluster follows the failure clock, and its taint follows the condition.
+
+A heartbeat is a renewal of the Lease `karmada-cluster/<name>`; what counts is when this server received it. A cluster
+that is not Ready carries the taint `not-ready` or `unreachable` with effect NoSchedule: nothing new is placed there, and
+what is there stays. Each change is told as an Event on the Cluster.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from federation.domains.clock import FailureClock, State, Verdict, judge, next_look
+from machinery.api.coordination import LEASES, Lease
+from machinery.api.fleet.cluster import CLUSTER_LEASES, CLUSTERS, READY, Cluster
+from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
+from machinery.controller.manager import Manager
+from machinery.kit.clock import rfc3339
+from machinery.meta.objectmeta import Condition, condition
+from machinery.meta.resource import Document, ObjectKey
+
+NOT_READY_TAINT = "cluster.karmada.io/not-ready"
+UNREACHABLE_TAINT = "cluster.karmada.io/unreachable"
+OWN_TAINTS = (NOT_READY_TAINT, UNREACHABLE_TAINT)
+REPORTED = "AgentReady"
+"""The condition in which the agent says how it stands itself."""
+PLACEABLE = (State.READY, State.SUSPECT)
+
+
+class Heartbeats:
+    """When each member's Lease was last seen to be renewed, on this server's monotonic clock."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._started = now()
+        self._seen: dict[str, tuple[object, float]] = {}
+
+    def observe(self, old: Lease | None, new: Lease | None) -> None:
+        """Informer handler."""
+        if new is None:
+            if old is not None:
+                self._seen.pop(old.metadata.name, None)
+            return
+        held = self._seen.get(new.metadata.name)
+        if held is None or held[0] != new.spec.renew_time:
+            self._seen[new.metadata.name] = (new.spec.renew_time, self._now())
+
+    def silent_s(self, cluster: str) -> float | None:
+        """Seconds since the last heartbeat; None when there never was one."""
+        held = self._seen.get(cluster)
+        return None if held is None else self._now() - held[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a verdict is made of."""
+
+    cluster: Cluster
+    silent_s: float | None
+
+
+def plan(seen: Observation, clock: FailureClock, now: str) -> list[Action]:
+    """Condition, taint, Event, and when to look again."""
+    cluster = seen.cluster
+    if cluster.deleting:
+        return []
+    reported = condition(cluster.status.conditions, REPORTED)
+    verdict = judge(
+        seen.silent_s,
+        reported.status if reported is not None else "True",
+        reported.message if reported is not None else "",
+        clock,
+    )
+    actions = _condition(cluster, verdict, now) + _taint(cluster, verdict, now)
+    wait = next_look(seen.silent_s, clock)
+    return [*actions, RequeueAfter(wait)] if wait is not None else actions
+
+
+def _condition(cluster: Cluster, verdict: Verdict, now: str) -> list[Action]:
+    held = condition(cluster.status.conditions, READY)
+    if held is not None and (held.status, held.reason, held.message) == (
+        verdict.status,
+        verdict.reason,
+        verdict.message,
+    ):
+        return []
+    since = now
+    if held is not None and held.status == verdict.status and held.last_transition_time:
+        since = rfc3339(held.last_transition_time)
+    ready = {
+        "type": READY,
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "message": verdict.message,
+        "lastTransitionTime": since,
+    }
+    others = [_wire(c) for c in cluster.status.conditions if c.type != READY]
+    kind = "Normal" if verdict.state is State.READY else "Warning"
+    return [
+        SetStatus(
+            CLUSTERS,
+            cluster.key,
+            {"conditions": [ready, *others]},
+            resource_version=cluster.metadata.resource_version,
+        ),
+        Emit(CLUSTERS, cluster.key, cluster.metadata.uid, kind, verdict.reason, verdict.message),
+    ]
+
+
+def _wire(held: Condition) -> Document:
+    document: Document = {
+        "type": held.type,
+        "status": held.status,
+        "reason": held.reason,
+        "message": held.message,
+    }
+    if held.last_transition_time is not None:
+        document["lastTransitionTime"] = rfc3339(held.last_transition_time)
+    return document
+
+
+def _taint(cluster: Cluster, verdict: Verdict, now: str) -> list[Action]:
+    wanted = {State.NOT_READY: NOT_READY_TAINT}.get(verdict.state, UNREACHABLE_TAINT)
+    keys = () if verdict.state in PLACEABLE else (wanted,)
+    held = tuple(t.key for t in cluster.spec.taints if t.key in OWN_TAINTS)
+    if held == keys:
+        return []
+    taints: list[Document] = []
+    for taint in cluster.spec.taints:
+        if taint.key not in OWN_TAINTS:
+            kept: Document = {"key": taint.key, "effect": taint.effect}
+            if taint.value:
+                kept["value"] = taint.value
+            if taint.time_added is not None:
+                kept["timeAdded"] = rfc3339(taint.time_added)
+            taints.append(kept)
+    taints += [{"key": key, "effect": "NoSchedule", "timeAdded": now} for key in keys]
+    return [
+        Patch(
+            CLUSTERS,
+            cluster.key,
+            {"spec": {"taints": taints or None}},
+            uid=cluster.metadata.uid,
+        )
+    ]
+
+
+class HealthReconciler:
+    """Clusters."""
+
+    def __init__(self, manager: Manager, clock: FailureClock) -> None:
+        self._clock, self._failure_clock = manager.clock, clock
+        self._executor = manager.executor
+        self._clusters = manager.informer(CLUSTERS)
+        self._heartbeats = Heartbeats(manager.clock.monotonic)
+        manager.informer(LEASES, CLUSTER_LEASES).on_change(self._heartbeats.observe)
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        cluster = self._clusters.get(key)
+        if cluster is None:
+            return Result()
+        seen = Observation(cluster, self._heartbeats.silent_s(key.name))
+        now = rfc3339(self._clock.now())
+        return await self._executor.apply(plan(seen, self._failure_clock, now))
+
+
+def setup(manager: Manager, clock: FailureClock = FailureClock()) -> None:
+    """Clusters and their Leases."""
+    controller = manager.controller("health", HealthReconciler(manager, clock))
+    controller.watches(CLUSTERS)
+    controller.watches(LEASES, _cluster_of, namespace=CLUSTER_LEASES)
+
+
+def _cluster_of(lease: Lease) -> list[ObjectKey]:
+    return [ObjectKey("", lease.metadata.name)]

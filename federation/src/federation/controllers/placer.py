@@ -1,0 +1,193 @@
+"""Placer: decides the clusters of every binding that has a placement, and says why.
+
+A decision is made when the question changes (replicas, placement, requests), when the last one failed and the fleet has
+changed, or when someone asks for a fresh one (`spec.rescheduleTriggeredAt`). It is not made again because a cluster got
+busier or lost its heartbeat: what runs, stays; moving it is failover's business.
+"""
+
+import hashlib
+
+import msgspec
+
+from federation.clusters.candidates import candidates
+from federation.placement.model import Candidate, Decision, NoFit, Request
+from federation.placement.plan import place
+from federation.propagation.templates import resource_of
+from machinery.api.fleet.cluster import CLUSTERS, Cluster
+from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.controller.action import Action, Emit, Patch, Result, SetStatus
+from machinery.controller.manager import Manager
+from machinery.kit.clock import rfc3339
+from machinery.meta.objectmeta import condition
+from machinery.meta.resource import Document, ObjectKey
+from machinery.scheduling.resources import amounts
+
+SCHEDULED = "Scheduled"
+SUCCESS = "Binding has been scheduled successfully."
+QUESTION = "ubernetes.io/placed-question"
+"""Annotation of a binding: hash of the question that the present decision answers."""
+
+
+def question(binding: ResourceBinding) -> str:
+    """A hash of everything in the binding that a decision depends on."""
+    spec = binding.spec
+    asked = (spec.resource.uid, spec.replicas, spec.placement, spec.replica_requirements)
+    return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()[:16]
+
+
+def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
+    """The binding as a question to the planner."""
+    spec = binding.spec
+    assert spec.placement is not None
+    required = spec.replica_requirements
+    return Request(
+        uid=spec.resource.uid,
+        api_version=spec.resource.api_version,
+        kind=spec.resource.kind,
+        placement=spec.placement,
+        replicas=spec.replicas,
+        asks=amounts(required.resource_request) if required is not None else {},
+        node_claim=required.node_claim if required is not None else None,
+        previous={target.name: target.replicas for target in spec.clusters},
+        evicting=frozenset(task.from_cluster for task in spec.graceful_eviction_tasks),
+        fresh=fresh,
+        affinity_name=binding.status.scheduler_observing_affinity_name,
+    )
+
+
+def wants_fresh(binding: ResourceBinding) -> bool:
+    """Whether someone asked for a decision from scratch since the last one."""
+    triggered, last = binding.spec.reschedule_triggered_at, binding.status.last_scheduled_time
+    return triggered is not None and (last is None or triggered > last)
+
+
+def due(binding: ResourceBinding) -> bool:
+    """Whether the binding's question is open."""
+    spec = binding.spec
+    if binding.deleting or spec.placement is None:
+        return False
+    if spec.suspension is not None and spec.suspension.scheduling:
+        return False
+    scheduled = condition(binding.status.conditions, SCHEDULED)
+    if scheduled is None or scheduled.status != "True" or wants_fresh(binding):
+        return True
+    return binding.metadata.annotations.get(QUESTION) != question(binding)
+
+
+def plan(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Action]:
+    """Decide, write the decision, and say it on the binding and on the template."""
+    if not due(binding):
+        return []
+    try:
+        decision = place(request_of(binding, fresh=wants_fresh(binding)), fleet)
+    except NoFit as error:
+        return _refused(binding, error, now)
+    return _decided(binding, decision, now)
+
+
+def _decided(binding: ResourceBinding, decision: Decision, now: str) -> list[Action]:
+    clusters = [_target(name, count) for name, count in decision.targets.items()]
+    spec: Document = {"clusters": clusters or None}
+    actions: list[Action] = [
+        Patch(
+            RESOURCE_BINDINGS,
+            binding.key,
+            {"metadata": {"annotations": {QUESTION: question(binding)}}, "spec": spec},
+            resource_version=binding.metadata.resource_version,
+        )
+    ]
+    status = _status(binding, "True", "Success", SUCCESS, now)
+    status["lastScheduledTime"] = now
+    status["schedulerObservingAffinityName"] = decision.affinity_name or None
+    actions.append(SetStatus(RESOURCE_BINDINGS, binding.key, status))
+    result = ", ".join(f"{name}:{count}" for name, count in decision.targets.items())
+    return actions + _say(
+        binding, "Normal", "ScheduleBindingSucceed", f"{SUCCESS} Result: {{{result}}}"
+    )
+
+
+def _target(name: str, count: int) -> Document:
+    return {"name": name, "replicas": count} if count else {"name": name}
+
+
+def _refused(binding: ResourceBinding, error: NoFit, now: str) -> list[Action]:
+    held = condition(binding.status.conditions, SCHEDULED)
+    if held is not None and (held.status, held.reason, held.message) == (
+        "False",
+        error.reason,
+        str(error),
+    ):
+        return []
+    status = _status(binding, "False", error.reason, str(error), now)
+    actions: list[Action] = [SetStatus(RESOURCE_BINDINGS, binding.key, status)]
+    return actions + _say(binding, "Warning", "ScheduleBindingFailed", str(error))
+
+
+def _status(binding: ResourceBinding, status: str, reason: str, message: str, now: str) -> Document:
+    held = condition(binding.status.conditions, SCHEDULED)
+    since = now
+    if held is not None and held.status == status and held.last_transition_time is not None:
+        since = rfc3339(held.last_transition_time)
+    others = [
+        msgspec.to_builtins(c, str_keys=True)
+        for c in binding.status.conditions
+        if c.type != SCHEDULED
+    ]
+    scheduled = {
+        "type": SCHEDULED,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": since,
+    }
+    return {
+        "conditions": [scheduled, *(_wire(other) for other in others)],
+        "schedulerObservedGeneration": binding.metadata.generation,
+    }
+
+
+def _wire(condition_document: Document) -> Document:
+    kept = ("type", "status", "reason", "message", "lastTransitionTime", "observedGeneration")
+    return {k: v for k, v in condition_document.items() if k in kept and v}
+
+
+def _say(binding: ResourceBinding, kind: str, reason: str, message: str) -> list[Action]:
+    said: list[Action] = [
+        Emit(RESOURCE_BINDINGS, binding.key, binding.metadata.uid, kind, reason, message)
+    ]
+    source = binding.spec.resource
+    resource = resource_of(source.api_version, source.kind)
+    if resource is not None:
+        key = ObjectKey(source.namespace, source.name)
+        said.append(Emit(resource, key, source.uid, kind, reason, message))
+    return said
+
+
+class PlacerReconciler:
+    """Bindings."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._clock = manager.clock
+        self._executor = manager.executor
+        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._clusters = manager.informer(CLUSTERS)
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        binding = self._bindings.get(key)
+        if binding is None:
+            return Result()
+        now = rfc3339(self._clock.now())
+        actions = plan(binding, candidates(self._clusters.list()), now)
+        return await self._executor.apply(actions)
+
+
+def setup(manager: Manager) -> None:
+    """Bindings by themselves; a change of the fleet wakes those whose question is open."""
+    bindings = manager.informer(RESOURCE_BINDINGS)
+
+    def open_questions(_: Cluster) -> list[ObjectKey]:
+        return [binding.key for binding in bindings.list() if due(binding)]
+
+    controller = manager.controller("placer", PlacerReconciler(manager), workers=1)
+    controller.watches(RESOURCE_BINDINGS)
+    controller.watches(CLUSTERS, open_questions)

@@ -1,0 +1,1 @@
+"""Failure domains: what the evidence says of a member. Pure."""

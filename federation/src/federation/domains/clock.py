@@ -1,0 +1,74 @@
+"""The failure clock: from heartbeats by receive time to a verdict on one member.
+
+Times are seconds of this server's monotonic clock; a member's own clock is never compared with ours. A heartbeat is due
+every 2 s; after 6 s without one the member is suspect (said, nothing done), after 10 s it is not heard of. A restarted
+server counts every heartbeat as received at its start, so that its own absence is nobody's fault. Verdicts on whole
+zones, and evidence from peers, come on top of this.
+"""
+
+import enum
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FailureClock:
+    """Limits in seconds."""
+
+    heartbeat_s: float = 2.0
+    suspect_s: float = 6.0
+    unreachable_s: float = 10.0
+
+
+class State(enum.Enum):
+    """How a member stands."""
+
+    READY = "ClusterReady"
+    SUSPECT = "ClusterSuspect"
+    NOT_READY = "ClusterNotReady"
+    UNREACHABLE = "ClusterNotReachable"
+    NEVER_SEEN = "ClusterNeverSeen"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`status` is that of the condition Ready; the message says why in one sentence."""
+
+    state: State
+    status: str
+    message: str
+
+    @property
+    def reason(self) -> str:
+        return self.state.value
+
+
+def judge(
+    silent_s: float | None, reported: str, reported_message: str, clock: FailureClock
+) -> Verdict:
+    """`silent_s`: since the last heartbeat, None if there never was one. `reported`: what the agent says of itself."""
+    if silent_s is None:
+        return Verdict(State.NEVER_SEEN, "Unknown", "The agent has not sent a heartbeat yet.")
+    if silent_s >= clock.unreachable_s:
+        return Verdict(
+            State.UNREACHABLE,
+            "Unknown",
+            f"No heartbeat for more than {clock.unreachable_s:g} s: the agent is stopped or cut off. "
+            "Its workloads may well be running; nothing is deleted there.",
+        )
+    if reported == "False":
+        return Verdict(State.NOT_READY, "False", reported_message)
+    if silent_s >= clock.suspect_s:
+        return Verdict(
+            State.SUSPECT,
+            "True",
+            f"No heartbeat for more than {clock.suspect_s:g} s; not heard of after {clock.unreachable_s:g} s.",
+        )
+    return Verdict(State.READY, "True", "The agent's heartbeat stands.")
+
+
+def next_look(silent_s: float | None, clock: FailureClock) -> float | None:
+    """Seconds until silence alone could change the verdict; None when it cannot any more."""
+    if silent_s is None or silent_s >= clock.unreachable_s:
+        return None
+    limit = clock.suspect_s if silent_s < clock.suspect_s else clock.unreachable_s
+    return limit - silent_s

@@ -1,0 +1,59 @@
+"""Which objects of users are propagated at all.
+
+Users apply ordinary objects; what belongs to the federation itself, to a controller or to one cluster only stays. The
+kinds are those whose replicas, dependencies and status the interpreter knows.
+"""
+
+from machinery.api.fleet.cluster import MANAGED_LABEL as MIRROR_LABEL
+from machinery.client.interface import dynamic
+from machinery.meta.resource import Document, Resource
+
+DEPLOYMENTS = dynamic("apps", "v1", "deployments", "Deployment", True)
+CONFIGMAPS = dynamic("", "v1", "configmaps", "ConfigMap", True)
+SECRETS = dynamic("", "v1", "secrets", "Secret", True)
+SERVICEACCOUNTS = dynamic("", "v1", "serviceaccounts", "ServiceAccount", True)
+NAMESPACES = dynamic("", "v1", "namespaces", "Namespace", False)
+
+TEMPLATES: tuple[Resource[Document], ...] = (DEPLOYMENTS, CONFIGMAPS, SECRETS, SERVICEACCOUNTS)
+"""Kinds that a policy can select."""
+DEPENDENCIES: tuple[Resource[Document], ...] = (CONFIGMAPS, SECRETS, SERVICEACCOUNTS)
+"""Kinds that follow the workload that refers to them."""
+
+OWN_NAMESPACES = ("kube-", "ubernetes-", "karmada-")
+UNSHARED_SECRET_TYPES = frozenset(
+    {
+        "kubernetes.io/service-account-token",
+        "bootstrap.kubernetes.io/token",
+        "helm.sh/release.v1",
+    }
+)
+
+
+def resource_of(api_version: str, kind: str) -> Resource[Document] | None:
+    """The template kind, or None when it is not one."""
+    return next((r for r in TEMPLATES if (r.api_version, r.kind) == (api_version, kind)), None)
+
+
+def unsynced_namespace(name: str) -> bool:
+    """Namespaces that every cluster has of itself, or that belong to the system."""
+    return name == "default" or name.startswith(OWN_NAMESPACES)
+
+
+def propagatable(document: Document) -> bool:
+    """Whether the object may leave the federation."""
+    metadata = document.get("metadata") or {}
+    if metadata.get("namespace", "").startswith(OWN_NAMESPACES):
+        return False
+    if metadata.get("deletionTimestamp") or MIRROR_LABEL in (metadata.get("labels") or {}):
+        return False
+    if any(owner.get("controller") for owner in metadata.get("ownerReferences") or ()):
+        return False
+    match document.get("kind"):
+        case "ConfigMap":
+            return metadata.get("name") != "kube-root-ca.crt"
+        case "ServiceAccount":
+            return metadata.get("name") != "default"
+        case "Secret":
+            return document.get("type") not in UNSHARED_SECRET_TYPES
+        case _:
+            return True

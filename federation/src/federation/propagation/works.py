@@ -1,0 +1,110 @@
+"""Works: what one member shall run, made from a template and the decision about it."""
+
+from collections.abc import Mapping
+
+from federation.placement.divide import fnv1a_32
+from machinery.api.fleet.cluster import execution_namespace
+from machinery.api.fleet.work import (
+    BINDING_LABEL,
+    BINDING_NAME,
+    BINDING_NAMESPACE,
+    CONFLICT_RESOLUTION,
+    MANAGED_LABEL,
+    TEMPLATE_GENERATION,
+    TEMPLATE_UID,
+    WORK_NAME,
+    WORK_NAMESPACE,
+)
+from machinery.meta.resource import Document
+
+EXECUTION_FINALIZER = "karmada.io/execution-controller"
+"""The member's link removes it when the objects are gone there."""
+SERVER_FIELDS = (
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "managedFields",
+    "ownerReferences",
+    "finalizers",
+    "selfLink",
+)
+LOCAL_ANNOTATIONS = (
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "deployment.kubernetes.io/revision",
+)
+"""Facts about the federation's own copy of the object; a member writes its own."""
+
+
+def binding_name(kind: str, name: str) -> str:
+    """`web-deployment`."""
+    return f"{name}-{kind.lower()}"
+
+
+def work_name(kind: str, namespace: str, name: str) -> str:
+    """A readable name that is unique over kinds and namespaces."""
+    return f"{name[:240]}-{fnv1a_32(f'{kind}/{namespace}/{name}'):08x}"
+
+
+def manifest(template: Document, annotations: Mapping[str, str]) -> Document:
+    """The template without what belongs to the federation's server, marked as managed."""
+    metadata = {k: v for k, v in template["metadata"].items() if k not in SERVER_FIELDS}
+    kept = {
+        k: v for k, v in (metadata.get("annotations") or {}).items() if k not in LOCAL_ANNOTATIONS
+    }
+    metadata["annotations"] = kept | dict(annotations)
+    metadata["labels"] = (metadata.get("labels") or {}) | {MANAGED_LABEL: "true"}
+    body = {k: v for k, v in template.items() if k not in ("status", "metadata")}
+    if template["kind"] == "ServiceAccount":
+        body.pop("secrets", None)
+    return {
+        "apiVersion": body.pop("apiVersion"),
+        "kind": body.pop("kind"),
+        "metadata": metadata,
+    } | body
+
+
+def work(
+    template: Document,
+    cluster: str,
+    *,
+    binding: Document | None = None,
+    conflict_resolution: str = "Abort",
+    suspended: bool = False,
+    preserve: bool = False,
+) -> Document:
+    """The Work that carries the template to one member. `binding` is the owner's metadata; None: synced by itself."""
+    source = template["metadata"]
+    name = work_name(template["kind"], source.get("namespace", ""), source["name"])
+    namespace = execution_namespace(cluster)
+    annotations = {CONFLICT_RESOLUTION: conflict_resolution.lower()}
+    labels: dict[str, str] = {}
+    if binding is not None:
+        annotations[BINDING_NAME] = binding["name"]
+        if binding.get("namespace"):
+            annotations[BINDING_NAMESPACE] = binding["namespace"]
+        labels[BINDING_LABEL] = binding["uid"]
+    inner = annotations | {
+        TEMPLATE_UID: source.get("uid", ""),
+        TEMPLATE_GENERATION: str(source.get("generation", 0)),
+        WORK_NAME: name,
+        WORK_NAMESPACE: namespace,
+    }
+    return {
+        "apiVersion": "work.karmada.io/v1alpha1",
+        "kind": "Work",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": labels,
+            "annotations": annotations,
+            "finalizers": [EXECUTION_FINALIZER],
+        },
+        "spec": {
+            "workload": {"manifests": [manifest(template, inner)]},
+            "suspendDispatching": suspended,
+            "preserveResourcesOnDeletion": preserve,
+        },
+    }
