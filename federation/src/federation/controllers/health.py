@@ -23,6 +23,7 @@ OWN_TAINTS = (NOT_READY_TAINT, UNREACHABLE_TAINT)
 REPORTED = "AgentReady"
 """The condition in which the agent says how it stands itself."""
 PLACEABLE = (State.READY, State.SUSPECT)
+DEFAULT_CLOCK = FailureClock()
 
 
 class Heartbeats:
@@ -162,7 +163,7 @@ class HealthReconciler:
         return await self._executor.apply(plan(seen, self._failure_clock, now))
 
 
-def setup(manager: Manager, clock: FailureClock = FailureClock()) -> None:
+def setup(manager: Manager, clock: FailureClock = DEFAULT_CLOCK) -> None:
     """Clusters and their Leases."""
     controller = manager.controller("health", HealthReconciler(manager, clock))
     controller.watches(CLUSTERS)
