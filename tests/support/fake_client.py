@@ -25,6 +25,8 @@ from machinery.kit.ids import SeededIds
 from machinery.meta.errors import Expired, already_exists, conflict, not_found
 from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
+EVERYTHING, AS_USUAL = ListOptions(), DeleteOptions()
+
 
 class FakeClient:
     """One server and its one client."""
@@ -64,7 +66,7 @@ class FakeClient:
         return self._view(resource, self._existing(resource, key))
 
     async def list(
-        self, resource: Resource[Any], namespace: str = "", options: ListOptions = ListOptions()
+        self, resource: Resource[Any], namespace: str = "", options: ListOptions = EVERYTHING
     ) -> Listing[Any]:
         await self._call("list", resource, namespace)
         found = [
@@ -75,7 +77,7 @@ class FakeClient:
         return Listing([self._view(resource, d) for d in found], str(self.revision))
 
     async def watch(
-        self, resource: Resource[Any], namespace: str = "", options: ListOptions = ListOptions()
+        self, resource: Resource[Any], namespace: str = "", options: ListOptions = EVERYTHING
     ) -> AsyncIterator[WatchEvent[Any]]:
         await self._call("watch", resource, namespace)
         position, cuts = int(options.resource_version or 0), self._cuts
@@ -143,7 +145,7 @@ class FakeClient:
         return self._put(resource, EventType.MODIFIED, _merge(old, patch))
 
     async def delete(
-        self, resource: Resource[Any], key: ObjectKey, options: DeleteOptions = DeleteOptions()
+        self, resource: Resource[Any], key: ObjectKey, options: DeleteOptions = AS_USUAL
     ) -> None:
         await self._call("delete", resource, key)
         old = self._existing(resource, key)

@@ -22,7 +22,6 @@ def take_over(request: web.BaseRequest, protocol: asyncio.Protocol) -> asyncio.T
     transport, server = request.transport, request.protocol
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the connection was lost before it could be taken over")
-    assert isinstance(transport, asyncio.Transport)
     tail = bytes(server._message_tail)  # noqa: SLF001 - aiohttp keeps it for its own WebSocket and offers no other way
     server.transport = None
     server._task_handler = None  # noqa: SLF001 - or a server with handler cancellation would cancel its caller

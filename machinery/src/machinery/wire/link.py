@@ -24,6 +24,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from aiohttp import web
 from multidict import CIMultiDict
 
 LINK_PATH = "/ubernetes/v1/link"
@@ -31,8 +32,8 @@ PING_PATH = "/ubernetes/v1/link/ping"
 UPGRADE_TOKEN = "ubernetes-link"
 VERSION_HEADER = "Ubernetes-Link-Version"
 OLDEST_HEADER = "Ubernetes-Link-Oldest"
-VIA_LINK = "ubernetes.io/via-link"
-"""Key of a request that came through the link."""
+VIA_LINK = web.RequestKey("VIA_LINK", bool)
+"""Set on a request that came through the link."""
 
 VERSION = 1
 SKEW_MAX = 2

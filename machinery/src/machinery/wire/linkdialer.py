@@ -11,6 +11,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import urlsplit
 
 import orjson
@@ -58,10 +59,9 @@ class _Dialled(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but ancestry
         watch_the_path(transport)
-        transport.write(self._head)
+        self.transport.write(self._head)
 
     def data_received(self, data: bytes) -> None:
         if self._open:

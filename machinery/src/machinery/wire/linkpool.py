@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import orjson
@@ -158,7 +158,7 @@ class LinkPool:
         self.cluster = cluster
         self._clock, self._version, self._on_change = clock, version, on_change
         self._connections_max, self._take_timeout_s = connections_max, take_timeout_s
-        self._live: set[asyncio.BaseTransport] = set()
+        self._live: set[asyncio.Transport] = set()
         self._unused: deque[asyncio.Transport] = deque()
         self._waiters: deque[asyncio.Future[asyncio.Transport]] = deque()
         self._shared: _Connector | None = None
@@ -245,11 +245,12 @@ class LinkPool:
 
     def lost(self, transport: asyncio.BaseTransport) -> None:
         """A connection ended; for the protocols of this module."""
-        if transport not in self._live:
+        ended = cast("asyncio.Transport", transport)
+        if ended not in self._live:
             return
-        self._live.discard(transport)
-        if isinstance(transport, asyncio.Transport) and transport in self._unused:
-            self._unused.remove(transport)
+        self._live.discard(ended)
+        if ended in self._unused:
+            self._unused.remove(ended)
         if not self._live:
             for waiter in self._waiters:
                 if not waiter.done():
@@ -275,7 +276,6 @@ class LinkPool:
     def drop(self) -> None:
         """Cut every connection at once: the path is dead, and whoever waits on it should know."""
         for transport in list(self._live):
-            assert isinstance(transport, asyncio.Transport)
             transport.abort()
 
     # -------------------------------------------------------------------------------------------------- requests
