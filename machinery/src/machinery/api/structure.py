@@ -22,7 +22,7 @@ class Shape:
 
     def __init__(self, node: Mapping[str, Any]) -> None:
         target = _resolve(node)
-        self._node = node
+        self.node = node
         self._target = target
         self.type = _type_of(target)
         self.list_type: str = _either(node, target, "x-kubernetes-list-type") or "atomic"
@@ -42,7 +42,7 @@ class Shape:
     @cached_property
     def fields(self) -> "dict[str, Shape] | None":
         """The declared fields of a struct."""
-        name = _reference(self._node)
+        name = _reference(self.node)
         if name:
             return _fields_of(name)
         return _fields(self._target)
@@ -70,7 +70,7 @@ class Shape:
 
     @property
     def default(self) -> Any:
-        return self._node.get("default")
+        return self.node.get("default")
 
     @property
     def is_map(self) -> bool:
@@ -146,3 +146,31 @@ def of_kind(kind: ServedKind) -> Shape:
         known = (kind.schema, Shape({**kind.schema, "properties": properties}))
         _OWN[id(kind.schema)] = known  # holds the schema, so that its id stays its own
     return known[1]
+
+
+def zero(shape: Shape) -> Any:
+    """The value that Go writes for an untouched struct of this shape: fields that are never left out, as null or empty.
+
+    Field managers begin from it: what an object has beyond it was put there by somebody.
+    """
+    name = _reference(shape.node)
+    fields = shape.fields or {}
+    return {
+        key: _zero_field(go.go_type, fields[key])
+        for key, go in schemas.go_fields(name).items()
+        if key in fields and (not go.omitempty or _is_struct(go.go_type, fields[key]))
+    }
+
+
+def _is_struct(go_type: str, shape: Shape) -> bool:
+    """A struct by value: omitempty does not leave it out."""
+    return shape.fields is not None and not go_type.startswith(("*", "[]", "map["))
+
+
+def _zero_field(go_type: str, shape: Shape) -> Any:
+    if _is_struct(go_type, shape):
+        return zero(shape)
+    if go_type.startswith(("*", "[]", "map[")) or go_type.endswith("Time"):
+        return None
+    zeros: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
+    return zeros.get(shape.type)

@@ -1,0 +1,11 @@
+"""Field managers: who has set which field of an object, and server-side apply on top of that.
+
+`update_manager` records creates, updates and patches (and those of subresources); `apply` is the apply patch. Both are pure
+and path-copying: they return a new document that shares what did not change. Sets of fields are kept in their wire form
+(FieldsV1), so that an ordinary write costs one comparison of two documents and a look at each entry.
+"""
+
+from machinery.api.managed_fields.applying import apply
+from machinery.api.managed_fields.tracking import strip, update_manager
+
+__all__ = ["apply", "strip", "update_manager"]
