@@ -1,7 +1,7 @@
 """The stores under contract, each behind one small factory."""
 
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -61,16 +61,24 @@ class PostgresBackend:
 Backend = MemoryBackend | SqliteBackend | PostgresBackend
 
 
+def _backend(name: str, request: pytest.FixtureRequest) -> Backend:
+    if name == "memory":
+        return MemoryBackend()
+    if name == "postgres":
+        return PostgresBackend(request.getfixturevalue("postgres"))
+    return SqliteBackend(request.getfixturevalue("tmp_path_factory").mktemp("sqlite"))
+
+
 @pytest.fixture(scope="module", params=["memory", "sqlite", "postgres"])
-def backend(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Backend]:
-    if request.param == "memory":
-        yield MemoryBackend()
-    elif request.param == "postgres":
-        yield PostgresBackend(request.getfixturevalue("postgres"))
-    else:
-        yield SqliteBackend(tmp_path_factory.mktemp("sqlite"))
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each store in turn."""
+    return _backend(request.param, request)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def persistent(request: pytest.FixtureRequest) -> Backend:
+    """Each store that outlives its process."""
+    return _backend(request.param, request)
 
 
 @pytest.fixture

@@ -250,7 +250,7 @@ async def test_broken_connection_under_load_loses_and_doubles_nothing(postgres: 
 
 async def test_database_that_crashes_and_comes_back(postgres: Postgres) -> None:
     url = postgres.fresh_url()
-    async with started(url) as store:
+    async with started(url, unknown_wait_s=0.5) as store:
         row = await store.create("/a/x", b"1")
         mirror = await store.create("/m/x", b"1", Durability.MEMORY)
         postgres.stop(signal.SIGQUIT)

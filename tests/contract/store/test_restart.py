@@ -14,13 +14,6 @@ async def opened(backend: Backend, url: str) -> Store:
     return store
 
 
-@pytest.fixture
-def persistent(backend: Backend) -> Backend:
-    if not backend.persistent:
-        pytest.skip("memory does not outlive its process")
-    return backend
-
-
 async def test_rows_revisions_and_floor(persistent: Backend) -> None:
     url = persistent.url()
     store = await opened(persistent, url)

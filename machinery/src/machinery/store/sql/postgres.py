@@ -51,6 +51,7 @@ class PostgresStore(LogStore):
         history: History | None = None,
         poll_s: float = 1.0,
         retain_revisions: int = RETAIN_REVISIONS,
+        unknown_wait_s: float = UNKNOWN_WAIT_S,
         migrate_to: str = "store@head",
     ) -> None:
         super().__init__(history)
@@ -58,6 +59,7 @@ class PostgresStore(LogStore):
         self._writer = secrets.randbits(63)
         self._poll_s = poll_s
         self._retain = retain_revisions
+        self._unknown_wait_s = unknown_wait_s
         self._migrate_to = migrate_to
         self._queue = WriteQueue()
         self._codec = Codec()
@@ -142,6 +144,10 @@ class PostgresStore(LogStore):
 
     async def _round(self, batch: list[Write]) -> None:
         """One append, or without one a look at the tail; then some trimming."""
+        if not self._connection.connected:
+            for write in batch:  # never sent: the outcome is known
+                self._fail(write, StoreUnavailable("the database is away"))
+            raise ConnectionError("the connection is closed")
         hinted = self._hinted
         if batch:
             await self._append(batch)
@@ -286,7 +292,7 @@ class PostgresStore(LogStore):
     async def _recover(self, batch: list[Write]) -> None:
         """Reconnect with back-off, then settle the writes whose outcome is unknown."""
         unknown = [write for write in batch if self._inflight.get(write.key) is write]
-        timer = asyncio.get_running_loop().call_later(UNKNOWN_WAIT_S, _tell_unknown, unknown)
+        timer = asyncio.get_running_loop().call_later(self._unknown_wait_s, _tell_unknown, unknown)
         failures = 0
         while True:
             await self._connection.drop()

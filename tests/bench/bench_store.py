@@ -1,0 +1,96 @@
+"""How many writes a second a store takes, and what each costs in CPU of this process.
+
+python tests/bench/bench_store.py sqlite:////tmp/bench.db --clients 1 64 512 --bytes 2277
+"""
+
+import argparse
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from machinery.store.interface import Durability, Store
+from machinery.store.sql import open_store
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run; CPU is user + system of this process, without a database server's."""
+
+    clients: int
+    writes: int
+    seconds: float
+    cpu_us_per_write: float
+
+    @property
+    def writes_per_second(self) -> float:
+        return self.writes / self.seconds
+
+
+async def bench(
+    store: Store, clients: int, writes: int, size: int, durability: Durability
+) -> Result:
+    """`clients` tasks that each create, update and delete objects, one write after the other."""
+    value = os.urandom(size // 3) + b" " * (size - size // 3)  # compresses by three, as a pod does
+    share = max(1, writes // clients // 3)
+
+    async def client(name: int) -> None:
+        for i in range(share):
+            row = await store.create(f"/bench/{clients}/{name}-{i}", value, durability)
+            row = await store.update(row.key, value, row.revision, durability)
+            if i % 2:
+                await store.delete(row.key, row.revision, None, durability)
+            else:
+                await store.update(row.key, value, row.revision, durability)
+
+    wall, cpu = time.perf_counter(), time.process_time()
+    async with asyncio.TaskGroup() as group:
+        for name in range(clients):
+            _ = group.create_task(client(name))
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    done = share * clients * 3
+    return Result(clients, done, wall, cpu / done * 1e6)
+
+
+async def run(
+    url: str, clients: Sequence[int], writes: int, size: int, durability: Durability
+) -> None:
+    """Print a line for each number of clients, then what a list and a restart cost."""
+    store = open_store(url)
+    await store.start()
+    for count in clients:
+        result = await bench(store, count, writes, size, durability)
+        print(
+            f"{durability.value:8} {result.clients:5} clients {result.writes_per_second:9.0f} writes/s"
+            f" {result.cpu_us_per_write:7.1f} us CPU/write"
+        )
+    start = time.process_time()
+    rows = len(store.list("/bench/").rows)
+    print(f"list of {rows} rows: {(time.process_time() - start) * 1e3:.1f} ms CPU")
+    await store.close()
+    again = open_store(url)
+    start = time.perf_counter()
+    await again.start()
+    print(f"restart: {time.perf_counter() - start:.2f} s")
+    await again.close()
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("url", nargs="?", default="memory://")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64, 512])
+    parser.add_argument("--writes", type=int, default=20_000, help="for each number of clients")
+    parser.add_argument("--bytes", type=int, default=2277, help="size of a value")
+    parser.add_argument(
+        "--durability", choices=[d.value for d in Durability], default=Durability.DURABLE.value
+    )
+    got = parser.parse_args()
+    asyncio.run(run(got.url, got.clients, got.writes, got.bytes, Durability(got.durability)))
+
+
+if __name__ == "__main__":
+    main()
