@@ -37,6 +37,8 @@ def pod_spec(spec: Document, *, of_pod: bool) -> Document:
         out["securityContext"] = {}
     if of_pod and out.get("enableServiceLinks") is None:
         out["enableServiceLinks"] = True
+    if of_pod and out["terminationGracePeriodSeconds"] < 0:
+        out["terminationGracePeriodSeconds"] = 1
     if of_pod and out.get("hostNetwork"):
         _host_ports(out)
     _service_account(out)

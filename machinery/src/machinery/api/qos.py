@@ -11,7 +11,10 @@ _COUNTED = ("cpu", "memory")
 
 def qos_class(spec: Document) -> str:
     """Guaranteed: every container's cpu and memory limits equal its requests; BestEffort: none has any; else Burstable."""
-    owners: Iterable[Document] = (*spec.get("containers", ()), *spec.get("initContainers", ()))
+    owners: Iterable[Document] = (
+        *(spec.get("containers") or ()),
+        *(spec.get("initContainers") or ()),
+    )
     if (whole := spec.get("resources")) and (whole.get("requests") or whole.get("limits")):
         owners = ({"resources": whole},)
     some = guaranteed = False

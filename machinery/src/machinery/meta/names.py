@@ -1,9 +1,10 @@
 """What a name may look like: DNS labels, subdomains, qualified names, label values; upstream's rules and upstream's words.
 
-Each check returns the list of complaints, empty when the text is fine, so that callers put them behind their own field path.
+Each check returns the complaints, empty when the text is fine, so that callers put them behind their own field path.
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 LABEL_MAX: Final = 63
@@ -65,22 +66,25 @@ def too_many_bytes(limit: int) -> str:
     return f"must be no more than {limit} bytes"
 
 
-def dns_label(text: str) -> list[str]:
+@lru_cache(maxsize=8192)
+def dns_label(text: str) -> tuple[str, ...]:
     """RFC 1123 label: namespaces, containers, volumes."""
-    found = [] if len(text.encode()) <= LABEL_MAX else [too_long(LABEL_MAX)]
-    return found if _IS_LABEL.fullmatch(text) else [*found, LABEL_MESSAGE]
+    found = () if len(text.encode()) <= LABEL_MAX else (too_long(LABEL_MAX),)
+    return found if _IS_LABEL.fullmatch(text) else (*found, LABEL_MESSAGE)
 
 
-def dns_1035_label(text: str) -> list[str]:
+@lru_cache(maxsize=8192)
+def dns_1035_label(text: str) -> tuple[str, ...]:
     """RFC 1035 label: starts with a letter."""
-    found = [] if len(text.encode()) <= LABEL_MAX else [too_long(LABEL_MAX)]
-    return found if _IS_LABEL_1035.fullmatch(text) else [*found, LABEL_1035_MESSAGE]
+    found = () if len(text.encode()) <= LABEL_MAX else (too_long(LABEL_MAX),)
+    return found if _IS_LABEL_1035.fullmatch(text) else (*found, LABEL_1035_MESSAGE)
 
 
-def dns_subdomain(text: str) -> list[str]:
+@lru_cache(maxsize=8192)
+def dns_subdomain(text: str) -> tuple[str, ...]:
     """RFC 1123 subdomain: the name of most objects."""
-    found = [] if len(text.encode()) <= SUBDOMAIN_MAX else [too_long(SUBDOMAIN_MAX)]
-    return found if _IS_SUBDOMAIN.fullmatch(text) else [*found, SUBDOMAIN_MESSAGE]
+    found = () if len(text.encode()) <= SUBDOMAIN_MAX else (too_long(SUBDOMAIN_MAX),)
+    return found if _IS_SUBDOMAIN.fullmatch(text) else (*found, SUBDOMAIN_MESSAGE)
 
 
 def path_segment(text: str) -> list[str]:
@@ -90,13 +94,14 @@ def path_segment(text: str) -> list[str]:
     return [f"may not contain '{bad}'" for bad in ("/", "%") if bad in text]
 
 
-def qualified_name(text: str) -> list[str]:
+@lru_cache(maxsize=8192)
+def qualified_name(text: str) -> tuple[str, ...]:
     """`prefix/name`: label and annotation keys, resource names, taint keys."""
     prefix, slash, name = text.rpartition("/")
     if text.count("/") > 1:
-        return [
-            f"a qualified name {NAME_PART_MESSAGE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-        ]
+        return (
+            f"a qualified name {NAME_PART_MESSAGE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+        )
     found: list[str] = []
     if slash and not prefix:
         found.append("prefix part must be non-empty")
@@ -108,12 +113,13 @@ def qualified_name(text: str) -> list[str]:
         found.append("name part " + too_many_bytes(LABEL_MAX))
     if not _IS_NAME_PART.fullmatch(name):
         found.append("name part " + NAME_PART_MESSAGE)
-    return found
+    return tuple(found)
 
 
-def label_value(text: str) -> list[str]:
-    found = [] if len(text.encode()) <= LABEL_MAX else [too_many_bytes(LABEL_MAX)]
-    return found if _IS_VALUE.fullmatch(text) else [*found, VALUE_MESSAGE]
+@lru_cache(maxsize=8192)
+def label_value(text: str) -> tuple[str, ...]:
+    found = () if len(text.encode()) <= LABEL_MAX else (too_many_bytes(LABEL_MAX),)
+    return found if _IS_VALUE.fullmatch(text) else (*found, VALUE_MESSAGE)
 
 
 def config_key(text: str) -> list[str]:
@@ -168,7 +174,7 @@ def fully_qualified_domain(text: str) -> list[str]:
     if not text:
         return ["must not be empty"]
     if complaints := dns_subdomain(text):
-        return complaints
+        return list(complaints)
     return (
         [] if "." in text else ["should be a domain with at least two segments separated by dots"]
     )

@@ -64,9 +64,9 @@ class Selector:
     def exact(self, key: str) -> str | None:
         """The one value that `key` must have, where the selector says so: what an index can answer."""
         for requirement in self.requirements:
-            if requirement.key == key and requirement.operator == "in":
-                if len(requirement.values) == 1:
-                    return next(iter(requirement.values))
+            sole = requirement.operator == "in" and len(requirement.values) == 1
+            if requirement.key == key and sole:
+                return next(iter(requirement.values))
         return None
 
     def __bool__(self) -> bool:

@@ -1,0 +1,134 @@
+"""Whether an object may be stored: rules and words of a 1.36 server, for the built kinds.
+
+Each function returns the causes of a 422, in the order in which the reference server finds them; an empty list means yes.
+The caller has applied defaults and the strategy before. Checks that need other objects (does the PriorityClass exist) are
+admission's; checks of one object alone are here.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from machinery.api import schemas
+from machinery.api.scheme import ServedKind
+from machinery.api.validation import (
+    core,
+    custom,
+    metadata,
+    others,
+    pod,
+    pod_update,
+    rbac,
+    workloads,
+)  # fmt: skip
+from machinery.api.validation.causes import Causes
+from machinery.meta.resource import Document
+
+Check = Callable[[Document, Causes], None]
+UpdateCheck = Callable[[Document, Document, Causes], None]
+Kind = tuple[str, str]
+
+RBAC: Final = "rbac.authorization.k8s.io"
+CSR: Final[Kind] = ("certificates.k8s.io", "CertificateSigningRequest")
+
+_CREATE: Final[Mapping[Kind, Check]] = {
+    ("", "Pod"): pod.validate_create,
+    ("", "ConfigMap"): core.config_map,
+    ("", "Secret"): core.secret,
+    ("", "Namespace"): core.namespace,
+    ("", "Node"): core.node,
+    ("", "Event"): core.event,
+    ("", "Binding"): core.binding,
+    ("events.k8s.io", "Event"): core.new_event,
+    ("apps", "Deployment"): workloads.deployment,
+    ("apps", "ReplicaSet"): workloads.replica_set,
+    (RBAC, "Role"): rbac.role,
+    (RBAC, "ClusterRole"): rbac.cluster_role,
+    (RBAC, "RoleBinding"): rbac.role_binding,
+    (RBAC, "ClusterRoleBinding"): rbac.cluster_role_binding,
+    ("coordination.k8s.io", "Lease"): others.lease,
+    ("scheduling.k8s.io", "PriorityClass"): others.priority_class,
+    ("node.k8s.io", "RuntimeClass"): others.runtime_class,
+    CSR: others.signing_request,
+    ("autoscaling", "Scale"): others.scale,
+    ("authentication.k8s.io", "TokenRequest"): others.token_request,
+}
+_NAMELESS: Final = frozenset({"TokenRequest", "Scale", "Eviction", "Binding"})
+"""Bodies of subresources: the object they speak of is named by the URL."""
+
+
+def _again(check: Check, *more: UpdateCheck) -> UpdateCheck:
+    """An update check that runs the checks of create first."""
+
+    def run(new: Document, old: Document, causes: Causes) -> None:
+        check(new, causes)
+        for one in more:
+            one(new, old, causes)
+
+    return run
+
+
+_UPDATE: Final[Mapping[Kind, UpdateCheck]] = {
+    ("", "Pod"): pod_update.validate_update,
+    ("", "ConfigMap"): core.config_map_update,
+    ("", "Secret"): core.secret_update,
+    ("", "Node"): core.node_update,
+    ("", "Event"): _again(core.event),
+    ("apps", "Deployment"): _again(workloads.deployment, workloads.selector_unchanged),
+    ("apps", "ReplicaSet"): _again(workloads.replica_set, workloads.selector_unchanged),
+    (RBAC, "Role"): _again(rbac.role),
+    (RBAC, "ClusterRole"): _again(rbac.cluster_role),
+    (RBAC, "RoleBinding"): _again(rbac.role_binding, rbac.binding_update),
+    (RBAC, "ClusterRoleBinding"): _again(rbac.cluster_role_binding, rbac.binding_update),
+    ("coordination.k8s.io", "Lease"): _again(others.lease),
+    ("scheduling.k8s.io", "PriorityClass"): others.priority_class_update,
+    ("node.k8s.io", "RuntimeClass"): _again(others.runtime_class, others.runtime_class_update),
+    CSR: others.signing_request_update,
+}
+
+
+def _workload_status(new: Document, old: Document, causes: Causes) -> None:
+    workloads.workload_status(new, causes)
+
+
+_SUBRESOURCE: Final[Mapping[tuple[str, Kind], UpdateCheck]] = {
+    ("status", ("", "Pod")): pod_update.validate_status,
+    ("ephemeralcontainers", ("", "Pod")): pod_update.validate_ephemeral,
+    ("resize", ("", "Pod")): pod_update.validate_resize,
+    ("status", ("", "Namespace")): core.namespace_status,
+    ("finalize", ("", "Namespace")): core.namespace_finalize,
+    ("status", ("", "Node")): core.node_update,
+    ("status", ("apps", "Deployment")): _workload_status,
+    ("status", ("apps", "ReplicaSet")): _workload_status,
+    ("status", CSR): others.signing_request_update,
+    ("approval", CSR): others.signing_request_update,
+}
+
+
+def validate_create(kind: ServedKind, document: Document) -> list[Document]:
+    """Causes against a new object."""
+    causes = Causes()
+    if kind.kind not in _NAMELESS and kind.storable:
+        metadata.validate(kind, document, causes)
+    if kind.custom:
+        custom.validate(schemas.schema_of(kind), document, causes)
+    elif (check := _CREATE.get(kind.group_kind)) is not None:
+        check(document, causes)
+    return causes
+
+
+def validate_update(
+    kind: ServedKind, new: Document, old: Document, subresource: str = ""
+) -> list[Document]:
+    """Causes against the change from `old` to `new` through the main endpoint or a subresource."""
+    causes = Causes()
+    metadata.validate_update(new, old, causes)
+    if kind.custom:
+        custom.validate(schemas.schema_of(kind), new, causes)
+        return causes
+    if subresource and subresource != "scale":
+        check = _SUBRESOURCE.get((subresource, kind.group_kind))
+    else:
+        check = _UPDATE.get(kind.group_kind)
+    if check is not None:
+        check(new, old, causes)
+    return causes
