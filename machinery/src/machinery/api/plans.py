@@ -77,9 +77,10 @@ def node_of(name: str) -> Node:
         return _node(schema, "")
     node = _NODES[name] = Node("struct", name)
     go = schemas.go_fields(name)
-    for key, part in schema["properties"].items():
+    properties = schema["properties"]
+    for key in (*(key for key in go if key in properties), *(k for k in properties if k not in go)):
         fact = go.get(key) or GoField(key, "string", omitempty=True)
-        node.fields[key] = _field(part, fact)
+        node.fields[key] = _field(properties[key], fact)
     return node
 
 

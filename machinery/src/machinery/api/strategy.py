@@ -34,13 +34,6 @@ _CONDITIONAL_ONLY: Final = frozenset(
 _STATUS_MAY_RELABEL: Final = frozenset(
     {("", "Pod"), ("", "Node"), ("", "Namespace"), ("apps", "ReplicaSet")}
 )
-_KEPT: Final = (
-    "uid",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "selfLink",
-)
 _SERVER_SET: Final = (
     "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp",
     "deletionGracePeriodSeconds", "selfLink",
@@ -59,12 +52,26 @@ def allows_unconditional_update(kind: ServedKind) -> bool:
     return not kind.custom and kind.group_kind not in _CONDITIONAL_ONLY
 
 
+def _without(document: Document, part: str, keys: tuple[str, ...]) -> Document:
+    inner = document.get(part)
+    if not inner or not any(key in inner for key in keys):
+        return document
+    return {**document, part: {k: v for k, v in inner.items() if k not in keys}}
+
+
+def _drop_disabled(kind: ServedKind, document: Document) -> Document:
+    """Fields of features that are off in the served version are accepted and dropped."""
+    if kind.group_kind == ("coordination.k8s.io", "Lease"):
+        return _without(document, "spec", ("strategy", "preferredHolder"))
+    return document
+
+
 def prepare_create(kind: ServedKind, document: Document) -> Document:
     """A new object as it enters: without what the server sets, without a status of the client's, generation 1."""
     metadata = {k: v for k, v in (document.get("metadata") or {}).items() if k not in _SERVER_SET}
     if kind.custom or kind.group_kind in _GENERATED:
         metadata["generation"] = 1
-    out = {**document, "metadata": metadata}
+    out = _drop_disabled(kind, {**document, "metadata": metadata})
     begin = _ON_CREATE.get(kind.group_kind)
     if begin is not None:
         return begin(out)
@@ -76,7 +83,7 @@ def prepare_create(kind: ServedKind, document: Document) -> Document:
 def prepare_update(kind: ServedKind, new: Document, old: Document, subresource: str) -> Document:
     """The object that a write through this endpoint leads to, before defaults of admission and validation."""
     metadata = _kept_metadata(kind, new, old)
-    out = {**new, "metadata": metadata}
+    out = _drop_disabled(kind, {**new, "metadata": metadata})
     if subresource == "status":
         out = _status_only(kind, out, old)
     elif subresource in ("ephemeralcontainers", "resize"):
@@ -128,13 +135,15 @@ _ON_CREATE: Final = {
 
 # --------------------------------------------------------------------------------------------------------------- update
 def _kept_metadata(kind: ServedKind, new: Document, old: Document) -> Document:
-    """Identity stays as it was. A deletionTimestamp that the client changed is left for validation to refuse."""
+    """Identity stays as it was; another uid, or a deletionTimestamp out of nothing, is left for validation to refuse."""
     metadata, before = dict(new.get("metadata") or {}), old.get("metadata") or {}
-    for key in _KEPT:
-        if key in before and (key not in metadata or not key.startswith("deletion")):
+    metadata.pop("selfLink", None)
+    for key in ("creationTimestamp", "deletionTimestamp"):
+        if key in before:
             metadata[key] = before[key]
-        elif key in metadata and key not in before and not key.startswith("deletion"):
-            del metadata[key]
+    for key in ("uid", "deletionGracePeriodSeconds"):
+        if key in before:
+            metadata.setdefault(key, before[key])
     for key in ("name", "namespace"):
         if key in before:
             metadata[key] = before[key]

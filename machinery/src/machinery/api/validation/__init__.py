@@ -121,7 +121,7 @@ def validate_update(
 ) -> list[Document]:
     """Causes against the change from `old` to `new` through the main endpoint or a subresource."""
     causes = Causes()
-    metadata.validate_update(new, old, causes)
+    metadata.validate_update(kind, new, old, causes)
     if kind.custom:
         custom.validate(schemas.schema_of(kind), new, causes)
         return causes

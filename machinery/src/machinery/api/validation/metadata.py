@@ -11,12 +11,7 @@ from machinery.meta.resource import Document
 ANNOTATIONS_BYTES_MAX: Final = 256 * 1024
 IMMUTABLE: Final = "field is immutable"
 _STANDARD_FINALIZERS: Final = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
-_OPERATIONS: Final = ("Apply", "Update")
 NameCheck = Callable[[str], Iterable[str]]
-
-
-def _priority_class_name(text: str) -> Iterable[str]:
-    return names.dns_subdomain(text)
 
 
 def _namespace_name(text: str) -> Iterable[str]:
@@ -33,6 +28,14 @@ _NAME_CHECKS: Final[Mapping[tuple[str, str], NameCheck]] = {
     ("rbac.authorization.k8s.io", "RoleBinding"): names.path_segment,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): names.path_segment,
 }
+
+_VALIDATED_AS_NEW: Final = frozenset(
+    {
+        ("", "ConfigMap"), ("", "Secret"), ("", "ServiceAccount"), *list(_NAME_CHECKS)[1:],
+        ("certificates.k8s.io", "CertificateSigningRequest"),
+    }
+)  # fmt: skip
+"""Kinds whose update runs the checks of create as well."""
 
 
 def validate(kind: ServedKind, document: Document, causes: Causes) -> None:
@@ -57,9 +60,22 @@ def validate(kind: ServedKind, document: Document, causes: Causes) -> None:
     _common(metadata, causes)
 
 
-def validate_update(new: Document, old: Document, causes: Causes) -> None:
-    """Metadata on the way from `old` to `new`."""
-    metadata, before = new.get("metadata") or {}, old.get("metadata") or {}
+def validate_update(kind: ServedKind, new: Document, old: Document, causes: Causes) -> None:
+    """Metadata on the way from `old` to `new`.
+
+    Upstream looks at it in the generic layer and again in the kind's own validation, and lists each complaint as often; the
+    message shows it once, but the causes do not, so they are repeated here in the same number.
+    """
+    changes, plain = Causes(), Causes()
+    _changes(new.get("metadata") or {}, old.get("metadata") or {}, changes)
+    _common(new.get("metadata") or {}, plain)
+    if changes or plain:
+        causes += [*changes, *plain, *plain, *changes, *plain]
+        if kind.group_kind in _VALIDATED_AS_NEW:
+            causes += plain
+
+
+def _changes(metadata: Document, before: Document, causes: Causes) -> None:
     _no_new_finalizers(metadata, before, causes)
     for key in ("name", "namespace", "uid", "creationTimestamp"):
         _immutable(f"metadata.{key}", metadata.get(key), before.get(key), causes)
@@ -69,7 +85,6 @@ def validate_update(new: Document, old: Document, causes: Causes) -> None:
     causes.not_negative("metadata.generation", generation)
     if generation < (before.get("generation") or 0):
         causes.invalid("metadata.generation", generation, "must not be decremented")
-    _common(metadata, causes)
 
 
 def _as_whole(base: str) -> str:
@@ -105,8 +120,6 @@ def _common(metadata: Document, causes: Causes) -> None:
         _owners(found, causes)
     if found := metadata.get("finalizers"):
         _finalizers(found, causes)
-    if found := metadata.get("managedFields"):
-        _managed_fields(found, causes)
 
 
 def labels(found: Mapping[str, str], field: str, causes: Causes) -> None:
@@ -173,16 +186,3 @@ def _finalizers(found: list[str], causes: Causes) -> None:
                 name,
                 "name is neither a standard finalizer name nor is it fully qualified",
             )
-
-
-def _managed_fields(found: list[Document], causes: Causes) -> None:
-    for index, entry in enumerate(found):
-        field = f"metadata.managedFields[{index}]"
-        if entry.get("operation") not in _OPERATIONS:
-            causes.invalid(
-                f"{field}.operation", entry.get("operation", ""), "must be `Apply` or `Update`"
-            )
-        if entry.get("fieldsType", "FieldsV1") not in ("", "FieldsV1"):
-            causes.invalid(f"{field}.fieldsType", entry["fieldsType"], "must be `FieldsV1`")
-        if len(entry.get("manager", "")) > 128:
-            causes.too_long(f"{field}.manager", 128)
