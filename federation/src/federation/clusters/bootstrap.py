@@ -14,9 +14,14 @@ from machinery.kit.ids import Ids
 
 NAMESPACE = "kube-system"
 CLUSTERS_GROUP = "system:bootstrappers:clusters"
-"""May ask the federation for a member's identity."""
+"""May ask the federation for a certificate; for which member's, the group of its name says."""
 NODES_GROUP = "system:bootstrappers:nodes"
 """May ask a member for a node's identity."""
+
+
+def cluster_groups(cluster: str) -> str:
+    """The groups of a token with which only `cluster` can join."""
+    return f"{CLUSTERS_GROUP},{CLUSTERS_GROUP}:{cluster}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Health: the condition Ready of every Cluster follows the failure clock, and its taint follows the condition.
 
 A heartbeat is a renewal of the Lease `karmada-cluster/<name>`; what counts is when this server received it. A cluster
-that is not Ready carries the taint `not-ready` or `unreachable` with effect NoSchedule: nothing new is placed there, and
+that is not Ready carries the taint `unreachable` with effect NoSchedule: nothing new is placed there, and
 what is there stays. Each change is told as an Event on the Cluster.
 """
 
@@ -17,11 +17,7 @@ from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import Condition, condition
 from machinery.meta.resource import Document, ObjectKey
 
-NOT_READY_TAINT = "cluster.karmada.io/not-ready"
 UNREACHABLE_TAINT = "cluster.karmada.io/unreachable"
-OWN_TAINTS = (NOT_READY_TAINT, UNREACHABLE_TAINT)
-REPORTED = "AgentReady"
-"""The condition in which the agent says how it stands itself."""
 PLACEABLE = (State.READY, State.SUSPECT)
 DEFAULT_CLOCK = FailureClock()
 
@@ -63,13 +59,7 @@ def plan(seen: Observation, clock: FailureClock, now: str) -> list[Action]:
     cluster = seen.cluster
     if cluster.deleting:
         return []
-    reported = condition(cluster.status.conditions, REPORTED)
-    verdict = judge(
-        seen.silent_s,
-        reported.status if reported is not None else "True",
-        reported.message if reported is not None else "",
-        clock,
-    )
+    verdict = judge(seen.silent_s, clock)
     actions = _condition(cluster, verdict, now) + _taint(cluster, verdict, now)
     wait = next_look(seen.silent_s, clock)
     return [*actions, RequeueAfter(wait)] if wait is not None else actions
@@ -119,21 +109,20 @@ def _wire(held: Condition) -> Document:
 
 
 def _taint(cluster: Cluster, verdict: Verdict, now: str) -> list[Action]:
-    wanted = {State.NOT_READY: NOT_READY_TAINT}.get(verdict.state, UNREACHABLE_TAINT)
-    keys = () if verdict.state in PLACEABLE else (wanted,)
-    held = tuple(t.key for t in cluster.spec.taints if t.key in OWN_TAINTS)
-    if held == keys:
+    wanted = verdict.state not in PLACEABLE
+    if wanted == any(t.key == UNREACHABLE_TAINT for t in cluster.spec.taints):
         return []
     taints: list[Document] = []
     for taint in cluster.spec.taints:
-        if taint.key not in OWN_TAINTS:
+        if taint.key != UNREACHABLE_TAINT:
             kept: Document = {"key": taint.key, "effect": taint.effect}
             if taint.value:
                 kept["value"] = taint.value
             if taint.time_added is not None:
                 kept["timeAdded"] = rfc3339(taint.time_added)
             taints.append(kept)
-    taints += [{"key": key, "effect": "NoSchedule", "timeAdded": now} for key in keys]
+    if wanted:
+        taints.append({"key": UNREACHABLE_TAINT, "effect": "NoSchedule", "timeAdded": now})
     return [
         Patch(
             CLUSTERS,

@@ -24,7 +24,6 @@ class State(enum.Enum):
 
     READY = "ClusterReady"
     SUSPECT = "ClusterSuspect"
-    NOT_READY = "ClusterNotReady"
     UNREACHABLE = "ClusterNotReachable"
     NEVER_SEEN = "ClusterNeverSeen"
 
@@ -42,10 +41,8 @@ class Verdict:
         return self.state.value
 
 
-def judge(
-    silent_s: float | None, reported: str, reported_message: str, clock: FailureClock
-) -> Verdict:
-    """`silent_s`: since the last heartbeat, None if there never was one. `reported`: what the agent says of itself."""
+def judge(silent_s: float | None, clock: FailureClock) -> Verdict:
+    """`silent_s`: since the last heartbeat, None if there never was one."""
     if silent_s is None:
         return Verdict(State.NEVER_SEEN, "Unknown", "The agent has not sent a heartbeat yet.")
     if silent_s >= clock.unreachable_s:
@@ -55,8 +52,6 @@ def judge(
             f"No heartbeat for more than {clock.unreachable_s:g} s: the agent is stopped or cut off. "
             "Its workloads may well be running; nothing is deleted there.",
         )
-    if reported == "False":
-        return Verdict(State.NOT_READY, "False", reported_message)
     if silent_s >= clock.suspect_s:
         return Verdict(
             State.SUSPECT,

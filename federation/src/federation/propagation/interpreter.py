@@ -1,13 +1,13 @@
-"""What the federation must know of a kind: its replicas, what one replica asks, what it depends on, whether it is well.
+"""What the federation must know of a kind: its replicas, what one replica asks, and what it depends on.
 
-Karmada calls this the resource interpreter. A kind without an entry is copied as it is.
+Karmada calls this the resource interpreter. A kind without an entry is copied as it is. What comes back from a
+member is `machinery.api.fleet.reflect`.
 """
 
 from collections.abc import Callable
 
 import msgspec
 
-from machinery.api.apps import Deployment
 from machinery.api.core import Pod, PodTemplateSpec
 from machinery.meta.resource import Document, ObjectKey
 from machinery.scheduling.resources import CPU, pod_requests
@@ -113,19 +113,3 @@ def _of_container(container: Document, need: Need) -> None:
     for source in container.get("envFrom") or ():
         need("ConfigMap", (source.get("configMapRef") or {}).get("name"))
         need("Secret", (source.get("secretRef") or {}).get("name"))
-
-
-def healthy(manifest: Document, status: Document | None) -> str:
-    """`Healthy`, `Unhealthy` or `Unknown` by the member's status of the manifest (Karmada's rules)."""
-    if not is_workload(manifest):
-        return "Healthy" if status is not None else "Unknown"
-    if status is None:
-        return "Unknown"
-    view = msgspec.convert({"spec": manifest["spec"], "status": status}, Deployment)
-    if view.status.observed_generation != status.get("generation", 0):
-        return "Unhealthy"
-    if view.spec.replicas != view.status.updated_replicas:
-        return "Unhealthy"
-    return (
-        "Healthy" if view.status.updated_replicas == view.status.available_replicas else "Unhealthy"
-    )

@@ -1,0 +1,183 @@
+"""What the member says of itself: its Cluster object's spec (place) and status (version, kinds, nodes, room).
+
+Sums are of what nodes offer and pods ask. They are made anew only when a node or a pod changed, and written only when
+they differ from what was written last.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from machinery.api.core import NODES, PODS, Node, Pod
+from machinery.api.fleet.cluster import CLUSTERS, VERSION_ANNOTATION
+from machinery.client.informer import Informer
+from machinery.client.interface import Client
+from machinery.kit.clock import Clock
+from machinery.meta.errors import NotFound, StatusError
+from machinery.meta.objectmeta import is_true
+from machinery.meta.resource import Document, ObjectKey
+from machinery.scheduling.resources import CPU, node_allocatable, pod_requests
+from machinery.scheduling.resources import PODS as POD_COUNT
+
+log = logging.getLogger(__name__)
+
+REPORT_S = 2.0
+ENDED = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the member is, and which program it runs."""
+
+    cluster: str
+    provider: str
+    region: str
+    zones: tuple[str, ...]
+    endpoint: str
+    agent_version: str
+    kubernetes_version: str
+    kinds: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    """(groupVersion, ((kind, plural), …)) for every kind served."""
+
+
+def cluster_document(place: Place, cluster_id: str) -> Document:
+    """The Cluster to create."""
+    return {
+        "apiVersion": CLUSTERS.api_version,
+        "kind": CLUSTERS.kind,
+        "metadata": {
+            "name": place.cluster,
+            "annotations": {VERSION_ANNOTATION: place.agent_version},
+        },
+        "spec": cluster_spec(place, cluster_id),
+    }
+
+
+def cluster_spec(place: Place, cluster_id: str) -> Document:
+    """The fields of the spec that belong to the member; taints are the federation's."""
+    return {
+        "id": cluster_id,
+        "syncMode": "Pull",
+        "apiEndpoint": place.endpoint,
+        "provider": place.provider,
+        "region": place.region,
+        "zones": list(place.zones),
+    }
+
+
+def status(place: Place, nodes: Iterable[Node], pods: Iterable[Pod]) -> Document:
+    """The fields of the status that belong to the member."""
+    every = list(nodes)
+    ready = [n for n in every if is_true(n.status.conditions, "Ready")]
+    usable = [n for n in ready if not n.spec.unschedulable]
+    offered = _sum(node_allocatable(node) for node in usable)
+    placed: list[Pod] = []
+    waiting: list[Pod] = []
+    for pod in pods:
+        if pod.status.phase not in ENDED:
+            (placed if pod.spec.node_name else waiting).append(pod)
+    return {
+        "kubernetesVersion": place.kubernetes_version,
+        "apiEnablements": [
+            {
+                "groupVersion": group_version,
+                "resources": [{"kind": kind, "name": plural} for kind, plural in kinds],
+            }
+            for group_version, kinds in place.kinds
+        ],
+        "nodeSummary": {"totalNum": len(every), "readyNum": len(ready)},
+        "resourceSummary": {
+            "allocatable": _quantities(offered),
+            "allocated": _quantities(_asked(placed)),
+            "allocating": _quantities(_asked(waiting)),
+        },
+    }
+
+
+def _asked(pods: Iterable[Pod]) -> dict[str, int]:
+    return _sum(pod_requests(pod) | {POD_COUNT: 1} for pod in pods)
+
+
+def _sum(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+def _quantities(amounts: Mapping[str, int]) -> dict[str, str]:
+    return {name: f"{value}m" if name == CPU else str(value) for name, value in amounts.items()}
+
+
+class Reporter:
+    """Keeps the Cluster object at the federation in step with the member."""
+
+    def __init__(
+        self,
+        federation: Client,
+        clock: Clock,
+        place: Place,
+        cluster_id: str,
+        nodes: Informer[Node],
+        pods: Informer[Pod],
+    ) -> None:
+        self._federation, self._clock = federation, clock
+        self._place, self._cluster_id = place, cluster_id
+        self._nodes, self._pods = nodes, pods
+        self._dirty = True
+        self._written: Document = {}
+        self._key = ObjectKey("", place.cluster)
+        nodes.on_change(self._changed)
+        pods.on_change(self._changed)
+
+    def _changed(self, old: object, new: object) -> None:
+        self._dirty = True
+
+    async def introduce(self) -> None:
+        """Make the Cluster, or bring its place up to date. Raises StatusError, ConnectionError."""
+        spec = cluster_spec(self._place, self._cluster_id)
+        annotations = {VERSION_ANNOTATION: self._place.agent_version}
+        try:
+            await self._federation.patch(
+                CLUSTERS, self._key, {"metadata": {"annotations": annotations}, "spec": spec}
+            )
+        except NotFound:
+            document = cluster_document(self._place, self._cluster_id)
+            await self._federation.create(CLUSTERS, document)
+        self._written, self._dirty = {}, True
+
+    async def run_once(self) -> None:
+        """Write the status if it changed. Raises StatusError, ConnectionError."""
+        if not self._dirty:
+            return
+        self._dirty = False
+        fresh = status(self._place, self._nodes.list(), self._pods.list())
+        if fresh == self._written:
+            return
+        try:
+            await self._federation.patch(
+                CLUSTERS, self._key, {"status": fresh}, subresource="status"
+            )
+        except NotFound:
+            await self.introduce()
+            return
+        self._written = fresh
+
+    async def run_forever(self) -> None:
+        """Introduce the member, then report changes every REPORT_S."""
+        introduced = False
+        while True:
+            try:
+                if not introduced:
+                    await self.introduce()
+                    introduced = True
+                await self.run_once()
+            except (StatusError, ConnectionError, TimeoutError) as error:
+                self._dirty = True
+                log.info("report not accepted", extra={"error": str(error)})
+            await self._clock.sleep(REPORT_S)
+
+
+RESOURCES = (NODES, PODS)
+"""What a Reporter must be given informers of."""

@@ -1,0 +1,254 @@
+"""Works: what the federation wants here is here, what it no longer wants is gone, and it hears what came of it.
+
+Manifests are applied by server-side apply as one field manager, with force: what the federation states wins, what it
+leaves open (a member's own annotations, status) stays. An object that exists here and does not belong to the federation
+is a conflict unless the Work says Overwrite. A deleted Work keeps its finalizer until its objects are gone.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from machinery.api.fleet.reflect import UNKNOWN, health, reflected
+from machinery.api.fleet.work import (
+    CONFLICT_RESOLUTION,
+    MANAGED_LABEL,
+    WORK_NAME,
+    WORK_NAMESPACE,
+    WORKS,
+)
+from machinery.client.informer import Informer
+from machinery.client.interface import Client, DeleteOptions, PatchType
+from machinery.controller.action import Patch, Result, SetStatus
+from machinery.controller.manager import Manager
+from machinery.kit.clock import rfc3339
+from machinery.meta.errors import NotFound, StatusError
+from machinery.meta.resource import Document, ObjectKey, Resource, document_key
+
+log = logging.getLogger(__name__)
+
+FINALIZER = "karmada.io/execution-controller"
+WORK_DOCUMENTS: Resource[Document] = Resource(
+    "work.karmada.io", "v1alpha1", "works", "Work", True, dict
+)
+GONE_CHECK_S = 1.0
+"""How soon to look again whether a deleted object is gone."""
+
+Resolve = Callable[[str, str], Resource[Document] | None]
+"""(apiVersion, kind) -> how the member serves it, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one manifest."""
+
+    identifier: Document
+    error: str = ""
+    live: Document | None = None
+
+
+def belongs(live: Document, work: ObjectKey) -> bool:
+    """Whether the member's object was made by this Work."""
+    annotations = live["metadata"].get("annotations") or {}
+    return (annotations.get(WORK_NAMESPACE), annotations.get(WORK_NAME)) == (
+        work.namespace,
+        work.name,
+    )
+
+
+def conflict(live: Document | None, work: Document) -> str:
+    """Why the manifest may not be applied over what is there; empty if it may."""
+    if live is None or (live["metadata"].get("labels") or {}).get(MANAGED_LABEL) == "true":
+        return ""
+    annotations = work["metadata"].get("annotations") or {}
+    if annotations.get(CONFLICT_RESOLUTION) == "overwrite":
+        return ""
+    return (
+        f"{live['kind']} {document_key(live)} exists in the cluster and is not managed by the federation; "
+        "set conflictResolution: Overwrite in the policy to take it over"
+    )
+
+
+def digest(manifest: Document) -> str:
+    """A hash of what is wanted."""
+    return hashlib.sha256(orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def version_of(live: Document) -> str:
+    """What moves when somebody changes what the object asks for."""
+    metadata = live["metadata"]
+    return str(metadata.get("generation") or metadata.get("resourceVersion", ""))
+
+
+def identifier(ordinal: int, manifest: Document, plural: str) -> Document:
+    """How a manifest is named in the Work's status."""
+    group, _, version = manifest["apiVersion"].rpartition("/")
+    key = document_key(manifest)
+    named = {
+        "ordinal": ordinal,
+        "group": group,
+        "version": version,
+        "kind": manifest["kind"],
+        "resource": plural,
+        "name": key.name,
+    }
+    return named | ({"namespace": key.namespace} if key.namespace else {})
+
+
+def status_plan(work: Document, outcomes: list[Outcome], now: str) -> Document | None:
+    """The Work's status as a merge patch, or None when it says so already."""
+    held: Mapping[str, object] = work.get("status") or {}
+    manifests = []
+    for outcome in outcomes:
+        entry: Document = {"identifier": outcome.identifier, "health": UNKNOWN}
+        if outcome.live is not None:
+            entry["health"] = health(outcome.live)
+            status = reflected(outcome.live)
+            if status is not None:
+                entry["status"] = status
+        manifests.append(entry)
+    failed = [o.error for o in outcomes if o.error]
+    applied = (
+        (
+            "False",
+            "AppliedFailed",
+            f"Failed to apply all manifests ({len(outcomes) - len(failed)}/{len(outcomes)}): {'; '.join(failed)}",
+        )
+        if failed
+        else ("True", "AppliedSuccessful", "Manifest has been successfully applied")
+    )
+    conditions = _conditions(held.get("conditions"), "Applied", applied, now)
+    fresh = {"conditions": conditions, "manifestStatuses": manifests}
+    same = all((held.get(name) or []) == value for name, value in fresh.items())
+    return None if same else fresh
+
+
+def _conditions(held: object, kind: str, value: tuple[str, str, str], now: str) -> list[Document]:
+    before: list[Document] = held if isinstance(held, list) else []
+    old = next((c for c in before if c.get("type") == kind), None)
+    status, reason, message = value
+    since = old["lastTransitionTime"] if old is not None and old["status"] == status else now
+    fresh = {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": since,
+    }
+    return [*(c for c in before if c.get("type") != kind), fresh]
+
+
+class Member:
+    """The member's objects that belong to the federation: applied, watched, deleted."""
+
+    def __init__(
+        self,
+        client: Client,
+        resolve: Resolve,
+        watch: Callable[[Resource[Document]], Informer[Document]],
+    ) -> None:
+        self._client, self._watch = client, watch
+        self.resolve = resolve
+        self._applied: dict[tuple[Resource[Document], ObjectKey], tuple[str, str]] = {}
+
+    async def live(self, resource: Resource[Document], key: ObjectKey) -> Document | None:
+        """The object as it is now: from the copy of managed objects, else asked for."""
+        copy = self._watch(resource)
+        await copy.wait_synced()
+        found = copy.get(key)
+        if found is not None:
+            return found
+        try:
+            return await self._client.get(resource, key)
+        except NotFound:
+            return None
+
+    async def apply(self, work: Document, ordinal: int, manifest: Document) -> Outcome:
+        """Bring the object to what the manifest says. Errors of the API become the outcome's error."""
+        resource = self.resolve(manifest["apiVersion"], manifest["kind"])
+        named = identifier(ordinal, manifest, resource.plural if resource is not None else "")
+        if resource is None:
+            kind = f"{manifest['apiVersion']} {manifest['kind']}"
+            return Outcome(named, f"the cluster does not serve {kind}")
+        key = document_key(manifest)
+        live = await self.live(resource, key)
+        why = conflict(live, work)
+        if why:
+            return Outcome(named, why)
+        wanted = digest(manifest)
+        if live is not None and self._applied.get((resource, key)) == (wanted, version_of(live)):
+            return Outcome(named, live=live)
+        try:
+            live = await self._client.patch(resource, key, manifest, PatchType.APPLY, force=True)
+        except StatusError as error:
+            return Outcome(named, str(error), live)
+        self._applied[resource, key] = (wanted, version_of(live))
+        return Outcome(named, live=live)
+
+    async def remove(self, work: ObjectKey, manifest: Document) -> bool:
+        """Delete the object if it is this Work's; True when it is gone."""
+        resource = self.resolve(manifest["apiVersion"], manifest["kind"])
+        if resource is None:
+            return True
+        key = document_key(manifest)
+        try:
+            live = await self._client.get(resource, key)
+        except NotFound:
+            self._applied.pop((resource, key), None)
+            return True
+        if not belongs(live, work):
+            return True
+        if not live["metadata"].get("deletionTimestamp"):
+            options = DeleteOptions(propagation_policy="Background", uid=live["metadata"]["uid"])
+            await self._client.delete(resource, key, options)
+        return False
+
+
+class WorkReconciler:
+    """Works of this member, at the federation."""
+
+    def __init__(self, manager: Manager, member: Member, works: Informer[Document]) -> None:
+        self._clock = manager.clock
+        self._executor = manager.executor
+        self._works, self._member = works, member
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        work = self._works.get(key)
+        if work is None:
+            return Result()
+        manifests = (work["spec"].get("workload") or {}).get("manifests") or []
+        if work["metadata"].get("deletionTimestamp"):
+            return await self._remove(key, work, manifests)
+        if work["spec"].get("suspendDispatching"):
+            return Result()
+        outcomes = [await self._member.apply(work, i, m) for i, m in enumerate(manifests)]
+        status = status_plan(work, outcomes, rfc3339(self._clock.now()))
+        if status is not None:
+            await self._executor.apply([SetStatus(WORKS, key, status)])
+        failed = [o.error for o in outcomes if o.error]
+        if failed:
+            log.info("work not applied", extra={"work": str(key), "error": failed[0]})
+            return Result(requeue_after=GONE_CHECK_S * 2)
+        return Result()
+
+    async def _remove(self, key: ObjectKey, work: Document, manifests: list[Document]) -> Result:
+        finalizers = work["metadata"].get("finalizers") or []
+        if FINALIZER not in finalizers:
+            return Result()
+        if not work["spec"].get("preserveResourcesOnDeletion"):
+            gone = [await self._member.remove(key, manifest) for manifest in reversed(manifests)]
+            if not all(gone):
+                return Result(requeue_after=GONE_CHECK_S)
+        left = [f for f in finalizers if f != FINALIZER]
+        patch = {"metadata": {"finalizers": left or None}}
+        return await self._executor.apply([Patch(WORKS, key, patch, uid=work["metadata"]["uid"])])
+
+
+def work_keys(live: Document) -> list[ObjectKey]:
+    """The Work that made the member's object."""
+    annotations = live["metadata"].get("annotations") or {}
+    name, namespace = annotations.get(WORK_NAME), annotations.get(WORK_NAMESPACE)
+    return [ObjectKey(namespace, name)] if name and namespace else []

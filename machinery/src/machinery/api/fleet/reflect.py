@@ -1,0 +1,42 @@
+"""What a member reports of a manifest, and whether it is well (Karmada's default interpreter).
+
+Stands on the floor since the member's link writes it and the federation sums it up.
+"""
+
+from typing import Any
+
+import msgspec
+
+from machinery.api.apps import Deployment
+from machinery.api.fleet.work import TEMPLATE_GENERATION
+from machinery.meta.resource import Document
+
+HEALTHY, UNHEALTHY, UNKNOWN = "Healthy", "Unhealthy", "Unknown"
+DEPLOYMENT = ("apps/v1", "Deployment")
+
+
+def reflected(live: Document) -> dict[str, Any] | None:
+    """The part of a member's object that travels back; None for kinds without a status worth it."""
+    if (live["apiVersion"], live["kind"]) != DEPLOYMENT:
+        return None
+    metadata = live["metadata"]
+    status = dict(live.get("status") or {})
+    status["generation"] = metadata.get("generation", 0)
+    carried = (metadata.get("annotations") or {}).get(TEMPLATE_GENERATION, "")
+    if carried.isdigit():
+        status["resourceTemplateGeneration"] = int(carried)
+    return status
+
+
+def health(live: Document | None) -> str:
+    """Whether the object does what it is for; an object without replicas is well when it is there."""
+    if live is None:
+        return UNKNOWN
+    if (live["apiVersion"], live["kind"]) != DEPLOYMENT:
+        return HEALTHY
+    view = msgspec.convert(live, Deployment)
+    status = view.status
+    if status.observed_generation != view.metadata.generation:
+        return UNHEALTHY
+    done = view.spec.replicas == status.updated_replicas == status.available_replicas
+    return HEALTHY if done else UNHEALTHY
