@@ -1,0 +1,169 @@
+"""Requests on a mirror, passed on to the member as the user who asked.
+
+GET of logs streams through; exec, attach and port-forward are upgrades, spliced; DELETE and eviction are answered with
+what the member answered. The user was authorised here for the mirror; the member authorises again, for the same user by
+impersonation. A member that is away is said so: 503 with its name, nothing is queued.
+"""
+
+from collections.abc import Callable, Mapping
+from urllib.parse import quote, urlencode
+
+import aiohttp
+import orjson
+from aiohttp import web
+from multidict import CIMultiDict
+
+from federation.clusters.links import Links
+from federation.clusters.mirroring import source_of
+from machinery.meta.errors import ServiceUnavailable, StatusError, from_status
+from machinery.meta.resource import Document, ObjectKey
+from machinery.server.call import Intercepted
+from machinery.server.request import RequestInfo
+from machinery.server.user import UserInfo
+from machinery.wire.handover import HandedOver, streams
+from machinery.wire.link import LinkDown
+from machinery.wire.linkpool import LinkPool, UpgradeRefused
+from machinery.wire.splice import splice
+
+Lookup = Callable[[ObjectKey], Document | None]
+"""The pod of that key at the federation, mirror or not."""
+
+PASSED_ON = (
+    "Content-Type",
+    "Accept",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Version",
+    "Upgrade",
+    "Connection",
+    "X-Stream-Protocol-Version",
+)
+
+
+def member_path(namespace: str, name: str, subresource: str, query: Mapping[str, list[str]]) -> str:
+    """The pod's path at the member, with the caller's query."""
+    path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"
+    if subresource:
+        path += f"/{subresource}"
+    pairs = [(key, value) for key, values in query.items() for value in values]
+    return f"{path}?{urlencode(pairs)}" if pairs else path
+
+
+class Forwarder:
+    """Passes on what is asked of mirrored pods."""
+
+    def __init__(self, links: Links, lookup: Lookup) -> None:
+        self._links, self._lookup = links, lookup
+
+    def _source(self, namespace: str, name: str) -> tuple[LinkPool, str] | None:
+        pod = self._lookup(ObjectKey(namespace, name))
+        source = source_of(pod) if pod is not None else None
+        if source is None:
+            return None
+        cluster, there = source
+        try:
+            return self._links.get(cluster), there
+        except LinkDown as error:
+            raise away(cluster) from error
+
+    # ------------------------------------------------------------------------------------------------ streams
+    async def connect(
+        self, request: web.BaseRequest, info: RequestInfo, user: UserInfo
+    ) -> web.StreamResponse | None:
+        """log, exec, attach, portforward of a mirror; None for pods of the federation's own."""
+        found = self._source(info.namespace, info.name)
+        if found is None:
+            return None
+        pool, name = found
+        path = member_path(info.namespace, name, info.subresource, info.query)
+        headers = {k: request.headers[k] for k in PASSED_ON if k in request.headers}
+        sent = _headers(headers, user)
+        try:
+            if "Upgrade" in request.headers:
+                return await self._upgrade(request, pool, path, sent)
+            return await self._stream(request, pool, path, sent)
+        except LinkDown as error:
+            raise away(pool.cluster) from error
+
+    @staticmethod
+    async def _stream(
+        request: web.BaseRequest, pool: LinkPool, path: str, headers: CIMultiDict[str]
+    ) -> web.StreamResponse:
+        async with await pool.request("GET", path, headers) as answer:
+            response = web.StreamResponse(status=answer.status)
+            response.content_type = answer.content_type
+            await response.prepare(request)
+            async for chunk in answer.content.iter_any():
+                await response.write(chunk)
+            await response.write_eof()
+            return response
+
+    @staticmethod
+    async def _upgrade(
+        request: web.BaseRequest, pool: LinkPool, path: str, headers: CIMultiDict[str]
+    ) -> web.StreamResponse:
+        try:
+            upgraded = await pool.open_upgrade(request.method, path, headers)
+        except UpgradeRefused as refused:
+            body = refused.body
+            content = refused.headers.get("Content-Type", "application/json").split(";")[0]
+            return web.Response(status=refused.status, body=body, content_type=content)
+        reader, writer = streams(request)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in upgraded.headers.items())
+        writer.write(f"HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n".encode("latin-1"))
+        await splice((reader, writer), (upgraded.reader, upgraded.writer))
+        return HandedOver()
+
+    # ------------------------------------------------------------------------------------------------- writes
+    async def delete(self, asked: Intercepted) -> tuple[int, Document] | None:
+        """DELETE of a mirror."""
+        return await self._pass(asked, "DELETE", "")
+
+    async def evict(self, asked: Intercepted) -> tuple[int, Document] | None:
+        """POST of an Eviction of a mirror."""
+        return await self._pass(asked, "POST", "eviction")
+
+    async def _pass(
+        self, asked: Intercepted, method: str, subresource: str
+    ) -> tuple[int, Document] | None:
+        found = self._source(asked.namespace, asked.name)
+        if found is None:
+            return None
+        pool, name = found
+        path = member_path(asked.namespace, name, subresource, asked.query)
+        body = asked.body
+        if subresource == "eviction" and body:
+            body = renamed(body, name)
+        headers = {"Content-Type": asked.content_type} if body and asked.content_type else {}
+        try:
+            sent = _headers(headers, asked.user)
+            async with await pool.request(method, path, sent, body or None) as answer:
+                document = orjson.loads(await answer.read())
+        except (LinkDown, aiohttp.ClientError) as error:
+            raise away(pool.cluster) from error
+        if answer.status >= 400:
+            raise from_status(document)
+        return answer.status, document
+
+
+def _headers(headers: Mapping[str, str], user: UserInfo) -> CIMultiDict[str]:
+    """Groups are a header each, so this is a multi-dict."""
+    groups = [("Impersonate-Group", group) for group in user.groups]
+    return CIMultiDict([*headers.items(), ("Impersonate-User", user.name), *groups])
+
+
+def renamed(body: bytes, name: str) -> bytes:
+    """An Eviction names its pod in the body too."""
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        return body
+    document.setdefault("metadata", {})["name"] = name
+    return orjson.dumps(document)
+
+
+def away(cluster: str) -> StatusError:
+    """What a user hears when the member cannot be asked."""
+    return ServiceUnavailable(
+        f'cluster "{cluster}" is not connected to the federation: try again when it is, or ask it directly'
+    )
