@@ -12,8 +12,8 @@ from federation.lab.process import Status
 
 def show_fleet(plan: LabPlan, rows: Sequence[Row], hint: str) -> None:
     """The members, and what to try next."""
-    console = Console(soft_wrap=True, highlight=False)
-    table = Table(*("CLUSTER", "ZONE", "REGION", "PROVIDER", "READY", "VERSION", "NODES"), box=None)
+    console = terminal()
+    table = plain_table("CLUSTER", "ZONE", "REGION", "PROVIDER", "READY", "VERSION", "NODES")
     for row in rows:
         table.add_row(
             row.name, row.zone, row.region, row.provider, row.ready, row.version, row.nodes
@@ -34,30 +34,34 @@ def next_commands(plan: LabPlan, hint: str) -> str:
         f"  {federation} create deployment web --image=docker.io/lab/whoami:1 --replicas=6 -n demo",
         f"  {federation} get pods -n demo -o wide",
         f"Contexts: federation, {', '.join(cluster.name for cluster in plan.clusters)}. "
-        "`fedctl lab status` shows the processes, `fedctl lab down` removes everything.",
+        "`make status` shows the processes, `make down` removes everything.",
     ]
     return "\n".join(lines)
 
 
 def show_processes(plan: LabPlan, statuses: Sequence[Status]) -> None:
-    """Every process on its host."""
+    """Every process and its host's address."""
     addresses = {host.name: host.address for host in plan.hosts}
-    table = Table(
-        *("HOST", "ADDRESS", "PROCESS", "STATE", "PID", "UP", "RESTARTS", "LAST END"), box=None
-    )
+    table = plain_table("PROCESS", "ADDRESS", "STATE", "PID", "UP", "RESTARTS", "LAST END")
     for s in statuses:
         state = s.state if s.ready or s.state in ("done", "waiting") else f"{s.state}, not ready"
         up = f"{s.up_s:.0f} s" if s.pid else "-"
-        table.add_row(
-            s.host,
-            addresses.get(s.host, "-"),
-            s.name,
-            state,
-            str(s.pid or "-"),
-            up,
-            str(s.restarts),
-            s.last_exit,
-        )
-    console = Console(soft_wrap=True, highlight=False)
+        address = addresses.get(s.host, "-")
+        table.add_row(s.name, address, state, str(s.pid or "-"), up, str(s.restarts), s.last_exit)
+    console = terminal()
     console.print(table)
     console.print(f"Logs: {plan.spec.directory}/log", markup=False)
+
+
+def plain_table(*headings: str) -> Table:
+    """A table like kubectl's: no frame, nothing cut."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    return table
+
+
+def terminal() -> Console:
+    """Wide where there is no terminal: a table in a file is not cut to 80 columns."""
+    console = Console(soft_wrap=True, highlight=False)
+    return console if console.is_terminal else Console(soft_wrap=True, highlight=False, width=200)

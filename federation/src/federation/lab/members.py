@@ -57,7 +57,7 @@ async def server_ready(plan: LabPlan, process: str) -> str:
     try:
         async with operator(plan, process) as client:
             await client.request("GET", "/readyz")
-    except (ConnectionError, StatusError) as error:
+    except (ConnectionError, StatusError, kubeconfig.KubeconfigError) as error:
         return f"is not ready: {error}"
     return ""
 
