@@ -46,7 +46,7 @@ async def test_the_first_leads_and_renews_and_the_second_waits():
     owner.spawn(one.run(lambda: started.append("c0")), "one")
     await asyncio.sleep(0.1)
     owner.spawn(two.run(lambda: started.append("c1")), "two")
-    await asyncio.sleep(3600)
+    await asyncio.sleep(600)
     assert started == ["c0"]
     assert (one.leading, two.leading, two.holder) == (True, False, "c0")
     lease = await server.get(LEASES, KEY)
@@ -109,7 +109,7 @@ async def test_a_lost_race_for_a_free_lease_has_one_winner():
     assert [e.leading for e in electors].count(True) == 1
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(15))
 async def test_never_two_leaders_in_a_storm(seed):
     roll = random.Random(seed)
     _, links, electors = candidates(3)
@@ -121,7 +121,7 @@ async def test_never_two_leaders_in_a_storm(seed):
 
     for elector in electors:
         owner.spawn(candidate(elector), elector.identity)
-    for _ in range(600):
+    for _ in range(300):
         await asyncio.sleep(roll.uniform(0.1, 3))
         if roll.random() < 0.2:
             link = roll.choice(links)

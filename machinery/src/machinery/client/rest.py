@@ -29,7 +29,7 @@ from machinery.client.interface import (
 )
 from machinery.client.lines import LineBuffer
 from machinery.client.objects import version_of
-from machinery.meta.errors import StatusError, from_status
+from machinery.meta.errors import InternalError, StatusError, from_status
 from machinery.meta.objectmeta import Object, View
 from machinery.meta.resource import ObjectKey, Resource, document_key
 
@@ -80,20 +80,41 @@ class Unreachable(ConnectionError):
 
 
 def decode_view(resource: Resource[T], raw: bytes | memoryview | msgspec.Raw) -> T:
-    """One object in the resource's view; items of lists that carry no kind are given it."""
+    """One object in the resource's view; items of lists that carry no kind are given it.
+
+    Raises InternalError for an object that does not fit the view, Unreachable for what is not JSON at all.
+    """
     view: Any = resource.view
     decode = _VIEW_DECODERS.get(view)
     if decode is None:
         decode = _VIEW_DECODERS[view] = msgspec.json.Decoder(view).decode
-    if view is dict:
-        document: Any = decode(bytes(raw))
-        if "kind" not in document:
-            document = {"apiVersion": resource.api_version, "kind": resource.kind, **document}
-        return cast("T", document)
-    value: Any = decode(raw)
+    try:
+        if view is dict:
+            document: Any = decode(bytes(raw))
+            if "kind" not in document:
+                document = {"apiVersion": resource.api_version, "kind": resource.kind, **document}
+            return cast("T", document)
+        value: Any = decode(raw)
+    except msgspec.ValidationError as error:
+        raise InternalError(f"{resource.kind} does not fit its view: {error}") from error
+    except (msgspec.DecodeError, orjson.JSONDecodeError) as error:
+        raise Unreachable(f"answer is not of the Kubernetes API: {error}") from error
     if isinstance(value, Object) and not value.kind:
         value = msgspec.structs.replace(value, api_version=resource.api_version, kind=resource.kind)
     return cast("T", value)
+
+
+def _decode_fitting(resource: Resource[T], raw: msgspec.Raw) -> T | None:
+    """As `decode_view`, None for one that does not fit: it must not keep all others out of an informer."""
+    try:
+        return decode_view(resource, raw)
+    except InternalError as error:
+        meta = _OBJECT_DECODER.decode(raw).metadata
+        log.error(
+            "object skipped",
+            extra={"object": f"{resource}/{meta.namespace}/{meta.name}", "error": error.message},
+        )
+        return None
 
 
 class RestClient:
@@ -128,8 +149,9 @@ class RestClient:
     ) -> Listing[T]:
         raw = await self.request("GET", _path(resource, namespace), query=_query(options))
         frame = _decode(_LIST_DECODER, raw)
-        items = [decode_view(resource, item) for item in frame.items or ()]
-        return Listing(items, frame.metadata.resource_version, frame.metadata.continue_)
+        items = [_decode_fitting(resource, item) for item in frame.items or ()]
+        fitting = [item for item in items if item is not None]
+        return Listing(fitting, frame.metadata.resource_version, frame.metadata.continue_)
 
     async def watch(
         self, resource: Resource[T], namespace: str = "", options: ListOptions = _EVERYTHING
@@ -145,7 +167,8 @@ class RestClient:
                 await _raise_for_status(response)
                 async for chunk in response.content.iter_any():
                     for line in lines.feed(chunk):
-                        yield _event(resource, line)
+                        if (event := _event(resource, line)) is not None:
+                            yield event
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._unreachable("GET", path, error) from error
 
@@ -317,7 +340,7 @@ def _query(options: ListOptions) -> dict[str, str]:
     return query
 
 
-def _event(resource: Resource[T], line: bytes) -> WatchEvent[T]:
+def _event(resource: Resource[T], line: bytes) -> WatchEvent[T] | None:
     frame = _decode(_WATCH_DECODER, line)
     if frame.type == "ERROR":
         raise from_status(orjson.loads(bytes(frame.object)))
@@ -325,7 +348,9 @@ def _event(resource: Resource[T], line: bytes) -> WatchEvent[T]:
     if kind is EventType.BOOKMARK:
         bookmark = _OBJECT_DECODER.decode(frame.object)
         return WatchEvent(kind, cast("T", bookmark), bookmark.metadata.resource_version)
-    value = decode_view(resource, frame.object)
+    value = _decode_fitting(resource, frame.object)
+    if value is None:
+        return None
     return WatchEvent(kind, value, version_of(value))
 
 

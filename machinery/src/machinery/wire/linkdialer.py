@@ -56,6 +56,8 @@ class _Dialled(asyncio.Protocol):
         self._buffer = b""
         self._open = self._taken = False
         self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # a dial given up in the middle has nobody left to hear how it ended
+        self.accepted.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
