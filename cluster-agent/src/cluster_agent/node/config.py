@@ -128,6 +128,16 @@ class NodeConfig:
         if len(self.cni_bridge) > 15:
             raise ValueError(f"bridge name {self.cni_bridge!r} is longer than 15 letters")
 
+    def place_env(self, node_name: str) -> dict[str, str]:
+        """Told to every container, before what its pod sets: where it runs. Nothing outside a fleet."""
+        if not self.cluster_name:
+            return {}
+        return {
+            "UBERNETES_NODE": node_name,
+            "UBERNETES_CLUSTER": self.cluster_name,
+            "UBERNETES_ZONE": self.zone,
+        }
+
     def node_names(self) -> list[str]:
         """The names of all nodes of this process."""
         if not self.hollow or self.hollow_count == 1:
