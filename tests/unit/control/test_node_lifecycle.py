@@ -34,9 +34,8 @@ def node(
     pressure: str = "",
     unschedulable: bool = False,
 ) -> Node:
-    conditions = (
-        Condition(type="Ready", status=ready, reason="KubeletReady", last_heartbeat_time=beat),
-    )
+    told = Condition(type="Ready", status=ready, reason="KubeletReady", last_heartbeat_time=beat)
+    conditions: tuple[Condition, ...] = (told,)
     if pressure:
         conditions += (Condition(type=pressure, status="True"),)
     return Node(
@@ -176,37 +175,44 @@ def fleet(**by_zone: tuple[int, int]) -> list[tuple[Node, bool]]:
     found = []
     for zone, (ready, silent) in by_zone.items():
         for index in range(ready + silent):
-            found.append((node(f"{zone}{index}", zone=zone), index < ready))
+            name = f"{zone}-last" if index == ready + silent - 1 else f"{zone}{index}"
+            found.append((node(name, zone=zone), index < ready))
     return found
+
+
+def silent(zone: str) -> Node:
+    """The node of the zone that falls silent first."""
+    return node(f"{zone}-last", zone=zone)
 
 
 def test_pace_by_mode() -> None:
     z = Zones(Pace())
-    z.update(fleet(a=(4, 0), b=(4, 0)), 0.0)
-    assert z.may_evict("r/a", 0.0)
-    assert not z.may_evict("r/a", 9.9)
-    assert z.may_evict("r/a", 10.0)
-    assert z.update(fleet(a=(1, 3), b=(4, 0)), 10.0) == {"r/a"}
+    z.update(fleet(a=(3, 1), b=(3, 1)), 0.0)
+    assert not z.may_evict(node("a0"), 0.0), "it is not known to be silent"
+    assert z.may_evict(silent("a"), 0.0)
+    assert not z.may_evict(silent("a"), 9.9)
+    assert z.may_evict(silent("a"), 10.0)
+    assert z.update(fleet(a=(1, 3), b=(3, 1)), 10.0) == {"r/a"}
     assert z.is_paused("r/a")
-    assert not z.may_evict("r/a", 1e6)
-    z.update(fleet(a=(0, 4), b=(4, 0)), 20.0)
-    assert z.may_evict("r/a", 20.0), "one whole zone is believed"
+    assert not z.may_evict(silent("a"), 1e6)
+    z.update(fleet(a=(0, 4), b=(3, 1)), 20.0)
+    assert z.may_evict(silent("a"), 20.0), "one whole zone is believed"
     z.update(fleet(a=(0, 4), b=(0, 4)), 30.0)
     assert z.all_disrupted
-    assert not z.may_evict("r/a", 1e6)
-    assert not z.may_evict("r/b", 1e6)
+    assert not z.may_evict(silent("a"), 1e6)
+    assert not z.may_evict(silent("b"), 1e6)
     z.update(fleet(a=(0, 4), b=(1, 3)), 40.0)
-    assert not z.all_disrupted
-    assert z.may_evict("r/a", 40.0)
+    assert set(z.modes.values()) == {Mode.FULL, Mode.PARTIAL}
+    assert z.may_evict(silent("a"), 40.0)
 
 
 def test_large_zone_slows_down_instead_of_stopping() -> None:
     z = Zones(Pace())
     z.update(fleet(a=(20, 40), b=(1, 0)), 0.0)
     assert z.modes["r/a"] is Mode.PARTIAL
-    assert z.may_evict("r/a", 0.0)
-    assert not z.may_evict("r/a", 99.0)
-    assert z.may_evict("r/a", 100.0)
+    assert z.may_evict(silent("a"), 0.0)
+    assert not z.may_evict(silent("a"), 99.0)
+    assert z.may_evict(silent("a"), 100.0)
 
 
 # ---------------------------------------------------------------------------------------------------- eviction

@@ -33,11 +33,11 @@ def claim(owner: Object, selector: LabelSelector, candidates: Iterable[T]) -> Cl
     owned: list[T] = []
     adoptable: list[T] = []
     released: list[T] = []
-    deleting = owner.deleting
+    deleting, uid = owner.deleting, owner.metadata.uid
     for child in candidates:
-        reference = controller_of(child.metadata)
+        reference = controller_of(child.metadata) if child.metadata.owner_references else None
         if reference is not None:
-            if reference.uid != owner.metadata.uid:
+            if reference.uid != uid:
                 continue
             if matches(selector, child.metadata.labels):
                 owned.append(child)

@@ -32,9 +32,11 @@ def ready_condition(pod: Pod) -> Condition | None:
 
 
 def is_ready(pod: Pod) -> bool:
-    """Whether condition Ready stands at True."""
-    found = ready_condition(pod)
-    return found is not None and found.status == "True"
+    """Whether condition Ready stands at True. A plain loop: asked of every pod of a large ReplicaSet in each pass."""
+    for c in pod.status.conditions:
+        if c.type == "Ready":
+            return c.status == "True"
+    return False
 
 
 def ready_since(pod: Pod) -> dt.datetime | None:

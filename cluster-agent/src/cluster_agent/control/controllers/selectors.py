@@ -10,7 +10,8 @@ def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
     for key, value in selector.match_labels.items():
         if labels.get(key) != value:
             return False
-    return all(_holds(requirement, labels) for requirement in selector.match_expressions)
+    expressions = selector.match_expressions
+    return not expressions or all(_holds(requirement, labels) for requirement in expressions)
 
 
 def is_empty(selector: LabelSelector) -> bool:

@@ -72,19 +72,33 @@ class Graph:
 
     async def standing(self, item: Object, reference: OwnerReference, namespaced: bool) -> Standing:
         """What became of an owner: by its copy where it is there, by the server where it is not."""
-        kind = self._kinds.get((split_api_version(reference.api_version)[0], reference.kind))
+        kind = self._kind_of(reference)
         if kind is None or (kind.resource.namespaced and not namespaced):
             return Standing.UNKNOWN
-        namespace = item.metadata.namespace if kind.resource.namespaced else ""
-        key = ObjectKey(namespace, reference.name)
-        owner = kind.informer.get(key)
-        if owner is None or owner.metadata.uid != reference.uid:
-            owner = await self._live(kind, key, reference.uid)
+        owner = self._copy_of(kind, item, reference)
+        if owner is None:
+            owner = await self._live(kind, _owner_key(kind, item, reference), reference.uid)
         if owner is None:
             return Standing.ABSENT
-        if owner.deleting and FOREGROUND in owner.metadata.finalizers:
-            return Standing.WAITING
-        return Standing.SOLID
+        return Standing.WAITING if _waits(owner) else Standing.SOLID
+
+    def is_settled(self, item: Object) -> bool:
+        """Whether the copies alone show that nothing is to be done: all owners there, none of them waiting."""
+        if item.deleting:
+            return False
+        for reference in item.metadata.owner_references:
+            kind = self._kind_of(reference)
+            owner = self._copy_of(kind, item, reference) if kind is not None else None
+            if owner is None or _waits(owner):
+                return False
+        return True
+
+    def _kind_of(self, reference: OwnerReference) -> Kind | None:
+        return self._kinds.get((split_api_version(reference.api_version)[0], reference.kind))
+
+    def _copy_of(self, kind: Kind, item: Object, reference: OwnerReference) -> Object | None:
+        owner: Object | None = kind.informer.get(_owner_key(kind, item, reference))
+        return owner if owner is not None and owner.metadata.uid == reference.uid else None
 
     def lives_elsewhere(self, uid: str) -> bool:
         """Whether an object of that uid is there, if not where the reference says."""
@@ -111,7 +125,7 @@ class Graph:
         assert item is not None
         if is_mirror(item):
             return
-        if new is not None and _concerned(old, new):
+        if new is not None and _concerned(old, new) and not self.is_settled(new):
             kind.enqueue(new.key)
         if new is None or (_turned_foreground(old, new)):
             for other, dependent in self.dependents(item.metadata.uid):
@@ -122,7 +136,7 @@ class Graph:
 
     def _enqueue_waiting_owners(self, references: Iterable[OwnerReference]) -> None:
         for reference in references:
-            kind = self._kinds.get((split_api_version(reference.api_version)[0], reference.kind))
+            kind = self._kind_of(reference)
             if kind is None:
                 continue
             for owner in kind.informer.by_index(UID_INDEX, reference.uid):
@@ -190,11 +204,19 @@ def _concerned(old: Object | None, new: Object) -> bool:
     )
 
 
-def _turned_foreground(old: Object | None, new: Object) -> bool:
-    def foreground(item: Object | None) -> bool:
-        return item is not None and item.deleting and FOREGROUND in item.metadata.finalizers
+def _waits(owner: Object) -> bool:
+    """Being deleted in the foreground."""
+    return owner.deleting and FOREGROUND in owner.metadata.finalizers
 
-    return foreground(new) and not foreground(old)
+
+def _turned_foreground(old: Object | None, new: Object) -> bool:
+    return _waits(new) and not (old is not None and _waits(old))
+
+
+def _owner_key(kind: Kind, item: Object, reference: OwnerReference) -> ObjectKey:
+    """Where the owner is: in the object's own namespace, if it has one."""
+    namespace = item.metadata.namespace if kind.resource.namespaced else ""
+    return ObjectKey(namespace, reference.name)
 
 
 def collected(kinds: Iterable[ServedKind]) -> list[ServedKind]:

@@ -162,11 +162,10 @@ class TaintReconciler:
         node = self._nodes.get(key)
         if node is None or is_mirror(node):
             return Result()
-        zone = zone_of(node)
         outcome = taints.plan(
             node,
             all_disrupted=self._zones.all_disrupted,
-            may_evict=lambda: self._zones.may_evict(zone, self._clock.monotonic()),
+            may_evict=lambda: self._zones.may_evict(node, self._clock.monotonic()),
             now=self._clock.now(),
         )
         if outcome.patch is not None:

@@ -89,11 +89,15 @@ class Zones:
         self._buckets: dict[str, Bucket] = {}
         self.modes: dict[str, Mode] = {}
         self.all_disrupted = False
+        self._silent: set[str] = set()
 
     def update(self, nodes: Iterable[tuple[Node, bool]], monotonic: float) -> set[str]:
         """Take in who is ready; the zones whose pace changed."""
         by_zone: dict[str, list[bool]] = {}
+        self._silent = set()
         for node, ready in nodes:
+            if not ready:
+                self._silent.add(node.metadata.name)
             by_zone.setdefault(zone_of(node), []).append(ready)
         modes = {zone: mode_of(ready, self._pace) for zone, ready in by_zone.items()}
         was = self.all_disrupted
@@ -118,10 +122,15 @@ class Zones:
         if bucket is None or bucket.rate_per_s != rate:
             self._buckets[zone] = Bucket(rate, at=monotonic)
 
-    def may_evict(self, zone: str, monotonic: float) -> bool:
-        """Whether a node of the zone may be emptied now; takes the permission."""
-        bucket = self._buckets.get(zone)
-        return bucket is not None and bucket.take(monotonic)
+    def may_evict(self, node: Node, monotonic: float) -> bool:
+        """Whether the node may be emptied now; takes the permission.
+
+        Only a node whose silence was counted in its zone's mode: otherwise the first nodes of a zone that falls
+        silent all at once would be emptied before the zone is known to be disrupted.
+        """
+        bucket = self._buckets.get(zone_of(node))
+        counted = node.metadata.name in self._silent
+        return counted and bucket is not None and bucket.take(monotonic)
 
     def is_paused(self, zone: str) -> bool:
         """Whether nothing in the zone is emptied until others come back."""

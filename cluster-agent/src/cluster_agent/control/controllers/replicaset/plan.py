@@ -6,7 +6,7 @@ before the pass; what the pass itself did is seen in the next one, when the info
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster_agent.control.controllers.pods import available_in, is_active, is_ready, is_terminating
@@ -121,17 +121,16 @@ def pod_prefix(name: str) -> str:
 def _counted(
     rs: ReplicaSet, pods: Pods, failure: Failure | None, now: dt.datetime
 ) -> tuple[ReplicaSetStatus, float | None]:
-    labels = template_labels(rs.spec.template).items()
+    labels = list(template_labels(rs.spec.template).items())
     min_ready_s = rs.spec.min_ready_seconds
     ready = available = labelled = 0
     wait: float | None = None
     for pod in pods.active:
-        if labels <= pod.metadata.labels.items():
-            labelled += 1
+        labelled += _has(pod.metadata.labels, labels)
         if not is_ready(pod):
             continue
         ready += 1
-        left = available_in(pod, min_ready_s, now)
+        left = available_in(pod, min_ready_s, now) if min_ready_s else 0.0
         if left == 0.0:
             available += 1
         elif left is not None:
@@ -146,6 +145,10 @@ def _counted(
         conditions=_conditions(rs, failure, now),
     )
     return status, wait
+
+
+def _has(labels: Mapping[str, str], wanted: Sequence[tuple[str, str]]) -> bool:
+    return all(labels.get(key) == value for key, value in wanted)
 
 
 def _conditions(rs: ReplicaSet, failure: Failure | None, now: dt.datetime) -> tuple[Condition, ...]:
