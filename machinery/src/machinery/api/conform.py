@@ -31,6 +31,10 @@ class Mismatch(Exception):
     """A value has a type or form that the field cannot take; the message is Go's."""
 
 
+Link = tuple[Any, str | int, str] | None
+"""Where a value stands: the link of its parent, its key or index, and the struct whose field it is (empty in a map)."""
+
+
 class Walk:
     """One pass over one body. `unknown` collects field paths; the first mismatch is kept until the end, as Go does."""
 
@@ -40,80 +44,77 @@ class Walk:
 
     def run(self, name: str, document: Document) -> Document:
         """The tidied body. Raises Mismatch."""
-        tidy = self._struct(node_of(name), document, "", ())
+        tidy = self._struct(node_of(name), document, None)
         if self._first is not None:
             raise self._first
         return tidy
 
-    def _struct(self, node: Node, value: Document, path: str, trail: tuple[str, ...]) -> Document:
+    def _struct(self, node: Node, value: Document, link: Link) -> Document:
         out: Document = {}
-        fields = node.fields
+        fields, name = node.fields, node.struct_name
         for key, item in value.items():
             part = fields.get(key)
-            where = f"{path}.{key}" if path else key
             if part is None:
-                self.unknown.append(where)
+                self.unknown.append(_path((link, key, name)))
                 continue
-            tidy = self._value(part.node, part.go, item, where, (node.struct_name, *trail[1:], key))
-            if tidy is not _ABSENT and not (part.absent_when_zero and not tidy):
+            if item is None:
+                continue
+            tidy = item
+            if item.__class__ is not part.python:
+                tidy = self._value(part.node, part.go, item, (link, key, name))
+            if tidy is not _ABSENT and (tidy or not part.absent_when_zero):
                 out[key] = tidy
-        for key, part in fields.items():
-            if part.always and key not in out:
+        for key, part in node.always:
+            if key not in out:
                 out[key] = _blank(part)
         return out
 
-    def _value(self, node: Node, go: str, item: Any, path: str, trail: tuple[str, ...]) -> Any:
+    def _value(self, node: Node, go: str, item: Any, link: Link) -> Any:
         if item is None:
             return _ABSENT
         sort = node.sort
         if sort == "struct":
             if type(item) is not dict:
-                return self._refuse(item, go, trail)
-            return self._struct(node, item, path, (node.struct_name, *trail[1:]))
+                return self._refuse(item, go, link)
+            return self._struct(node, item, link)
         if sort in ("list", "map"):
-            return self._collection(node, go, item, path, trail)
-        return self._scalar(sort, go, item, trail)
+            return self._collection(node, go, item, link)
+        return self._scalar(sort, go, item, link)
 
-    def _collection(self, node: Node, go: str, item: Any, path: str, trail: tuple[str, ...]) -> Any:
+    def _collection(self, node: Node, go: str, item: Any, link: Link) -> Any:
         assert node.child is not None
         child, element = node.child, node.go
         if node.sort == "list":
             if type(item) is not list:
-                return self._refuse(item, go, trail)
-            found = [
-                self._value(child, element, one, f"{path}[{index}]", trail)
-                for index, one in enumerate(item)
-            ]
+                return self._refuse(item, go, link)
+            found = [self._value(child, element, one, (link, i, "")) for i, one in enumerate(item)]
             return [_zero(child) if one is _ABSENT else one for one in found]
         if type(item) is not dict:
-            return self._refuse(item, go, trail)
-        pairs = {
-            key: self._value(child, element, one, f"{path}.{key}", trail)
-            for key, one in item.items()
-        }
+            return self._refuse(item, go, link)
+        pairs = {k: self._value(child, element, one, (link, k, "")) for k, one in item.items()}
         return {key: _zero(child) if one is _ABSENT else one for key, one in pairs.items()}
 
-    def _scalar(self, sort: str, go: str, item: Any, trail: tuple[str, ...]) -> Any:
+    def _scalar(self, sort: str, go: str, item: Any, link: Link) -> Any:
         if special := _SPECIAL.get(sort):
             return special(item)
         if sort == "string":
-            return item if type(item) is str else self._refuse(item, go, trail)
+            return item if type(item) is str else self._refuse(item, go, link)
         if sort == "bool":
-            return item if type(item) is bool else self._refuse(item, go, trail)
+            return item if type(item) is bool else self._refuse(item, go, link)
         if sort in ("int32", "int64"):
             bound = 1 << (31 if sort == "int32" else 63)
             if type(item) is int and -bound <= item < bound:
                 return item
-            return self._refuse(item, go, trail, numeric=True)
+            return self._refuse(item, go, link, numeric=True)
         if sort == "bytes":
-            return self._bytes(item, trail)
+            return self._bytes(item, link)
         if sort == "number":
-            return item if type(item) in (int, float) else self._refuse(item, go, trail)
+            return item if type(item) in (int, float) else self._refuse(item, go, link)
         return item
 
-    def _bytes(self, item: Any, trail: tuple[str, ...]) -> Any:
+    def _bytes(self, item: Any, link: Link) -> Any:
         if type(item) is not str:
-            return self._refuse(item, "[]uint8", trail)
+            return self._refuse(item, "[]uint8", link)
         packed = item.replace("\n", "").replace("\r", "")
         try:
             return base64.b64encode(base64.b64decode(packed, validate=True)).decode()
@@ -124,15 +125,36 @@ class Walk:
                 )
             return _ABSENT
 
-    def _refuse(self, item: Any, go: str, trail: tuple[str, ...], *, numeric: bool = False) -> Any:
+    def _refuse(self, item: Any, go: str, link: Link, *, numeric: bool = False) -> Any:
         if self._first is None:
             name = _GO_NAMES.get(type(item))
             if name is None:
                 name = f"number {item!r}" if numeric else "number"
             self._first = Mismatch(
-                f"json: cannot unmarshal {name} into Go struct field {'.'.join(trail)} of type {go}"
+                f"json: cannot unmarshal {name} into Go struct field {_trail(link)} of type {go}"
             )
         return _ABSENT
+
+
+def _path(link: Link) -> str:
+    """`spec.containers[0].name`."""
+    text = ""
+    while link is not None:
+        link, key, _ = link
+        text = f"[{key}]{text}" if type(key) is int else f".{key}{text}"
+    return text.removeprefix(".")
+
+
+def _trail(link: Link) -> str:
+    """`Container.spec.containers.name`: the innermost struct, then the fields from the top, without indices and map keys."""
+    keys: list[str] = []
+    struct = ""
+    while link is not None:
+        link, key, owner = link
+        if owner:
+            keys.append(str(key))
+            struct = struct or owner
+    return ".".join([struct, *reversed(keys)])
 
 
 def _zero(node: Node) -> Any:
@@ -149,7 +171,7 @@ def _blank(part: Field) -> Any:
 
 
 def _filled(node: Node) -> Document:
-    return {key: _blank(part) for key, part in node.fields.items() if part.always}
+    return {key: _blank(part) for key, part in node.always}
 
 
 def _first_bad_byte(text: str) -> int:

@@ -46,6 +46,8 @@ class Node:
     name: str = ""
     """Of a struct: its definition."""
     fields: dict[str, Field] = field(default_factory=dict)
+    always: tuple[tuple[str, Field], ...] = ()
+    """Of a struct: the fields that are written even when unset."""
     child: Node | None = None
     go: str = ""
     """Of an element of a list or map: its Go type."""
@@ -64,6 +66,8 @@ class Field:
     absent_when_zero: bool
     always: bool
     zero: Any = None
+    python: type | None = None
+    """The type whose every value is fine as it is, where there is one."""
 
 
 @cache
@@ -81,6 +85,7 @@ def node_of(name: str) -> Node:
     for key in (*(key for key in go if key in properties), *(k for k in properties if k not in go)):
         fact = go.get(key) or GoField(key, "string", omitempty=True)
         node.fields[key] = _field(properties[key], fact)
+    node.always = tuple((key, part) for key, part in node.fields.items() if part.always)
     return node
 
 
@@ -101,8 +106,11 @@ def _field(schema: Mapping[str, Any], fact: GoField) -> Field:
         return Field(node, fact.go_type, False, always, None)
     zero = {"string": "", "int32": 0, "int64": 0, "number": 0, "bool": False}.get(node.sort)
     zero = {"quantity": "0", "intstr": 0}.get(node.sort, zero)
-    always = by_value and not fact.omitempty
-    return Field(node, fact.go_type.lstrip("*"), by_value and fact.omitempty, always, zero)
+    by_struct = node.sort in ("quantity", "intstr")  # structs in Go: `omitempty` has no effect
+    always = by_value and (by_struct or not fact.omitempty)
+    plain = {"string": str, "bool": bool}.get(node.sort)
+    drop = by_value and fact.omitempty and not by_struct
+    return Field(node, fact.go_type.lstrip("*"), drop, always, zero, plain)
 
 
 def _node(schema: Mapping[str, Any], go: str) -> Node:

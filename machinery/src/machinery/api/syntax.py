@@ -1,7 +1,8 @@
 """JSON and YAML text into plain values: duplicate keys are found, and errors are told in the words of Go's decoders.
 
-JSON is parsed by orjson; whether a key stood twice is answered by counting keys on both sides, and only a body that fails
-the count is parsed again by the slower reader that remembers them.
+JSON is parsed by orjson; a compact body that comes out as long as it went in had no key twice (nearly every client writes
+compact JSON). Otherwise the keys are counted on both sides, and only a body that fails the count is parsed again by the
+slower reader that remembers them.
 """
 
 import json
@@ -39,7 +40,10 @@ def parse_json(raw: bytes) -> tuple[Any, tuple[str, ...]]:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError:
         raise BadSyntax(_go_error(raw)) from None
-    if b"\\u" not in raw and len(_KEY.findall(raw)) == orjson.dumps(value).count(b'":'):
+    compact = orjson.dumps(value)
+    if len(compact) == len(raw):
+        return value, ()
+    if b"\\u" not in raw and len(_KEY.findall(raw)) == compact.count(b'":'):
         return value, ()
     return value, tuple(_duplicates(json.loads(raw, object_pairs_hook=_remember), ""))
 

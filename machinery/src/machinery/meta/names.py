@@ -25,6 +25,7 @@ _IS_VALUE = re.compile(_VALUE)
 _IS_CONFIG_KEY = re.compile(_CONFIG_KEY)
 _IS_PORT_NAME = re.compile("[-a-z0-9]+")
 _HAS_LETTER = re.compile("[a-z]")
+_IS_ENVIRONMENT = re.compile("[ -<>-~]+")
 _IS_PERCENT = re.compile("[0-9]+%")
 
 LABEL_MESSAGE: Final = (
@@ -138,7 +139,7 @@ def environment_name(text: str) -> list[str]:
     """The name of an environment variable, as relaxed since 1.34."""
     if not text:
         return ["environment variable name must not be empty"]
-    if any(not " " <= letter <= "~" or letter == "=" for letter in text):
+    if not _IS_ENVIRONMENT.fullmatch(text):
         return [
             "a valid environment variable name must consist only of printable ASCII characters other than '='"
         ]

@@ -219,7 +219,10 @@ def _host_ports(found: list[Document], field: str, causes: Causes, *, nested: bo
 def environment(found: list[Document], field: str, causes: Causes) -> None:
     """`env` of a container."""
     for index, variable in enumerate(found):
-        where, name = f"{field}[{index}]", variable.get("name", "")
+        name = variable.get("name", "")
+        if "valueFrom" not in variable and name and not names.environment_name(name):
+            continue
+        where = f"{field}[{index}]"
         if not name:
             causes.required(f"{where}.name")
         else:

@@ -1,6 +1,7 @@
 """Requests, limits and quantities of resources."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from machinery.api.validation.causes import Causes
@@ -32,9 +33,11 @@ def resource_name(name: str, field: str, causes: Causes) -> None:
 
 
 def _container_resource_name(name: str, field: str, causes: Causes) -> None:
+    if name in _CONTAINER:
+        return
     resource_name(name, field, causes)
     if "/" not in name:
-        if name not in _CONTAINER and not name.startswith(_HUGE):
+        if not name.startswith(_HUGE):
             causes.invalid(field, name, "must be a standard resource for containers")
     elif "kubernetes.io/" not in name and name.startswith("requests."):
         causes.invalid(field, name, "doesn't follow extended resource name standard")
@@ -42,11 +45,17 @@ def _container_resource_name(name: str, field: str, causes: Causes) -> None:
 
 def resource_quantity(name: str, value: Any, field: str, causes: Causes) -> None:
     """Not negative; whole where a resource can only be counted."""
-    parsed = quantity.quantity_of(value)
-    if parsed.value < 0:
-        causes.invalid(field, str(parsed), NOT_NEGATIVE)
+    for shown, detail in _faults(name, value):
+        causes.invalid(field, shown, detail)
+
+
+@lru_cache(maxsize=4096)
+def _faults(name: str, raw: str | int | float) -> tuple[tuple[str, str], ...]:
+    parsed = quantity.quantity_of(raw)
+    found = [(str(parsed), NOT_NEGATIVE)] if parsed.value < 0 else []
     if is_extended(name) and not parsed.integral:
-        causes.invalid(field, str(parsed), "must be an integer")
+        found.append((str(parsed), "must be an integer"))
+    return tuple(found)
 
 
 def requirements(
@@ -81,6 +90,8 @@ def _against_limit(
     if name not in limits:
         if fixed:
             causes.required(f"{field}.limits", "Limit must be set for non overcommitable resources")
+        return
+    if value == limits[name]:
         return
     request, limit = quantity.quantity_of(value), quantity.quantity_of(limits[name])
     if fixed and request.value != limit.value:

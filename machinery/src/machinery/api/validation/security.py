@@ -25,6 +25,8 @@ def _identity(value: Any, field: str, causes: Causes) -> None:
 def pod_context(spec: Document, field: str, causes: Causes) -> None:
     """The pod's context, with the host namespaces that internally belong to it."""
     context, where = spec.get("securityContext") or {}, f"{field}.securityContext"
+    if not context and not spec.get("shareProcessNamespace"):
+        return
     for key in ("fsGroup", "runAsUser", "runAsGroup"):
         _identity(context.get(key), f"{where}.{key}", causes)
     for index, group in enumerate(context.get("supplementalGroups") or ()):

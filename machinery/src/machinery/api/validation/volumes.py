@@ -43,8 +43,9 @@ def volumes(found: list[Document], field: str, causes: Causes) -> Mapping[str, D
 
 
 def _source(volume: Document, field: str, causes: Causes) -> None:
-    found = [key for key in _ORDER if volume.get(key) is not None]
-    found += sorted(key for key in volume if key not in _CHECKS and key != "name")
+    found = [key for key, source in volume.items() if key != "name" and source is not None]
+    if len(found) > 1:
+        found.sort(key=lambda key: (_RANK.get(key, len(_RANK)), key))
     if not found:
         causes.required(field, "must specify a volume type")
         return
@@ -244,7 +245,7 @@ _CHECKS: Final[Mapping[str, Callable[[Document, str, Causes], None]]] = {
     "ephemeral": _stored,
     "image": _image,
 }
-_ORDER: Final = tuple(_CHECKS)
+_RANK: Final = {key: rank for rank, key in enumerate(_CHECKS)}
 _PROJECTIONS: Final = (
     "secret", "downwardAPI", "configMap", "serviceAccountToken", "clusterTrustBundle",
     "podCertificate",
