@@ -43,10 +43,14 @@ _FIELDS: dict[tuple[str, str], tuple[str, ...]] = {
 }  # fmt: skip
 
 
-@cache
 def supported(kind: ServedKind) -> frozenset[str]:
     """The fields by which the kind can be selected."""
-    return frozenset(_FIELDS.get(kind.group_kind, (NAME, NAMESPACE)))
+    return _supported(*kind.group_kind)
+
+
+@cache
+def _supported(group: str, kind: str) -> frozenset[str]:
+    return frozenset(_FIELDS.get((group, kind), (NAME, NAMESPACE)))
 
 
 def check(kind: ServedKind, fields: Iterable[str]) -> None:

@@ -158,19 +158,21 @@ def zero(shape: Shape) -> Any:
     return {
         key: _zero_field(go.go_type, fields[key])
         for key, go in schemas.go_fields(name).items()
-        if key in fields and (not go.omitempty or _is_struct(go.go_type, fields[key]))
+        if key in fields and (not go.omitempty or _by_value(go.go_type, fields[key]))
     }
 
 
-def _is_struct(go_type: str, shape: Shape) -> bool:
-    """A struct by value: omitempty does not leave it out."""
-    return shape.fields is not None and not go_type.startswith(("*", "[]", "map["))
+def _by_value(go_type: str, shape: Shape) -> bool:
+    """A struct by value, moments among them: omitempty does not leave it out."""
+    if go_type.startswith(("*", "[]", "map[")):
+        return False
+    return shape.fields is not None or go_type.endswith("Time")
 
 
 def _zero_field(go_type: str, shape: Shape) -> Any:
-    if _is_struct(go_type, shape):
-        return zero(shape)
     if go_type.startswith(("*", "[]", "map[")) or go_type.endswith("Time"):
         return None
+    if shape.fields is not None:
+        return zero(shape)
     zeros: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False}
     return zeros.get(shape.type)

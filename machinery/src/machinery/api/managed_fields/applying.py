@@ -190,7 +190,7 @@ def _clean(applied: Document) -> Document:
 
 
 def _without_zeros(document: Document) -> Document:
-    """A new object without the nulls and empty texts that Go's zero value brought."""
+    """A new object without the nulls that Go's zero value brought."""
     out: Document = {}
     for key, value in document.items():
         if isinstance(value, dict):

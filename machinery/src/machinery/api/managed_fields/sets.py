@@ -38,14 +38,13 @@ def difference(left: FieldSet, right: FieldSet) -> FieldSet:
         mine = left.get(element)
         if mine is None or element == SELF:
             continue
-        left_over = _node(
-            is_member(mine) and not is_member(theirs),
-            _children(difference(_children(mine), _children(theirs))),
-        )
-        if left_over == mine:
+        below = difference(mine, theirs) if theirs and mine else mine
+        lost = is_member(theirs) and is_member(mine)
+        if below is mine and not lost:
             continue
         if out is None:
             out = dict(left)
+        left_over = _node(is_member(mine) and not lost, _children(below))
         if left_over is None:
             del out[element]
         else:
@@ -60,19 +59,32 @@ def _children(node: FieldSet) -> FieldSet:
 
 
 def union(left: FieldSet, right: FieldSet) -> FieldSet:
-    """What is in either."""
-    if not left or not right:
-        return left or right
-    out = dict(left)
+    """What is in either; `left` itself when it has everything of `right`."""
+    if not left:
+        return right
+    out: FieldSet | None = None
     for element, theirs in right.items():
-        mine = out.get(element)
+        mine = left.get(element)
         if mine is None:
-            out[element] = theirs
-        elif mine != theirs and element != SELF:
-            merged = union(_children(mine), _children(theirs))
-            found = _node(is_member(mine) or is_member(theirs), merged)
-            out[element] = LEAF if found is None else found
-    return out
+            merged = theirs
+        elif element == SELF or mine is theirs:
+            continue
+        else:
+            below = _union_of_children(mine, theirs)
+            gained = is_member(theirs) and not is_member(mine)
+            if below is mine and not gained:
+                continue
+            merged = {SELF: LEAF, **below} if gained or is_member(mine) else below
+        if out is None:
+            out = dict(left)
+        out[element] = merged
+    return left if out is None else out
+
+
+def _union_of_children(mine: FieldSet, theirs: FieldSet) -> FieldSet:
+    if not theirs:
+        return mine
+    return union(mine, theirs) if mine else _children(theirs) or mine
 
 
 def intersection(left: FieldSet, right: FieldSet) -> FieldSet:

@@ -4,7 +4,7 @@ A write takes the fields that it adds or changes from every other manager, and g
 removes. An object that was made without managers stays without them (as upstream skips objects that were never applied).
 """
 
-from functools import lru_cache
+from functools import cache
 
 from machinery.api import structure
 from machinery.api.managed_fields import entries
@@ -18,6 +18,8 @@ _SCALE = "scale"
 _STATUS = frozenset({"status"})
 _SPEC = frozenset({"spec"})
 _NOTHING: frozenset[str] = frozenset()
+_SEALED = {("certificates.k8s.io", "CertificateSigningRequest"): _SPEC | _STATUS}
+"""Kinds whose spec nobody owns, because it cannot be changed."""
 
 
 def update_manager(
@@ -41,28 +43,26 @@ def update_manager(
     changed, removed = compare(before, new, shape, skipped(kind, subresource))
     if live is None:
         removed = {}
-    mine = (manager, UPDATE, kind.api_version, subresource)
-    rows = [
-        _after(entry, changed, removed) if entry.api_version == kind.api_version else entry
-        for entry in held
-    ]
-    if changed:
-        rows = _with_own(held, rows, Entry(*mine, "" if subresource == _SCALE else time, changed))
-    return with_entries(new, rows)
+    stamp = "" if subresource == _SCALE else time
+    own = Entry(manager, UPDATE, kind.api_version, subresource, stamp, changed)
+    return with_entries(new, _rows(held, own, removed))
 
 
-def _after(entry: Entry, changed: FieldSet, removed: FieldSet) -> Entry:
-    left = difference(difference(entry.fields, changed), removed)
-    return entry if left is entry.fields else entry._replace(fields=left)
-
-
-def _with_own(held: list[Entry], rows: list[Entry], own: Entry) -> list[Entry]:
-    """The rows with the writer's: what it still has, and what it has just set."""
-    for index, entry in enumerate(held):
-        if entry.identity == own.identity:
-            merged = own._replace(fields=union(rows[index].fields, own.fields))
-            return [*rows[:index], merged, *rows[index + 1 :]]
-    return [*rows, own]
+def _rows(held: list[Entry], own: Entry, removed: FieldSet) -> list[Entry]:
+    """The entries after a write: `own` has what it set, nobody has what was removed."""
+    changed, found = own.fields, False
+    rows: list[Entry] = []
+    for entry in held:
+        fields = entry.fields
+        if entry.api_version != own.api_version:
+            rows.append(entry)
+        elif changed and entry.identity == own.identity:
+            found = True
+            rows.append(own._replace(fields=union(difference(fields, removed), changed)))
+        else:
+            left = difference(difference(fields, changed), removed)
+            rows.append(entry if left is fields else entry._replace(fields=left))
+    return rows if found or not changed else [*rows, own]
 
 
 def known(live: Document | None, new: Document, subresource: str) -> list[Entry]:
@@ -83,16 +83,18 @@ def skipped(kind: ServedKind, subresource: str) -> frozenset[str]:
     if subresource == "status":
         return _SPEC
     if not subresource and kind.has_status:
-        return _STATUS
+        return _SEALED.get(kind.group_kind, _STATUS)
     return _NOTHING
 
 
-@lru_cache(maxsize=1024)
 def blank(kind: ServedKind) -> Document:
     """The object that a create begins from: Go's zero value of a built kind, nothing of an own one."""
-    if kind.schema is not None:
-        return {}
-    found: Document = structure.zero(structure.of_kind(kind))
+    return {} if kind.schema is not None else _zero(kind.schema_name)
+
+
+@cache
+def _zero(schema_name: str) -> Document:
+    found: Document = structure.zero(structure.of(schema_name))
     return found
 
 

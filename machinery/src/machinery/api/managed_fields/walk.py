@@ -12,7 +12,15 @@ from machinery.api.managed_fields.sets import LEAF, SELF, FieldSet
 from machinery.api.structure import UNTYPED, Shape
 from machinery.meta.resource import Document
 
-_ABSENT: Any = object()
+
+class _Absent:
+    """No value at all, which is not null."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+_ABSENT: Any = _Absent()
 META_SKIPPED = frozenset(
     {
         "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation",
@@ -27,6 +35,10 @@ def element_of(item: Any, shape: Shape) -> str:
     """The path element of a list's item."""
     if shape.list_type != "map":
         return "v:" + orjson.dumps(item, option=orjson.OPT_SORT_KEYS).decode()
+    if len(shape.keys) == 1 and item.__class__ is dict:
+        key = shape.keys[0]
+        if key in item:
+            return f'k:{{"{key}":{orjson.dumps(item[key]).decode()}}}'
     return "k:" + orjson.dumps(keys_of(item, shape), option=orjson.OPT_SORT_KEYS).decode()
 
 
@@ -34,10 +46,6 @@ def keys_of(item: Any, shape: Shape) -> Document:
     """The key fields of a keyed list's item, defaults included."""
     if not isinstance(item, dict):
         return {}
-    if len(shape.keys) == 1:
-        key = shape.keys[0]
-        if key in item:
-            return {key: item[key]}
     found = {key: item[key] for key in shape.keys if key in item}
     for key, value in shape.key_defaults.items():
         found.setdefault(key, value)
@@ -58,19 +66,10 @@ def whole(value: Any, shape: Shape) -> FieldSet:
         return LEAF
     kind = value.__class__
     if kind is dict:
-        fields = shape.fields
         out: FieldSet = {SELF: LEAF}
-        if fields is None:
-            item = shape.item if shape.type == "object" else UNTYPED
-            for key, inner in value.items():
-                simple = inner.__class__ is not dict and inner.__class__ is not list
-                out["f:" + key] = LEAF if simple else whole(inner, item)
-            return out
         for key, inner in value.items():
-            if inner.__class__ is not dict and inner.__class__ is not list:
-                out["f:" + key] = LEAF
-            else:
-                out["f:" + key] = whole(inner, fields.get(key, UNTYPED))
+            simple = inner.__class__ is not dict and inner.__class__ is not list
+            out["f:" + key] = LEAF if simple or not inner else whole(inner, child_of(shape, key))
         return out
     if kind is list and shape.type == "array":
         item = shape.item
@@ -139,15 +138,17 @@ def _maps(
     skipped: frozenset[str] = frozenset(),
 ) -> None:
     changed, removed = out
+    held = old.get
     for key, value in new.items():
-        before = old.get(key, _ABSENT)
+        before = held(key, _ABSENT)
         if before is value or before == value or key in skipped:
             continue
-        child = child_of(shape, key)
-        if before is _ABSENT:
-            changed["f:" + key] = whole(value, child)
+        if value.__class__ is not dict and value.__class__ is not list and not before:
+            changed["f:" + key] = LEAF
+        elif before is _ABSENT:
+            changed["f:" + key] = whole(value, child_of(shape, key))
         else:
-            _put(out, "f:" + key, before, value, child)
+            _put(out, "f:" + key, before, value, child_of(shape, key))
     if len(old) + len(changed) == len(new):
         return  # nothing can be missing: every old key is among the new ones
     for key, value in old.items():
@@ -183,6 +184,11 @@ def _both(old: Any, new: Any, kind: type) -> bool:
 
 def _lists(old: list[Any], new: list[Any], shape: Shape, out: tuple[FieldSet, FieldSet]) -> None:
     item = shape.item
+    if _aligned(old, new, shape):
+        for held, value in zip(old, new, strict=True):
+            if held is not value and held != value:
+                _put(out, element_of(value, shape), held, value, item)
+        return
     changed, removed = out
     before = {element_of(value, shape): value for value in old}
     for value in new:
@@ -194,3 +200,16 @@ def _lists(old: list[Any], new: list[Any], shape: Shape, out: tuple[FieldSet, Fi
             _put(out, element, held, value, item)
     for element, value in before.items():
         removed[element] = whole(value, item)
+
+
+def _aligned(old: list[Any], new: list[Any], shape: Shape) -> bool:
+    """Whether both lists have the same items, told apart by one key, in the same order: what most writes leave alone."""
+    if len(old) != len(new) or shape.list_type != "map" or len(shape.keys) != 1:
+        return False
+    key = shape.keys[0]
+    for held, value in zip(old, new, strict=True):
+        if held.__class__ is not dict or value.__class__ is not dict:
+            return False
+        if key not in held or held[key] != value.get(key):
+            return False
+    return True
