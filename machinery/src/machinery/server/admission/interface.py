@@ -1,0 +1,68 @@
+"""The shape of an admission plugin, and the chain of them.
+
+A plugin looks at one write; `admit` may answer a changed object (by path-copy), `validate` may refuse it. Plugins read
+committed state without waiting, so the chain costs no await on the hot path.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from machinery.api.scheme import ServedKind
+from machinery.meta.errors import Forbidden
+from machinery.meta.resource import Document
+from machinery.server.call import Call
+
+
+@dataclass(slots=True)
+class AdmissionRequest:
+    """One write on its way. `verb` is create, update, delete or connect."""
+
+    verb: str
+    kind: ServedKind
+    namespace: str
+    name: str
+    subresource: str
+    document: Document
+    old: Document | None
+    call: Call
+
+
+class Plugin(Protocol):
+    """Both methods see every write; most leave most alone."""
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        """The object to go on with: request.document or a changed copy of it."""
+        ...
+
+    def validate(self, request: AdmissionRequest) -> None:
+        """Raises StatusError to refuse."""
+        ...
+
+
+class Admission:
+    """The plugins of one server, in order: all changes first, then all refusals."""
+
+    def __init__(self, plugins: Sequence[Plugin]) -> None:
+        self._plugins = tuple(plugins)
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        for plugin in self._plugins:
+            request.document = plugin.admit(request)
+        return request.document
+
+    def validate(self, request: AdmissionRequest) -> None:
+        for plugin in self._plugins:
+            plugin.validate(request)
+
+
+def refuse(request: AdmissionRequest, why: str) -> Forbidden:
+    """`pods "x" is forbidden: why`."""
+    kind = request.kind
+    details = ({"name": request.name} if request.name else {}) | (
+        {"group": kind.group} if kind.group else {}
+    )
+    return Forbidden(
+        f'{kind.group_resource} "{request.name}" is forbidden: {why}',
+        details={**details, "kind": kind.plural},
+    )

@@ -1,0 +1,244 @@
+"""The plugins that need little: namespaces, tolerations, priority, CSR identity, node restriction.
+
+NamespaceLifecycle      nothing new in a namespace that is absent or ending; the first ones cannot be deleted
+DefaultTolerationSeconds a pod stays 300 s on a node that is not ready or unreachable, unless it says otherwise
+Priority                a pod's priorityClassName becomes its number
+PodNode                 TaintNodesByCondition: a fresh node is tainted not-ready until it reports
+CertificateIdentity     a CSR carries the identity of who asked, whatever the body says
+NodeRestriction         a kubelet writes its own Node and the pods bound to it, nothing else
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from machinery.meta.errors import Forbidden, NotFound
+from machinery.meta.resource import Document
+from machinery.server.admission.interface import AdmissionRequest, refuse
+from machinery.server.cache import KindCache
+
+Peek = Callable[[str, str, str], Document | None]
+"""(group/plural, namespace, name) -> the committed object; the core group is written `core`."""
+
+IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
+NOT_READY = "node.kubernetes.io/not-ready"
+UNREACHABLE = "node.kubernetes.io/unreachable"
+TOLERATION_SECONDS = 300
+SYSTEM_CLASSES = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
+SERVED_SUBRESOURCE_WRITES = frozenset({"status", ""})
+
+
+class NamespaceLifecycle:
+    """Guards the life of namespaces."""
+
+    def __init__(self, peek: Peek) -> None:
+        self._peek = peek
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        if request.verb == "create" and request.kind.namespaced:
+            self._check(request)
+        return request.document
+
+    def _check(self, request: AdmissionRequest) -> None:
+        name = request.namespace
+        namespace = self._peek("core/namespaces", "", name)
+        if namespace is None:
+            raise NotFound(
+                f'namespaces "{name}" not found', details={"name": name, "kind": "namespaces"}
+            )
+        if namespace["metadata"].get("deletionTimestamp") is None:
+            return
+        error = refuse(
+            request,
+            f"unable to create new content in namespace {name} because it is being terminated",
+        )
+        cause = {
+            "reason": "NamespaceTerminating",
+            "message": f"namespace {name} is being terminated",
+            "field": "metadata.namespace",
+        }
+        raise Forbidden(error.message, details={**(error.details or {}), "causes": [cause]})
+
+    def validate(self, request: AdmissionRequest) -> None:
+        namespace = request.verb == "delete" and request.kind.plural == "namespaces"
+        if namespace and request.name in IMMORTAL:
+            raise refuse(request, "this namespace may not be deleted")
+
+
+def _is_pod(request: AdmissionRequest) -> bool:
+    return request.kind.kind == "Pod" and not request.kind.group and not request.subresource
+
+
+class DefaultTolerationSeconds:
+    """Gives pods their patience with failing nodes."""
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        if not _is_pod(request) or request.verb not in ("create", "update"):
+            return request.document
+        spec = request.document.get("spec") or {}
+        held = spec.get("tolerations") or []
+        added = [
+            {
+                "key": key, "operator": "Exists", "effect": "NoExecute",
+                "tolerationSeconds": TOLERATION_SECONDS,
+            }
+            for key in (NOT_READY, UNREACHABLE)
+            if not any(_tolerates(toleration, key) for toleration in held)
+        ]  # fmt: skip
+        if not added:
+            return request.document
+        return {**request.document, "spec": {**spec, "tolerations": [*held, *added]}}
+
+    def validate(self, request: AdmissionRequest) -> None:
+        return None
+
+
+def _tolerates(toleration: Document, key: str) -> bool:
+    return toleration.get("key", "") in ("", key) and toleration.get("effect", "") in (
+        "",
+        "NoExecute",
+    )
+
+
+class Priority:
+    """Resolves priorityClassName."""
+
+    def __init__(self, classes: KindCache | None) -> None:
+        self._classes = classes
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        if not _is_pod(request) or request.verb != "create":
+            return request.document
+        spec = request.document.get("spec") or {}
+        name = spec.get("priorityClassName", "")
+        if not name:
+            value, preemption = 0, "PreemptLowerPriority"
+            default = self._default()
+            if default is not None:
+                name, value = default["metadata"]["name"], int(default.get("value", 0))
+                preemption = default.get("preemptionPolicy") or preemption
+        else:
+            value, preemption = self._resolve(request, name)
+        given = spec.get("priority")
+        if given is not None and given != value:
+            raise refuse(
+                request,
+                f"the integer value of priority ({given}) must not be provided in pod spec; priority admission "
+                f"controller computed {value} from the given PriorityClass name",
+            )
+        filled: dict[str, Any] = {"priority": value}
+        if name:
+            filled["priorityClassName"] = name
+        filled["preemptionPolicy"] = spec.get("preemptionPolicy") or preemption
+        return {**request.document, "spec": {**spec, **filled}}
+
+    def _resolve(self, request: AdmissionRequest, name: str) -> tuple[int, str]:
+        entry = self._classes.entries.get(f"/{name}") if self._classes is not None else None
+        if entry is not None:
+            document = entry.document()
+            return int(document.get("value", 0)), document.get(
+                "preemptionPolicy"
+            ) or "PreemptLowerPriority"
+        if name in SYSTEM_CLASSES:
+            return SYSTEM_CLASSES[name], "PreemptLowerPriority"
+        raise refuse(request, f"no PriorityClass with name {name} was found")
+
+    def _default(self) -> Document | None:
+        if self._classes is None or not self._classes.entries:
+            return None
+        defaults = [
+            document
+            for entry in self._classes.entries.values()
+            if (document := entry.document()).get("globalDefault")
+        ]
+        return max(defaults, key=lambda d: int(d.get("value", 0)), default=None)
+
+    def validate(self, request: AdmissionRequest) -> None:
+        return None
+
+
+class CertificateIdentity:
+    """Who signs for a CSR, and who may approve one."""
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        if request.kind.kind != "CertificateSigningRequest" or request.subresource:
+            return request.document
+        document = request.document
+        spec = dict(document.get("spec") or {})
+        if request.verb == "create":
+            user = request.call.user
+            spec |= {"username": user.name, "groups": list(user.groups)}
+            spec |= {"uid": user.uid} if user.uid else {}
+            if user.extra:
+                spec["extra"] = {key: list(values) for key, values in user.extra.items()}
+            return {**document, "spec": spec}
+        return document
+
+    def validate(self, request: AdmissionRequest) -> None:
+        if request.kind.kind != "CertificateSigningRequest" or request.verb != "create":
+            return
+        spec = request.document.get("spec") or {}
+        if spec.get("signerName") == "kubernetes.io/kube-apiserver-client":
+            from machinery.server.pki import requested_groups  # noqa: PLC0415 - cryptography, rarely needed
+
+            if "system:masters" in requested_groups(spec.get("request", "")):
+                raise refuse(
+                    request,
+                    "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed",
+                )
+
+
+class NodeRestriction:
+    """A kubelet's hands are tied to its own node."""
+
+    def __init__(self, peek: Peek) -> None:
+        self._peek = peek
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        return request.document
+
+    def validate(self, request: AdmissionRequest) -> None:
+        node = request.call.user.node
+        if not node:
+            return
+        kind = (request.kind.group, request.kind.plural)
+        if kind == ("", "nodes"):
+            self._node(request, node)
+        elif kind == ("", "pods"):
+            self._pod(request, node)
+        elif kind == ("coordination.k8s.io", "leases"):
+            self._lease(request, node)
+
+    def _lease(self, request: AdmissionRequest, node: str) -> None:
+        heartbeat = request.namespace == "kube-node-lease"
+        if heartbeat and request.name != node:
+            raise refuse(request, f"node {node} can only use lease {node}")
+
+    def _node(self, request: AdmissionRequest, node: str) -> None:
+        if request.verb in ("create", "update", "delete") and request.name != node:
+            raise refuse(request, f'node "{node}" is not allowed to modify node "{request.name}"')
+        if request.verb == "delete":
+            raise refuse(request, f'node "{node}" is not allowed to delete itself')
+        if request.verb == "update" and request.old is not None and not request.subresource:
+            old = (request.old.get("spec") or {}).get("taints") or []
+            new = (request.document.get("spec") or {}).get("taints") or []
+            if old != new:
+                raise refuse(
+                    request, f"node {node!r} is not allowed to modify taints".replace("'", '"')
+                )
+
+    def _pod(self, request: AdmissionRequest, node: str) -> None:
+        document = request.document if request.old is None else request.old
+        bound = (document.get("spec") or {}).get("nodeName", "")
+        if request.verb == "create" and not request.subresource:
+            annotations = (document.get("metadata") or {}).get("annotations") or {}
+            if "kubernetes.io/config.mirror" not in annotations:
+                raise refuse(
+                    request,
+                    f'pod does not have "kubernetes.io/config.mirror" annotation, node "{node}" can only create '
+                    "mirror pods",
+                )
+        if bound != node:
+            verb = "delete" if request.verb == "delete" else "modify"
+            raise refuse(
+                request, f'node "{node}" can only {verb} pods with spec.nodeName set to itself'
+            )

@@ -1,0 +1,295 @@
+"""The API server put together: store, watch cache, registry, identity, rights, HTTPS front, in-process clients.
+
+`ApiServer` is the only place that constructs them. Programs add to it by extensions: handlers for streams of their own
+pods, interceptors that answer a verb on a kind, raw routes that may take over the connection, more admission, more
+authenticators, kinds that are answered and not stored. `start` returns when requests are served.
+"""
+
+import gc
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from machinery.api.scheme import Scheme, ServedKind
+from machinery.kit.clock import Clock
+from machinery.kit.ids import Ids
+from machinery.kit.metrics import METRICS
+from machinery.kit.tasks import TaskOwner
+from machinery.meta.resource import Document
+from machinery.server import bootstrap
+from machinery.server.admission.escalation import RbacEscalation
+from machinery.server.admission.interface import Admission, Plugin
+from machinery.server.admission.plugins import (
+    CertificateIdentity,
+    DefaultTolerationSeconds,
+    NamespaceLifecycle,
+    NodeRestriction,
+    Priority,
+)  # fmt: skip
+from machinery.server.admission.serviceaccount import ServiceAccount
+from machinery.server.authn import API_AUDIENCE, Authenticator, ExtraAuthenticator
+from machinery.server.authz import Authorizer
+from machinery.server.cache import KindCache, WatchCache
+from machinery.server.call import Interceptor
+from machinery.server.codec import REGISTRY, decode
+from machinery.server.config import ServerConfig
+from machinery.server.handlers import Api
+from machinery.server.http import Front, RawRoute
+from machinery.server.listing import Lister
+from machinery.server.local import Local, LocalClient, MirrorWriter
+from machinery.server.node_proxy import NodeProxy
+from machinery.server.pki import (
+    CertificateAuthority,
+    Pair,
+    client_context,
+    load_pair,
+    server_context,
+)
+from machinery.server.plain import Plain
+from machinery.server.podverbs import PodVerbs
+from machinery.server.registry import Registry
+from machinery.server.reviews import Reviews
+from machinery.server.subresources import ConnectHandler, OwnReview, Subresources
+from machinery.server.tokens import TokenIssuer
+from machinery.server.user import LOOPBACK, UserInfo
+from machinery.server.watch import Watches
+from machinery.server.watching import WatchServer
+from machinery.store.interface import Store
+
+log = logging.getLogger(__name__)
+
+KUBELET_CLIENT = "kube-apiserver-kubelet-client"
+RENEW_CHECK_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Extensions:
+    """What a program adds to its API server."""
+
+    connects: Mapping[tuple[str, str], ConnectHandler] = field(default_factory=dict)
+    """(plural, subresource) -> handler of log, exec, attach, portforward, proxy; None from it: the usual way."""
+    interceptors: Mapping[tuple[str, str, str], Interceptor] = field(default_factory=dict)
+    """(verb, group, plural or plural/subresource) -> may answer the request itself."""
+    raw_routes: Mapping[str, RawRoute] = field(default_factory=dict)
+    """Path -> handler of an authenticated request; it authorizes, and may take over the connection."""
+    reviews: Mapping[tuple[str, str], OwnReview] = field(default_factory=dict)
+    """(group, plural) -> the answer to a create-only kind of the program's own."""
+    authenticators: Sequence[ExtraAuthenticator] = ()
+    """Asked for requests that carry neither token nor certificate."""
+    admission: Sequence[Plugin] = ()
+    """Plugins after the built-in ones."""
+    bootstrap: Sequence[Document] = ()
+    """Objects that are created at start when missing."""
+
+
+class ApiServer:
+    """One API server in this process."""
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        store: Store,
+        config: ServerConfig,
+        clock: Clock,
+        ids: Ids,
+        *,
+        extensions: Extensions | None = None,
+    ) -> None:
+        self.scheme = scheme
+        self.store = store
+        self.config = config
+        self.clock = clock
+        self.extensions = extensions or Extensions()
+        self.ready = False
+        self._tasks = TaskOwner()
+        self.authority = _authority(config, clock)
+        self.issuer = TokenIssuer.load_or_create(config.pki_dir, API_AUDIENCE, clock, ids)
+        self.cache = WatchCache(store, scheme.kinds, config)
+        self.authorizer = Authorizer(self.cache, scheme.kinds)
+        self.authenticator = Authenticator(
+            self._lookup, self.issuer, clock, config.static_tokens, self.extensions.authenticators
+        )
+        admission = Admission([*self._plugins(ids), *self.extensions.admission])
+        self.registry = Registry(store, self.cache, scheme, admission, config, clock, ids)
+        self.watches = Watches(self.cache, config)
+        self.lister = Lister(self.cache, clock, config.snapshot_ttl_s)
+        kubelet_pair = self.authority.issue_client(KUBELET_CLIENT, ("system:masters",))
+        kubelet_tls = client_context(self.ca_pem, kubelet_pair, check_hostname=False)
+        self.node_proxy = NodeProxy(self.registry, scheme, kubelet_tls)
+        self.subresources = Subresources(
+            self.registry,
+            Reviews(self.authorizer, self.authenticator),
+            PodVerbs(self.registry, scheme, self.issuer),
+            self.node_proxy,
+            self.extensions.connects,
+            self.extensions.reviews,
+        )
+        self.mirror = MirrorWriter(store)
+        self._local = Local(
+            scheme, self.registry, self.lister, self.watches, self.subresources, self.authorizer,
+            self.extensions.interceptors,
+        )  # fmt: skip
+        self._front = self._make_front(ids)
+
+    # ------------------------------------------------------------------------------------------------- assembly
+    def _plugins(self, ids: Ids) -> list[Plugin]:
+        plugins: list[Plugin] = [NamespaceLifecycle(self._peek)]
+        if self.config.service_accounts:
+            plugins.append(ServiceAccount(self._peek, ids))
+        return [
+            *plugins,
+            DefaultTolerationSeconds(),
+            Priority(self._cache_of("scheduling.k8s.io", "priorityclasses")),
+            CertificateIdentity(),
+            RbacEscalation(self.authorizer),
+            NodeRestriction(self._peek),
+        ]
+
+    def _make_front(self, ids: Ids) -> Front:
+        watch_server = WatchServer(self.cache, self.watches, self.config, self.clock, ids)
+        api = Api(
+            self.scheme, self.registry, self.lister, watch_server, self.subresources, self.config,
+            self.clock, self.extensions.interceptors,
+        )  # fmt: skip
+        checks = {
+            "etcd": self._store_fault,
+            "informer-sync": lambda: "" if self.ready else "not synced",
+            "shutdown": lambda: "" if self.ready else "not serving",
+        }
+        plain = Plain(self.scheme, checks, self.issuer, lambda: self.url, self._render_metrics)
+        return Front(
+            self.config, self.authenticator, self.authorizer, self.clock, api, plain,
+            self.extensions.raw_routes,
+        )  # fmt: skip
+
+    def _cache_of(self, group: str, plural: str) -> KindCache | None:
+        kind = self._storable(group, plural)
+        return None if kind is None else self.cache.of(kind)
+
+    def _storable(self, group: str, plural: str) -> ServedKind | None:
+        return next(
+            (
+                k
+                for k in self.scheme.kinds
+                if k.group == group and k.plural == plural and k.storable
+            ),
+            None,
+        )
+
+    def _lookup(self, plural: str, namespace: str, name: str) -> bytes | None:
+        row = self.store.get(f"{REGISTRY}core/{plural}/{namespace}/{name}")
+        return None if row is None else row.value
+
+    def _peek(self, path: str, namespace: str, name: str) -> Document | None:
+        row = self.store.get(f"{REGISTRY}{path}/{namespace}/{name}")
+        return None if row is None else decode(row.value, row.revision)
+
+    def _store_fault(self) -> str:
+        return "" if self.ready else "the store has not been read yet"
+
+    # ------------------------------------------------------------------------------------------------- life
+    async def start(self) -> None:
+        """Read the store (which must have been started), create what is missing, listen."""
+        await self.cache.start()
+        await bootstrap.ensure(
+            self.registry, self.scheme, [*bootstrap.documents(), *self.extensions.bootstrap]
+        )
+        await self.cache.fresh()
+        pair = self._serving_pair()
+        ca = self.ca_pem + self.config.client_ca_pem
+        self._tls = server_context(ca, pair)
+        self.ready = True
+        await self._front.start(self._tls)
+        _ = self._tasks.spawn(self._bookmarks(), "bookmarks")
+        _ = self._tasks.spawn(self._renewals(pair), "serving-certificate")
+        log.info("api server listens", extra={"url": self.url, "kinds": len(self.scheme.kinds)})
+
+    async def stop(self) -> None:
+        """Stop listening, end watches, let running requests finish. The store stays open."""
+        self.ready = False
+        await self._tasks.close()
+        self.watches.close_all()
+        await self._front.stop()
+        await self.cache.stop()
+
+    def _serving_pair(self) -> Pair:
+        hosts = [
+            listen.host for listen in self.config.listen if listen.host not in ("", "0.0.0.0", "::")
+        ]
+        names = dict.fromkeys((*self.config.serving_names, *hosts))
+        return self.authority.issue_serving(
+            self.config.name, list(names), self.config.serving_cert_days
+        )
+
+    async def _bookmarks(self) -> None:
+        while True:
+            await self.clock.sleep(self.config.bookmark_interval_s)
+            self.watches.bookmark_all()
+
+    async def _renewals(self, pair: Pair) -> None:
+        """A new serving certificate at two thirds of the old one's life, for new connections."""
+        while True:
+            await self.clock.sleep(RENEW_CHECK_S)
+            left = (pair.expiry() - self.clock.now()).total_seconds()
+            if left < self.config.serving_cert_days * 86400 / 3:
+                pair = self._serving_pair()
+                load_pair(self._tls, pair)
+                log.info("serving certificate renewed", extra={"expires": str(pair.expiry())})
+
+    # ------------------------------------------------------------------------------------------------- for programs
+    @property
+    def ca_pem(self) -> str:
+        """The CA that clients trust."""
+        return self.authority.certificate_pem.decode()
+
+    @property
+    def port(self) -> int:
+        """The port of the first listen address."""
+        return self._front.addresses[0].port
+
+    @property
+    def url(self) -> str:
+        """Where clients reach it."""
+        if self.config.advertise_url:
+            return self.config.advertise_url
+        host = self.config.listen[0].host
+        host = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
+        return f"https://[{host}]:{self.port}" if ":" in host else f"https://{host}:{self.port}"
+
+    def client(self, user: UserInfo = LOOPBACK, manager: str = "") -> LocalClient:
+        """An in-process client that acts as `user`; `manager` is its field manager."""
+        return LocalClient(self._local, user, manager or user.name)
+
+    def client_pair(self, user: str, groups: Sequence[str] = (), days: float = 365) -> Pair:
+        """A client certificate of our CA."""
+        return self.authority.issue_client(user, groups, days)
+
+    def _render_metrics(self) -> bytes:
+        lines = [
+            "# HELP apiserver_request_total Requests by verb, resource and status.",
+            "# TYPE apiserver_request_total counter",
+        ]
+        for (verb, resource, code), count in sorted(self._front.requests.items()):
+            labels = f'verb="{verb}",resource="{resource}",code="{code}"'
+            lines.append(f"apiserver_request_total{{{labels}}} {count}")
+        lines += ["# TYPE apiserver_watchers gauge", f"apiserver_watchers {self.watches.count()}"]
+        lines += ["# TYPE apiserver_storage_objects gauge"]
+        for cache in self.cache.all():
+            name = cache.kind.group_resource
+            lines.append(f'apiserver_storage_objects{{resource="{name}"}} {len(cache.entries)}')
+        lines.append("# TYPE apiserver_revision gauge")
+        lines.append(f"apiserver_revision {self.store.current_revision()}")
+        return METRICS.render() + ("\n".join(lines) + "\n").encode()
+
+
+def _authority(config: ServerConfig, clock: Clock) -> CertificateAuthority:
+    if config.pki_dir:
+        return CertificateAuthority.load_or_create(config.pki_dir, config.name, clock)
+    return CertificateAuthority.create(config.name, clock)
+
+
+def settle_collector() -> None:
+    """Set Python's collector for a process full of long-lived objects; call once, after the first sync."""
+    gc.set_threshold(100_000, 50, 1_000)
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,50 @@
+"""One request's circumstances, handed down from the wire to the registry."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from machinery.api.scheme import ServedKind
+from machinery.meta.resource import Document
+from machinery.server.request import EMPTY_QUERY, Query
+from machinery.server.user import UserInfo
+
+
+@dataclass(slots=True)
+class Call:
+    """Who writes, under which field manager, and whether it is only a rehearsal."""
+
+    user: UserInfo
+    manager: str = "unknown"
+    dry_run: bool = False
+    field_validation: str = "Warn"
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """metav1.DeleteOptions, checked."""
+
+    grace_period_seconds: int | None = None
+    propagation_policy: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Intercepted:
+    """A request that an extension may answer itself."""
+
+    verb: str
+    kind: ServedKind
+    namespace: str
+    name: str
+    subresource: str
+    user: UserInfo
+    query: Query = field(default_factory=lambda: EMPTY_QUERY)
+    body: bytes = b""
+    content_type: str = ""
+
+
+Interceptor = Callable[[Intercepted], Awaitable[tuple[int, Document] | None]]
+"""Answers (HTTP status, document), or None to let the request take its usual way."""

@@ -1,0 +1,491 @@
+"""The verbs of the API over HTTP: from a request that may, to an answer in the right form."""
+
+import asyncio
+from collections.abc import Mapping
+
+import orjson
+from aiohttp import web
+
+from machinery.api import decode
+from machinery.api.scheme import Scheme, ServedKind
+from machinery.kit.clock import Clock, rfc3339
+from machinery.meta import errors
+from machinery.meta.resource import Document
+from machinery.server import events_view, patching, render
+from machinery.server.call import Call, Deletion, Intercepted, Interceptor
+from machinery.server.config import ServerConfig
+from machinery.server.deletion import RETURNS_OBJECT, deletion_of, dry_run_causes
+from machinery.server.listing import Lister, Page, list_query, parse_int
+from machinery.server.negotiate import YAML, Accepted, Form, media_type, negotiate
+from machinery.server.plain import method_not_allowed, not_found, page_not_found
+from machinery.server.registry import Registry, Stored
+from machinery.server.replies import (
+    Compressor,
+    Reply,
+    Streamed,
+    compressor,
+    dumps,
+    success_status,
+    yaml_bytes,
+)  # fmt: skip
+from machinery.server.request import RequestInfo, truthy
+from machinery.server.subresources import Subresources
+from machinery.server.user import UserInfo
+from machinery.server.watching import WatchServer
+
+DELETE_OPTIONS = ServedKind(
+    "", "v1", "DeleteOptions", "deleteoptions", "deleteoptions", False,
+    "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+)  # fmt: skip
+CONNECTS = frozenset({"log", "exec", "attach", "portforward", "proxy"})
+COLLECTION_BATCH = 50
+FIELD_VALIDATIONS = ("", "Ignore", "Strict", "Warn")
+_OPTIONS_KINDS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
+
+
+class Api:
+    """Answers requests for objects."""
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        registry: Registry,
+        lister: Lister,
+        watch_server: WatchServer,
+        subresources: Subresources,
+        config: ServerConfig,
+        clock: Clock,
+        interceptors: Mapping[tuple[str, str, str], Interceptor],
+    ) -> None:
+        self._scheme = scheme
+        self._registry = registry
+        self._lister = lister
+        self._watch_server = watch_server
+        self._subresources = subresources
+        self._config = config
+        self._clock = clock
+        self._interceptors = dict(interceptors)
+
+    async def __call__(
+        self, request: web.BaseRequest, info: RequestInfo, user: UserInfo
+    ) -> web.StreamResponse:
+        """One request that has been authorized."""
+        kind = self._kind(info)
+        if kind is None:
+            return page_not_found()
+        if info.subresource:
+            return await self._subresource(request, info, kind, user)
+        if info.verb not in kind.verbs:
+            raise method_not_allowed()
+        interceptor = self._interceptors.get((info.verb, kind.group, kind.plural))
+        if interceptor is not None:
+            answer = await self._intercept(interceptor, request, info, kind, user)
+            if answer is not None:
+                return answer
+        if info.verb == "get":
+            return await self._get(request, info, kind)
+        if info.verb == "list":
+            return await self._list(request, info, kind)
+        if info.verb == "watch":
+            return await self._watch_server.serve(request, info, kind, self.stored(kind))
+        if info.verb in ("delete", "deletecollection"):
+            return await self._delete(request, info, kind, user)
+        return await self._write(request, info, kind, user)
+
+    # ------------------------------------------------------------------------------------------------ routing
+    def _kind(self, info: RequestInfo) -> ServedKind | None:
+        """The kind behind the path. None: no such group. Raises NotFound, MethodNotAllowed."""
+        kind = self._scheme.by_plural(info.group, info.version, info.resource)
+        if kind is None:
+            versions = self._scheme.groups().get(info.group)
+            if versions is None and info.group:
+                return None
+            raise not_found()
+        in_namespace = bool(info.namespace) and info.resource != "namespaces"
+        if not kind.namespaced and in_namespace:
+            raise not_found()
+        if kind.namespaced and not in_namespace:
+            if info.name and info.verb not in ("list", "watch"):
+                raise not_found()
+            if info.verb not in ("list", "watch"):
+                raise method_not_allowed()
+        if info.verb == "create" and info.name and not info.subresource:
+            raise method_not_allowed()
+        if info.verb in ("update", "patch") and not info.name:
+            raise method_not_allowed()
+        if not kind.namespaced:
+            info.namespace = ""
+        return kind
+
+    def stored(self, kind: ServedKind) -> ServedKind:
+        """The kind under which objects of `kind` lie in the store."""
+        if kind.group == events_view.GROUP:
+            core = self._scheme.by_plural("", "v1", kind.plural)
+            assert core is not None
+            return core
+        return kind
+
+    async def _intercept(
+        self,
+        interceptor: Interceptor,
+        request: web.BaseRequest,
+        info: RequestInfo,
+        kind: ServedKind,
+        user: UserInfo,
+    ) -> Reply | None:
+        body = await request.read() if request.can_read_body else b""
+        answer = await interceptor(
+            Intercepted(
+                info.verb, kind, info.namespace, info.name, info.subresource, user, info.query, body,
+                media_type(request.headers.get("Content-Type", "")),
+            )
+        )  # fmt: skip
+        return None if answer is None else Reply(answer[0], dumps(answer[1]))
+
+    # ------------------------------------------------------------------------------------------------- reading
+    async def _get(self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind) -> Reply:
+        accepted = negotiate(request.headers.get("Accept", ""))
+        if "resourceVersion" in info.query:
+            await self._lister.reached(info.first("resourceVersion"))
+        found = await self._registry.get(self.stored(kind), info.namespace, info.name)
+        return self._object(200, found, info, kind, accepted, ())
+
+    def _object(
+        self,
+        status: int,
+        found: Stored,
+        info: RequestInfo,
+        kind: ServedKind,
+        accepted: Accepted,
+        warnings: list[str] | tuple[str, ...],
+    ) -> Reply:
+        """One object in its form."""
+        headers = tuple(warning_headers(warnings))
+        view = render.view_of(kind)
+        if accepted.form is Form.OBJECT and not accepted.yaml and view is None:
+            return Reply(status, found.wire() + b"\n", headers=headers)
+        document = found.read()
+        if view is not None:
+            document = view(document)
+        include = render.include_object(info.first("includeObject"))
+        document = render.shown(kind, document, accepted, include, self._clock.now())
+        if accepted.yaml:
+            return Reply(status, yaml_bytes(document), YAML, headers)
+        return Reply(status, dumps(document), headers=headers)
+
+    async def _list(
+        self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind
+    ) -> web.StreamResponse:
+        accepted = negotiate(request.headers.get("Accept", ""))
+        include = render.include_object(info.first("includeObject"))
+        stored = self.stored(kind)
+        cache = self._registry.cache.of(stored)
+        page = await self._lister.page(cache, list_query(kind, info))
+        metadata = page.metadata()
+        segment = self._config.list_segment_objects
+        plain = accepted.form is Form.OBJECT and not accepted.yaml and render.view_of(kind) is None
+        if plain and len(page.entries) <= segment:
+            body = render.list_head(kind, metadata) + render.items(kind, page.entries, cache.head)
+            return Reply(200, body + render.LIST_TAIL)
+        if plain:
+            return await self._stream_list(request, kind, page, cache.head)
+        document = render.shown_list(
+            kind, page.entries, metadata, accepted, include, self._clock.now()
+        )
+        if accepted.yaml:
+            return Reply(200, yaml_bytes(document), YAML)
+        return Reply(200, dumps(document))
+
+    async def _stream_list(
+        self, request: web.BaseRequest, kind: ServedKind, page: Page, head: int
+    ) -> web.StreamResponse:
+        """A long list in segments; other requests are served between them."""
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        zipped = "gzip" in request.headers.get("Accept-Encoding", "")
+        squeeze = compressor() if zipped else None
+        lines = (
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+        )
+        if zipped:
+            lines += b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
+        keep = bool(request.keep_alive)
+        transport.write(lines + (b"\r\n" if keep else b"Connection: close\r\n\r\n"))
+        step = self._config.list_segment_objects
+        entries = page.entries
+        for first in range(0, len(entries), step):
+            text = render.items(kind, entries[first : first + step], head)
+            lead = render.list_head(kind, page.metadata()) if first == 0 else b","
+            _write_chunk(transport, (lead, text), squeeze)
+            await self._pause(request, transport)
+        _write_chunk(transport, (render.LIST_TAIL,), squeeze, last=True)
+        return Streamed(keep_alive=keep)
+
+    async def _pause(self, request: web.BaseRequest, transport: asyncio.Transport) -> None:
+        await asyncio.sleep(0)
+        while transport.get_write_buffer_size() > self._config.watch_buffer_bytes_max:
+            if transport.is_closing():
+                raise ConnectionResetError("the client is gone")
+            await self._clock.sleep(0.005)
+
+    # ------------------------------------------------------------------------------------------------- writing
+    async def _write(
+        self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
+    ) -> Reply:
+        accepted = negotiate(request.headers.get("Accept", ""))
+        call = call_of(request, info, user)
+        body = await request.read()
+        media = media_type(request.headers.get("Content-Type", ""))
+        if info.verb == "patch":
+            stored = await self._patch(info, kind, body, media, call)
+            status = 201 if stored.created else 200
+            return self._object(status, stored, info, kind, accepted, call.warnings)
+        document = self._decode(kind, body, media, call)
+        if not kind.storable:
+            answer = await self._subresources.review(kind, document, info.namespace, call)
+            return Reply(201, dumps(answer), headers=tuple(warning_headers(call.warnings)))
+        into = self.stored(kind)
+        if into is not kind:
+            document = events_view.to_core(document)
+        if info.verb == "create":
+            stored = await self._registry.create(into, document, info.namespace, call)
+            return self._object(201, stored, info, kind, accepted, call.warnings)
+        stored = await self._registry.update(into, document, info.namespace, info.name, call)
+        status = 201 if stored.created else 200
+        return self._object(status, stored, info, kind, accepted, call.warnings)
+
+    def _decode(self, kind: ServedKind, body: bytes, media: str, call: Call) -> Document:
+        decoded = decode.decode_body(kind, body, media, call.field_validation)
+        call.warnings.extend(decoded.warnings)
+        return decoded.document
+
+    async def _patch(
+        self, info: RequestInfo, kind: ServedKind, body: bytes, media: str, call: Call
+    ) -> Stored:
+        into = self.stored(kind)
+        if media == patching.APPLY:
+            return await self._apply(info, into, kind, body, call, "")
+        make = patching.patcher(kind, media, body, info.name, call)
+        if into is not kind:
+            plain = make
+
+            def make(live: Document) -> Document:
+                return events_view.to_core(plain(events_view.to_new(live)))
+
+        return await self._registry.change(into, info.namespace, info.name, make, call)
+
+    async def _apply(
+        self,
+        info: RequestInfo,
+        into: ServedKind,
+        kind: ServedKind,
+        body: bytes,
+        call: Call,
+        subresource: str,
+    ) -> Stored:
+        """Server-side apply: onto the live object, or creating it."""
+        applied = self._subresources.applied(kind, body, info, call)
+        force = truthy(info, "force")
+        time = rfc3339(self._clock.now())
+        make = patching.applier(kind, applied, call, force, time, subresource)
+        try:
+            return await self._registry.change(
+                into, info.namespace, info.name, make, call, subresource, manage=False
+            )
+        except errors.NotFound:
+            if subresource or self._registry.peek(into, info.namespace, info.name) is not None:
+                raise
+        fresh = make(None)
+        return await self._registry.create(into, fresh, info.namespace, call, manage=False)
+
+    # ------------------------------------------------------------------------------------------------ deleting
+    async def _delete(
+        self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
+    ) -> Reply:
+        accepted = negotiate(request.headers.get("Accept", ""))
+        call = call_of(request, info, user)
+        options = await self._deletion(request, info, call)
+        into = self.stored(kind)
+        if info.verb == "deletecollection":
+            return await self._delete_collection(info, kind, options, call)
+        found, gone = await self._registry.deleter.delete(
+            into, info.namespace, info.name, options, call
+        )
+        headers = tuple(warning_headers(call.warnings))
+        if gone and kind.kind not in RETURNS_OBJECT:
+            metadata = found.read()["metadata"]
+            details = {"name": info.name} | ({"group": kind.group} if kind.group else {})
+            details |= {"kind": kind.plural, "uid": metadata.get("uid", "")}
+            return Reply(200, dumps(success_status(details)), headers=headers)
+        return self._object(200, found, info, kind, accepted, call.warnings)
+
+    async def _deletion(self, request: web.BaseRequest, info: RequestInfo, call: Call) -> Deletion:
+        document: Document = {}
+        if request.can_read_body and (body := await request.read()):
+            media = media_type(request.headers.get("Content-Type", ""))
+            document = decode.decode_body(DELETE_OPTIONS, body, media, "Ignore").document
+        else:
+            if "gracePeriodSeconds" in info.query:
+                document["gracePeriodSeconds"] = parse_int(info.first("gracePeriodSeconds"), "")
+            if "propagationPolicy" in info.query:
+                document["propagationPolicy"] = info.first("propagationPolicy")
+            if "orphanDependents" in info.query:
+                document["orphanDependents"] = truthy(info, "orphanDependents")
+        if "dryRun" in info.query:
+            document["dryRun"] = info.query["dryRun"]
+        return deletion_of(document)
+
+    async def _delete_collection(
+        self, info: RequestInfo, kind: ServedKind, options: Deletion, call: Call
+    ) -> Reply:
+        into = self.stored(kind)
+        page = await self._lister.page(self._registry.cache.of(into), list_query(kind, info))
+        options = Deletion(
+            options.grace_period_seconds, options.propagation_policy, dry_run=options.dry_run
+        )
+        found: list[Document] = []
+
+        async def one(namespace: str, name: str) -> Document | None:
+            try:
+                stored, _ = await self._registry.deleter.delete(
+                    into, namespace, name, options, call
+                )
+            except errors.NotFound:
+                return None
+            return render.item(kind, stored.read())
+
+        for first in range(0, len(page.entries), COLLECTION_BATCH):
+            batch = page.entries[first : first + COLLECTION_BATCH]
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(e.namespace, e.name)) for e in batch]
+            found += [item for task in tasks if (item := task.result()) is not None]
+        return Reply(200, dumps(render.plain_list(kind, found, page.metadata())))
+
+    # -------------------------------------------------------------------------------------------- subresources
+    async def _subresource(
+        self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
+    ) -> web.StreamResponse:
+        sub = kind.subresource(info.subresource)
+        if sub is None or (info.rest and info.subresource != "proxy"):
+            raise not_found()
+        verb = "get" if info.verb == "create" and info.method == "GET" else info.verb
+        if verb not in sub.verbs:
+            raise method_not_allowed()
+        if info.subresource in CONNECTS:
+            return await self._subresources.connect(request, info, kind, user)
+        key = (info.verb, kind.group, f"{kind.plural}/{info.subresource}")
+        interceptor = self._interceptors.get(key)
+        if interceptor is not None:
+            answer = await self._intercept(interceptor, request, info, kind, user)
+            if answer is not None:
+                return answer
+        accepted = negotiate(request.headers.get("Accept", ""))
+        if info.verb == "get":
+            if info.subresource == "scale":
+                scale = await self._subresources.get_scale(kind, info)
+                return Reply(200, dumps(scale))
+            return await self._get(request, info, kind)
+        call = call_of(request, info, user)
+        body = await request.read()
+        media = media_type(request.headers.get("Content-Type", ""))
+        headers = tuple(warning_headers(call.warnings))
+        if info.verb == "create":
+            answer_document = await self._subresources.post(kind, sub, info, body, media, call)
+            return Reply(201, dumps(answer_document), headers=headers)
+        if info.subresource == "scale":
+            scale = await self._subresources.put_scale(kind, info, body, media, call)
+            return Reply(200, dumps(scale), headers=headers)
+        stored = await self._write_part(info, kind, body, media, call)
+        return self._object(200, stored, info, kind, accepted, call.warnings)
+
+    async def _write_part(
+        self, info: RequestInfo, kind: ServedKind, body: bytes, media: str, call: Call
+    ) -> Stored:
+        """PUT or PATCH of status, approval, finalize, ephemeralcontainers …"""
+        if info.verb == "update":
+            document = self._decode(kind, body, media, call)
+            return await self._registry.update(
+                kind, document, info.namespace, info.name, call, info.subresource
+            )
+        if media == patching.APPLY:
+            return await self._apply(info, kind, kind, body, call, info.subresource)
+        make = patching.patcher(kind, media, body, info.name, call)
+        return await self._registry.change(
+            kind, info.namespace, info.name, make, call, info.subresource
+        )
+
+
+# ------------------------------------------------------------------------------------------------------------ helpers
+def call_of(request: web.BaseRequest, info: RequestInfo, user: UserInfo) -> Call:
+    """The circumstances of a write. Raises Invalid for options that do not exist."""
+    manager = info.first("fieldManager") or request.headers.get("User-Agent", "").partition("/")[0]
+    validation = info.first("fieldValidation")
+    dry_run = info.query.get("dryRun", [])
+    if validation or dry_run or "fieldManager" in info.query:
+        check_options(info, validation, dry_run)
+    return Call(user, manager or "unknown", bool(dry_run), validation or "Warn")
+
+
+def check_options(info: RequestInfo, validation: str, dry_run: list[str]) -> None:
+    """dryRun, fieldManager and fieldValidation as upstream checks them."""
+    causes = list(dry_run_causes(dry_run))
+    manager = info.first("fieldManager")
+    if len(manager) > 128:
+        causes.append(
+            {
+                "reason": "FieldValueTooLong",
+                "message": "Too long: may not be more than 128 bytes",
+                "field": "fieldManager",
+            }
+        )
+    if not manager.isprintable():
+        position = next(i for i, letter in enumerate(manager) if not letter.isprintable())
+        causes.append(
+            {
+                "reason": "FieldValueInvalid",
+                "message": f"Invalid value: {orjson.dumps(manager).decode()}: "
+                f"should contain only printable characters (found {ord(manager[position])} at position {position})",
+                "field": "fieldManager",
+            }
+        )
+    if validation not in FIELD_VALIDATIONS and info.verb in _OPTIONS_KINDS:
+        listed = ", ".join(f'"{value}"' for value in FIELD_VALIDATIONS)
+        causes.append(
+            {
+                "reason": "FieldValueNotSupported",
+                "message": f'Unsupported value: "{validation}": supported values: {listed}',
+                "field": "fieldValidation",
+            }
+        )
+    if causes:
+        kind = _OPTIONS_KINDS.get(info.verb, "DeleteOptions")
+        raise errors.invalid(kind, "meta.k8s.io", "", causes)
+
+
+def warning_headers(warnings: list[str] | tuple[str, ...]) -> list[tuple[str, str]]:
+    """RFC 7234 Warning headers, each text once."""
+    return [
+        ("Warning", '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"')
+        for text in dict.fromkeys(warnings)
+    ]
+
+
+def _write_chunk(
+    transport: asyncio.Transport,
+    parts: tuple[bytes, ...],
+    squeeze: Compressor | None,
+    *,
+    last: bool = False,
+) -> None:
+    """One chunk of a chunked body, compressed on the way if asked."""
+    if squeeze is not None:
+        data = b"".join([squeeze.compress(part) for part in parts])
+        if last:
+            data += squeeze.flush()
+        parts = (data,) if data else ()
+    size = sum(map(len, parts))
+    if size:
+        transport.writelines([b"%x\r\n" % size, *parts, b"\r\n"])
+    if last:
+        transport.write(b"0\r\n\r\n")

@@ -1,0 +1,243 @@
+"""The HTTPS front: connections, identity, rights, limits; then the right handler.
+
+No router and no middleware stack: `Front.handle` is the whole way of a request, in this order:
+
+    health check (no identity needed) → raw route → identity → impersonation → authorization → API or plain path
+
+Certificates are read once per connection. Everything that is refused leaves as metav1.Status.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from machinery.kit.clock import Clock
+from machinery.meta import errors
+from machinery.meta.errors import StatusError
+from machinery.server.authn import Authenticator, peer_user
+from machinery.server.authz import Authorizer
+from machinery.server.config import Listen, ServerConfig
+from machinery.server.impersonation import impersonated
+from machinery.server.negotiate import YAML
+from machinery.server.rbac import Attributes
+from machinery.server.replies import (
+    JSON_TYPE,
+    Reply,
+    compress,
+    error_reply,
+    pretty,
+    yaml_bytes,
+)  # fmt: skip
+from machinery.server.request import RequestInfo, parse_target, truthy
+from machinery.server.user import UserInfo
+
+log = logging.getLogger(__name__)
+
+RawRoute = Callable[[web.BaseRequest, UserInfo], Awaitable[web.StreamResponse]]
+Api = Callable[[web.BaseRequest, RequestInfo, UserInfo], Awaitable[web.StreamResponse]]
+_BROWSERS = ("curl/", "Wget/", "Mozilla/")
+_UNKNOWN = UserInfo("")
+
+
+class Connection(RequestHandler):
+    """One client's connection; remembers who its certificate belongs to and whom to tell when it is lost."""
+
+    __slots__ = ("on_lost", "peer")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.peer: UserInfo | None = _UNKNOWN
+        self.on_lost: Callable[[], None] | None = None
+
+    def identity(self) -> UserInfo | None:
+        """The user of the client certificate, if one was given."""
+        if self.peer is _UNKNOWN:
+            tls = self.transport.get_extra_info("ssl_object") if self.transport else None
+            self.peer = peer_user(tls.getpeercert()) if tls is not None else None
+        return self.peer
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
+
+
+class Server(web.Server):
+    """aiohttp's low-level server with our connections and our limit on bodies."""
+
+    def __init__(self, handler: Any, body_bytes_max: int) -> None:
+        super().__init__(handler, access_log=None, keepalive_timeout=3600)
+        self._body_bytes_max = body_bytes_max
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: Any,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, self._loop,
+            client_max_size=self._body_bytes_max,
+        )  # fmt: skip
+
+
+class PlainPaths(Protocol):
+    """What is served beside the API: health, version, metrics, discovery, OpenAPI."""
+
+    def health(self, info: RequestInfo) -> Reply | None:
+        """The answer to a health check, which needs no identity; None for any other path."""
+        ...
+
+    async def answer(self, request: web.BaseRequest, info: RequestInfo) -> web.StreamResponse:
+        """The answer to any other path that is not an object's."""
+        ...
+
+
+class Front:
+    """Serves one API on its addresses."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        clock: Clock,
+        api: Api,
+        plain: PlainPaths,
+        raw_routes: Mapping[str, RawRoute],
+    ) -> None:
+        self._config = config
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._clock = clock
+        self._api = api
+        self._plain = plain
+        self._raw_routes = dict(raw_routes)
+        self._server: Server | None = None
+        self._sockets: list[asyncio.Server] = []
+        self.requests: dict[tuple[str, str, int], int] = {}
+        """Answered requests by (verb, resource, status)."""
+
+    # ------------------------------------------------------------------------------------------------- life
+    async def start(self, tls: ssl.SSLContext | None) -> None:
+        """Listen. Raises OSError when an address is taken."""
+        loop = asyncio.get_running_loop()
+        self._server = Server(self.handle, self._config.body_bytes_max)
+        for listen in self._config.listen:
+            self._sockets.append(
+                await loop.create_server(
+                    self._server,
+                    listen.host,
+                    listen.port,
+                    ssl=tls,
+                    backlog=1024,
+                    reuse_address=True,
+                )  # fmt: skip
+            )
+
+    @property
+    def addresses(self) -> list[Listen]:
+        """Where it listens, with the ports that the system chose."""
+        return [
+            Listen(*socket.getsockname()[:2])
+            for server in self._sockets
+            for socket in server.sockets
+        ]
+
+    async def stop(self) -> None:
+        """No new connections; running requests get their time."""
+        for server in self._sockets:
+            server.close()
+        if self._server is not None:
+            self._server.pre_shutdown()
+            await self._server.shutdown(self._config.shutdown_grace_s)
+        self._sockets.clear()
+
+    # ------------------------------------------------------------------------------------------------- requests
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One request, start to end."""
+        info = parse_target(request.method, request.raw_path)
+        try:
+            reply = await self._answer(request, info)
+        except StatusError as error:
+            reply = self._refusal(request, error)
+        except web.HTTPRequestEntityTooLarge:
+            limit = self._config.body_bytes_max
+            reply = error_reply(errors.TooLarge(f"Request entity too large: limit is {limit}"))
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception:
+            # the supervisor of a request: a fault in one must not take the server down
+            log.exception("request failed", extra={"method": info.method, "path": info.path})
+            reply = error_reply(errors.InternalError("Internal Server Error"))
+        key = (info.verb, info.resource, reply.status)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        return reply
+
+    async def _answer(self, request: web.BaseRequest, info: RequestInfo) -> web.StreamResponse:
+        if not info.is_resource:
+            health = self._plain.health(info)
+            if health is not None:
+                return health
+        protocol = request.protocol
+        peer = protocol.identity() if isinstance(protocol, Connection) else None
+        user = self._authenticator.authenticate(request, peer)
+        if "Impersonate-User" in request.headers or any(
+            name.startswith("Impersonate-") for name in request.headers
+        ):
+            user = impersonated(request.headers, user, self._authorizer)
+        route = self._raw_routes.get(info.path)
+        if route is not None:
+            return await route(request, user)
+        if info.is_resource:
+            asked = Attributes(
+                info.verb, info.group, info.resource, info.subresource, info.namespace, info.name
+            )
+            self._authorizer.check(user, asked)
+            reply = await self._api(request, info, user)
+        else:
+            self._authorizer.check(user, Attributes(info.method.lower(), path=info.path))
+            reply = await self._plain.answer(request, info)
+        return self._finished(request, info, reply) if isinstance(reply, Reply) else reply
+
+    def _refusal(self, request: web.BaseRequest, error: StatusError) -> Reply:
+        if error.status_code == 401:
+            return error_reply(error)
+        accept = request.headers.get("Accept", "")
+        if accept.startswith(YAML):
+            return Reply(error.status_code, yaml_bytes(error.to_status()), YAML)
+        reply = error_reply(error)
+        if request.headers.get("User-Agent", "").startswith(_BROWSERS):
+            reply.payload = pretty(reply.payload)
+        return reply
+
+    def _finished(self, request: web.BaseRequest, info: RequestInfo, reply: Reply) -> Reply:
+        """Indent for people, compress for the wire."""
+        if reply.content == JSON_TYPE:
+            wanted = (
+                truthy(info, "pretty")
+                if "pretty" in info.query
+                else (request.headers.get("User-Agent", "")[:8].startswith(_BROWSERS))
+            )
+            if wanted and reply.payload:
+                reply.payload = pretty(reply.payload)
+        if (
+            len(reply.payload) >= self._config.gzip_bytes_min
+            and "gzip" in request.headers.get("Accept-Encoding", "")
+            and not any(name == "Content-Encoding" for name, _ in reply.extra)
+        ):
+            reply.payload = compress(reply.payload)
+            reply.extra = (*reply.extra, ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
+        return reply

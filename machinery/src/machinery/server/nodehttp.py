@@ -1,0 +1,71 @@
+"""Just enough HTTP/1.1 client for a connection that may become a stream: read a head, then its body, and no byte more."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+HEAD_BYTES_MAX = 64 * 1024
+CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """A response up to its body; header names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    raw: bytes
+
+
+async def read_head(reader: asyncio.StreamReader) -> ResponseHead:
+    """Raises ConnectionError for what is not HTTP, IncompleteReadError at an early end."""
+    try:
+        raw = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError as error:
+        raise ConnectionError("response head too long") from error
+    lines = raw.decode("latin-1").split("\r\n")
+    parts = lines[0].split(" ", 2)
+    if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
+        raise ConnectionError(f"not an HTTP response: {lines[0][:80]!r}")
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name.strip().lower()] = value.strip()
+    return ResponseHead(int(parts[1]), headers, raw)
+
+
+async def open_body(head: ResponseHead, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """The body, piece by piece as it comes."""
+    if "chunked" in head.headers.get("transfer-encoding", "").lower():
+        async for piece in _chunks(reader):
+            yield piece
+        return
+    length = head.headers.get("content-length")
+    left = int(length) if length is not None and length.isdigit() else -1
+    while left:
+        piece = await reader.read(CHUNK if left < 0 else min(CHUNK, left))
+        if not piece:
+            return
+        left -= len(piece) if left > 0 else 0
+        yield piece
+
+
+async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while True:
+        line = await reader.readline()
+        try:
+            size = int(line.split(b";")[0], 16)
+        except ValueError:
+            raise ConnectionError("broken chunk in the response") from None
+        if size == 0:
+            while (await reader.readline()) not in (b"\r\n", b""):
+                pass
+            return
+        while size:
+            piece = await reader.read(min(CHUNK, size))
+            if not piece:
+                raise ConnectionError("the response ended early")
+            size -= len(piece)
+            yield piece
+        await reader.readexactly(2)

@@ -1,0 +1,119 @@
+"""PATCH: from the live object and a patch to the object that is wanted.
+
+JSON patch and merge patch work on any kind, strategic merge patch on built ones; apply is server-side apply, whose merge
+is the field managers' business. The result is checked like a body: unknown fields by fieldValidation, types always.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from machinery.api import decode, defaults
+from machinery.api.managed_fields import apply as apply_managed
+from machinery.api.patch import errors as patch_errors
+from machinery.api.patch import gotext, json_patch, merge, strategic
+from machinery.api.scheme import ServedKind
+from machinery.meta.errors import BadRequest, UnsupportedMediaType
+from machinery.meta.resource import Document
+from machinery.server.call import Call
+
+JSON = "application/json-patch+json"
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+
+
+def unsupported(custom: bool) -> UnsupportedMediaType:
+    """415 with what would have been accepted."""
+    types = [JSON, MERGE, APPLY] if custom else [JSON, MERGE, STRATEGIC, APPLY]
+    return UnsupportedMediaType(
+        "the body of the request was in an unknown format - accepted media types include: "
+        + ", ".join(types)
+    )
+
+
+def patcher(
+    kind: ServedKind, media: str, body: bytes, name: str, call: Call
+) -> Callable[[Document], Document]:
+    """The function from the live object to the wanted one, for every type but apply. Raises BadRequest …"""
+    if media == JSON:
+        operations = _parse(body)
+        json_patch.check(operations)
+
+        def make(live: Document) -> Any:
+            return json_patch.apply(live, operations)
+
+    elif media == MERGE:
+        patch = _parse(body)
+
+        def make(live: Document) -> Any:
+            return merge.apply(live, patch)
+
+    elif media == STRATEGIC and not kind.custom:
+        patch = _parse(body)
+
+        def make(live: Document) -> Any:
+            return strategic.apply(kind.schema_name, live, patch)
+
+    else:
+        raise unsupported(kind.custom)
+    shown = gotext.text(_parse(body)) if media == STRATEGIC else ""
+
+    def wanted(live: Document) -> Document:
+        return _checked(kind, make(live), shown, name, call)
+
+    return wanted
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"error decoding patch: {_go_words(error, body)}") from None
+
+
+def _go_words(error: orjson.JSONDecodeError, body: bytes) -> str:
+    if not body.strip() or error.pos >= len(body.rstrip()):
+        return "unexpected end of JSON input"
+    letter = body.decode("utf-8", "replace")[error.pos : error.pos + 1]
+    return f"invalid character '{letter}' looking for beginning of value"
+
+
+def _checked(kind: ServedKind, document: Any, shown: str, name: str, call: Call) -> Document:
+    if not isinstance(document, dict):
+        document = {}
+    metadata = document.get("metadata")
+    if isinstance(metadata, dict) or metadata is None:
+        check_name((metadata or {}).get("name", ""), name)
+    try:
+        tidy, warnings = decode.check_fields(kind, document, call.field_validation)
+    except BadRequest as error:
+        value = shown or orjson.dumps(document).decode()
+        raise patch_errors.unfit_result(value, error.message) from None
+    call.warnings[:] = warnings
+    return defaults.apply_defaults(kind, tidy)
+
+
+def check_name(given: Any, name: str) -> None:
+    """The object in a body must be the one in the URL."""
+    if not given:
+        raise BadRequest(
+            f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )
+    if given != name:
+        raise BadRequest(
+            f"the name of the object ({given}) does not match the name on the URL ({name})"
+        )
+
+
+def applier(
+    kind: ServedKind, applied: Document, call: Call, force: bool, time: str, subresource: str
+) -> Callable[[Document | None], Document]:
+    """Server-side apply of a decoded configuration onto the live object, or onto none."""
+
+    def wanted(live: Document | None) -> Document:
+        merged = apply_managed(kind, live, applied, call.manager, force, time, subresource)
+        return defaults.apply_defaults(kind, merged)
+
+    return wanted

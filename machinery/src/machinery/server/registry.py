@@ -1,0 +1,441 @@
+"""The registry: create, get, update, patch and delete of stored objects, in the order upstream does them.
+
+    create   default → prepare → admit → validate → record managers → store
+    update   read → (patch) → default → prepare → admit → validate → record managers → store if anything changed
+    delete   preconditions → grace and finalizers (deletion.py) → mark or remove
+
+Every write is a compare-and-swap on the row that was read. A request that names a resourceVersion loses with 409 when
+the object has moved on; any other is tried again on the newer object. A write that changes nothing is not written.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from machinery.api import defaults, strategy, validation
+from machinery.api.managed_fields import strip, update_manager
+from machinery.api.scheme import Scheme, ServedKind
+from machinery.kit.clock import Clock, rfc3339
+from machinery.kit.ids import Ids
+from machinery.meta import errors
+from machinery.meta.resource import Document
+from machinery.server import codec
+from machinery.server.admission.interface import Admission, AdmissionRequest
+from machinery.server.cache import WatchCache
+from machinery.server.call import Call
+from machinery.server.config import ServerConfig
+from machinery.server.deletion import Deleter
+from machinery.server.rbac import GROUP as RBAC_GROUP
+from machinery.store.interface import (
+    Durability,
+    KeyExists,
+    KeyNotFound,
+    RevisionMismatch,
+    Row,
+    Store,
+    StoreUnavailable,
+)
+
+log = logging.getLogger(__name__)
+
+GENERATED_TRIES = 8
+CONFLICT_TRIES = 5
+GENERATED_BASE_MAX = 58
+HEARTBEAT_NAMESPACE = "kube-node-lease"
+Change = Callable[[Document], Document]
+"""From the live object to the wanted one; called again when the live one has moved on."""
+
+
+class Stored:
+    """An object as it is in the store, or as a rehearsal would have stored it (revision 0 or the old one)."""
+
+    __slots__ = ("created", "document", "kind", "revision", "value")
+
+    def __init__(
+        self,
+        kind: ServedKind,
+        value: bytes,
+        revision: int,
+        document: Document | None = None,
+        *,
+        created: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.value = value
+        self.revision = revision
+        self.document = document
+        self.created = created
+
+    def wire(self) -> bytes:
+        """The JSON that travels."""
+        if not self.revision:
+            return self.value
+        return codec.splice(self.value, self.revision, len(codec.head_of(self.kind)))
+
+    def read(self) -> Document:
+        """A document with its resourceVersion; the caller must not change it."""
+        return codec.decode(self.value, self.revision)
+
+
+class Registry:
+    """All stored kinds of one server."""
+
+    def __init__(
+        self,
+        store: Store,
+        cache: WatchCache,
+        scheme: Scheme,
+        admission: Admission,
+        config: ServerConfig,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self.store = store
+        self.cache = cache
+        self.scheme = scheme
+        self.admission = admission
+        self.clock = clock
+        self.ids = ids
+        self._track_managers = config.track_managed_fields
+        self.deleter = Deleter(self)
+
+    # ---------------------------------------------------------------------------------------------------- reads
+    async def row(self, kind: ServedKind, namespace: str, name: str) -> Row:
+        """The newest committed row. Raises NotFound."""
+        await self.store.barrier()
+        row = self.store.get(codec.storage_key(kind, namespace, name))
+        if row is None:
+            raise errors.not_found(kind.plural, kind.group, name)
+        return row
+
+    async def get(self, kind: ServedKind, namespace: str, name: str) -> Stored:
+        row = await self.row(kind, namespace, name)
+        return Stored(kind, row.value, row.revision)
+
+    def peek(self, kind: ServedKind, namespace: str, name: str) -> Document | None:
+        """The committed object without waiting; for admission and connects."""
+        row = self.store.get(codec.storage_key(kind, namespace, name))
+        return None if row is None else codec.decode(row.value, row.revision)
+
+    # --------------------------------------------------------------------------------------------------- create
+    async def create(
+        self,
+        kind: ServedKind,
+        document: Document,
+        namespace: str,
+        call: Call,
+        *,
+        manage: bool = True,
+    ) -> Stored:
+        """POST to a collection. Raises AlreadyExists, Invalid, Forbidden …"""
+        document = self._begin(kind, document, namespace)
+        generated = document["metadata"].get("generateName", "")
+        named = bool(document["metadata"].get("name"))
+        for attempt in range(GENERATED_TRIES):
+            final = self._complete_create(kind, document, namespace, call, manage=manage)
+            try:
+                return await self._insert(kind, final, namespace, call)
+            except KeyExists:
+                if named or not generated or attempt == GENERATED_TRIES - 1:
+                    raise self._exists(kind, namespace, final) from None
+        raise AssertionError("unreachable")
+
+    def _begin(self, kind: ServedKind, document: Document, namespace: str) -> Document:
+        metadata = dict(document.get("metadata") or {})
+        given = metadata.get("namespace", "")
+        if kind.namespaced and given and given != namespace:
+            raise errors.BadRequest(
+                "the namespace of the provided object does not match the namespace sent on the request"
+            )
+        if kind.namespaced:
+            metadata["namespace"] = namespace
+        elif given:
+            metadata.pop("namespace")
+        if metadata.pop("resourceVersion", "") not in ("", "0"):
+            raise errors.BadRequest("resourceVersion should not be set on objects to be created")
+        return {**document, "metadata": metadata}
+
+    def _complete_create(
+        self, kind: ServedKind, document: Document, namespace: str, call: Call, *, manage: bool
+    ) -> Document:
+        metadata = document["metadata"]
+        generate = metadata.get("generateName", "")
+        if not metadata.get("name") and generate:
+            name = generate[:GENERATED_BASE_MAX] + self.ids.suffix()
+            document = {**document, "metadata": {**metadata, "name": name}}
+        document = defaults.apply_defaults(kind, document)
+        document = strategy.prepare_create(kind, document)
+        stamp = {"uid": self.ids.uid(), "creationTimestamp": rfc3339(self.clock.now())}
+        document = {**document, "metadata": {**document["metadata"], **stamp}}
+        request = AdmissionRequest(
+            "create",
+            kind,
+            namespace,
+            document["metadata"].get("name", ""),
+            "",
+            document,
+            None,
+            call,
+        )
+        document = self.admission.admit(request)
+        causes = validation.validate_create(kind, document)
+        if causes:
+            raise errors.invalid(
+                kind.kind, kind.group, document["metadata"].get("name", ""), causes
+            )
+        request.document = document
+        self.admission.validate(request)
+        return self._with_manager(kind, None, document, call, "") if manage else document
+
+    async def _insert(
+        self, kind: ServedKind, document: Document, namespace: str, call: Call
+    ) -> Stored:
+        name = document["metadata"]["name"]
+        key = codec.storage_key(kind, namespace, name)
+        value = codec.encode(kind, document)
+        if call.dry_run:
+            await self.store.barrier()
+            if self.store.get(key) is not None:
+                raise KeyExists(key)
+            return Stored(kind, value, 0, document, created=True)
+        row = await self.stored(self.store.create(key, value, self.durability(kind, namespace)))
+        await self._settled(kind, row)
+        return Stored(kind, row.value, row.revision, document, created=True)
+
+    def _exists(self, kind: ServedKind, namespace: str, document: Document) -> errors.StatusError:
+        name = document["metadata"]["name"]
+        live = self.peek(kind, namespace, name)
+        error = errors.already_exists(kind.plural, kind.group, name)
+        if live is not None and live["metadata"].get("deletionTimestamp"):
+            return errors.AlreadyExists(
+                f"object is being deleted: {error.message}", details=error.details
+            )
+        return error
+
+    # --------------------------------------------------------------------------------------------------- update
+    async def update(
+        self,
+        kind: ServedKind,
+        document: Document,
+        namespace: str,
+        name: str,
+        call: Call,
+        subresource: str = "",
+    ) -> Stored:
+        """PUT. metadata.resourceVersion in `document` makes it a compare-and-swap."""
+        metadata = document.get("metadata") or {}
+        given = metadata.get("name", "")
+        if given != name:
+            if not given:
+                raise errors.BadRequest(
+                    f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
+                )
+            raise errors.BadRequest(
+                f"the name of the object ({given}) does not match the name on the URL ({name})"
+            )
+        self._check_namespace(kind, metadata, namespace)
+        wanted = defaults.apply_defaults(kind, document)
+        expected = str(metadata.get("resourceVersion") or "")
+        if expected in ("", "0") and not strategy.allows_unconditional_update(kind):
+            await self._must_name_revision(kind, namespace, name)
+        try:
+            return await self.change(
+                kind, namespace, name, lambda _live: wanted, call, subresource,
+                verb="update", expected=expected,
+            )  # fmt: skip
+        except errors.NotFound:
+            if subresource or not strategy.creates_on_update(kind):
+                raise
+            if metadata.get("resourceVersion") not in (None, "", "0"):
+                raise errors.conflict(
+                    kind.plural,
+                    kind.group,
+                    name,
+                    f"StorageError: invalid object, Code: 4, Key: {name}, ResourceVersion: 0, AdditionalErrorMsg: "
+                    "Precondition failed: UID in precondition: , UID in object meta: ",
+                ) from None
+            return await self.create(kind, document, namespace, call)
+
+    def _check_namespace(
+        self, kind: ServedKind, metadata: Mapping[str, Any], namespace: str
+    ) -> None:
+        given = metadata.get("namespace", "")
+        if kind.namespaced and given and given != namespace:
+            raise errors.BadRequest(
+                f"the namespace of the object ({given}) does not match the namespace on the request ({namespace})"
+            )
+
+    async def _must_name_revision(self, kind: ServedKind, namespace: str, name: str) -> None:
+        """A PUT that is never unconditional: refused on an object that is there."""
+        await self.store.barrier()
+        if self.store.get(codec.storage_key(kind, namespace, name)) is not None:
+            cause = {
+                "reason": "FieldValueInvalid",
+                "message": "Invalid value: 0: must be specified for an update",
+                "field": "metadata.resourceVersion",
+            }
+            raise errors.invalid(kind.kind, kind.group, name, [cause])
+
+    async def change(  # noqa: PLR0913 - a write has this many circumstances
+        self,
+        kind: ServedKind,
+        namespace: str,
+        name: str,
+        make: Change,
+        call: Call,
+        subresource: str = "",
+        *,
+        verb: str = "patch",
+        expected: str = "",
+        manage: bool = True,
+    ) -> Stored:
+        """Read, change, write; again on a newer object unless a revision was expected."""
+        for attempt in range(CONFLICT_TRIES):
+            row = await self.row(kind, namespace, name)
+            live = codec.decode(row.value, row.revision)
+            wanted = make(live)
+            asked = expected or str((wanted.get("metadata") or {}).get("resourceVersion") or "")
+            if asked and asked != "0" and asked != str(row.revision):
+                raise errors.conflict(kind.plural, kind.group, name)
+            try:
+                return await self._replace(
+                    kind, row, live, wanted, call, subresource, verb=verb, manage=manage
+                )
+            except RevisionMismatch:
+                if expected or attempt == CONFLICT_TRIES - 1:
+                    raise errors.conflict(kind.plural, kind.group, name) from None
+            except KeyNotFound:
+                raise errors.not_found(kind.plural, kind.group, name) from None
+        raise AssertionError("unreachable")
+
+    async def _replace(
+        self,
+        kind: ServedKind,
+        row: Row,
+        live: Document,
+        wanted: Document,
+        call: Call,
+        subresource: str,
+        *,
+        verb: str,
+        manage: bool,
+    ) -> Stored:
+        """`verb` bind is the scheduler's: it writes across endpoints and is trusted."""
+        metadata = live["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        self._check_uid(kind, name, live, wanted, verb)
+        new = wanted
+        if verb != "bind":
+            new = self._checked_update(kind, live, wanted, call, subresource)
+        if manage and verb != "bind":
+            new = self._with_manager(kind, live, new, call, subresource)
+        if self.deleter.finished(kind, new):
+            return await self._remove(kind, row, new, call)
+        if unchanged(live, new):
+            return Stored(kind, row.value, row.revision, live)
+        value = codec.encode(kind, new)
+        if call.dry_run:
+            return Stored(kind, value, row.revision, new)
+        written = await self.stored(
+            self.store.update(row.key, value, row.revision, self.durability(kind, namespace))
+        )
+        await self._settled(kind, written)
+        return Stored(kind, written.value, written.revision, new)
+
+    def _checked_update(
+        self, kind: ServedKind, live: Document, wanted: Document, call: Call, subresource: str
+    ) -> Document:
+        """Prepared, admitted and validated."""
+        namespace, name = live["metadata"].get("namespace", ""), live["metadata"]["name"]
+        new = strategy.prepare_update(kind, wanted, live, subresource)
+        request = AdmissionRequest("update", kind, namespace, name, subresource, new, live, call)
+        new = self.admission.admit(request)
+        causes = validation.validate_update(kind, new, live, subresource)
+        if causes:
+            raise errors.invalid(kind.kind, kind.group, name, causes)
+        request.document = new
+        self.admission.validate(request)
+        return new
+
+    def _check_uid(
+        self, kind: ServedKind, name: str, live: Document, wanted: Document, verb: str
+    ) -> None:
+        given = (wanted.get("metadata") or {}).get("uid", "")
+        held = live["metadata"].get("uid", "")
+        if not given or given == held:
+            return
+        if verb == "patch":
+            cause = {
+                "reason": "FieldValueInvalid",
+                "message": f'Invalid value: "{given}": field is immutable',
+                "field": "metadata.uid",
+            }
+            raise errors.invalid(kind.kind, kind.group, name, [cause])
+        raise errors.conflict(
+            kind.plural, kind.group, name,
+            f"Precondition failed: UID in precondition: {given}, UID in object meta: {held}",
+        )  # fmt: skip
+
+    async def _remove(self, kind: ServedKind, row: Row, final: Document, call: Call) -> Stored:
+        """The last finalizer is gone: the same write removes the object."""
+        value = codec.encode(kind, final)
+        if call.dry_run:
+            return Stored(kind, value, row.revision, final)
+        namespace = final["metadata"].get("namespace", "")
+        gone = await self.stored(
+            self.store.delete(row.key, row.revision, value, self.durability(kind, namespace))
+        )
+        await self._settled(kind, gone)
+        return Stored(kind, value, row.revision, final)
+
+    # -------------------------------------------------------------------------------------------------- helpers
+    def _with_manager(
+        self, kind: ServedKind, live: Document | None, new: Document, call: Call, subresource: str
+    ) -> Document:
+        recorded = live is not None and "managedFields" in live["metadata"]
+        given = new["metadata"].get("managedFields")
+        if given is not None and live is None:
+            new = strip(new)
+        if not self._track_managers and not recorded:
+            return new
+        return update_manager(kind, live, new, call.manager, rfc3339(self.clock.now()), subresource)
+
+    def durability(self, kind: ServedKind, namespace: str) -> Durability:
+        """Heartbeats and Events may lose their last seconds in a crash; nothing else may."""
+        if kind.plural == "leases":
+            return Durability.RELAXED if namespace == HEARTBEAT_NAMESPACE else Durability.DURABLE
+        return Durability.RELAXED if kind.relaxed else Durability.DURABLE
+
+    async def stored(self, write: Any) -> Row:
+        try:
+            row: Row = await write
+        except StoreUnavailable as error:
+            log.error("the store refused a write", extra={"error": str(error)})
+            raise errors.ServiceUnavailable(f"the store is unavailable: {error}") from error
+        return row
+
+    async def _settled(self, kind: ServedKind, row: Row) -> None:
+        """Rights must count from the answer on: wait until the cache that decides them has the write."""
+        if kind.group == RBAC_GROUP:
+            await self.cache.wait_for(row.revision)
+
+
+def unchanged(live: Document, new: Document) -> bool:
+    """Whether a write would change nothing but times of field managers."""
+    if live == new:
+        return True
+    old_meta, new_meta = live["metadata"], new["metadata"]
+    if {**live, "metadata": None} != {**new, "metadata": None}:
+        return False
+    skip = ("managedFields", "resourceVersion")
+    if {k: v for k, v in old_meta.items() if k not in skip} != {
+        k: v for k, v in new_meta.items() if k not in skip
+    }:
+        return False
+    return _managers(old_meta) == _managers(new_meta)
+
+
+def _managers(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    entries: Sequence[Mapping[str, Any]] = metadata.get("managedFields") or ()
+    plain = [{k: v for k, v in entry.items() if k != "time"} for entry in entries]
+    return sorted(plain, key=lambda entry: (entry.get("manager", ""), entry.get("operation", "")))

@@ -1,0 +1,168 @@
+"""Paths below an object: scale, binding, eviction, token, reviews, and the streams (log, exec …)."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from machinery.api import decode, kinds, syntax
+from machinery.api.scheme import ServedKind, Subresource
+from machinery.meta import errors
+from machinery.meta.resource import Document
+from machinery.server import patching
+from machinery.server.call import Call
+from machinery.server.node_proxy import NodeProxy
+from machinery.server.podverbs import PodVerbs, may_request_token
+from machinery.server.registry import Registry
+from machinery.server.request import RequestInfo
+from machinery.server.reviews import Reviews
+from machinery.server.scale import SCALE, scale_of, scaled
+from machinery.server.user import UserInfo
+
+ConnectHandler = Callable[
+    [web.BaseRequest, RequestInfo, UserInfo], Awaitable[web.StreamResponse | None]
+]
+"""Answers log, exec, attach, portforward or proxy; None lets the built-in way have it."""
+OwnReview = Callable[[Document, Call], Awaitable[Document]]
+"""Answers a create-only kind of a program's own."""
+
+
+class Subresources:
+    """Everything that is not an object of its own."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        reviews: Reviews,
+        verbs: PodVerbs,
+        proxy: NodeProxy,
+        connects: Mapping[tuple[str, str], ConnectHandler],
+        own_reviews: Mapping[tuple[str, str], OwnReview],
+    ) -> None:
+        self._registry = registry
+        self._reviews = reviews
+        self._verbs = verbs
+        self._proxy = proxy
+        self._connects = dict(connects)
+        self._own_reviews = dict(own_reviews)
+
+    # ------------------------------------------------------------------------------------------ create-only kinds
+    async def review(
+        self, kind: ServedKind, document: Document, namespace: str, call: Call
+    ) -> Document:
+        """The answer to a kind that is never stored. Raises MethodNotAllowed."""
+        own = self._own_reviews.get((kind.group, kind.plural))
+        if own is not None:
+            return await own(document, call)
+        if kind.plural == "bindings" and not kind.group:
+            name = (document.get("metadata") or {}).get("name", "")
+            return await self._verbs.bind(document, namespace, name, call)
+        answer = self._reviews.by_plural.get(kind.plural)
+        if answer is None:
+            raise errors.MethodNotAllowed(
+                "the server does not allow this method on the requested resource", details={}
+            )
+        return answer(document, call.user, namespace)
+
+    async def post(
+        self,
+        kind: ServedKind,
+        sub: Subresource,
+        info: RequestInfo,
+        body: bytes,
+        media: str,
+        call: Call,
+    ) -> Document:
+        """POST to binding, eviction or token."""
+        await self._registry.row(kind, info.namespace, info.name)
+        shape = kinds.subresource_body(kind, sub)
+        decoded = decode.decode_body(shape, body, media, call.field_validation)
+        call.warnings.extend(decoded.warnings)
+        document = decoded.document
+        if sub.name == "binding":
+            return await self._verbs.bind(document, info.namespace, info.name, call)
+        if sub.name == "eviction":
+            return await self._verbs.evict(document, info.namespace, info.name, call)
+        if why := may_request_token(call.user, document):
+            raise errors.Forbidden(
+                f'serviceaccounts "{info.name}" is forbidden: {why}',
+                details={"name": info.name, "kind": "serviceaccounts"},
+            )
+        return await self._verbs.token(document, info.namespace, info.name, call)
+
+    # ------------------------------------------------------------------------------------------------------ scale
+    async def get_scale(self, kind: ServedKind, info: RequestInfo) -> Document:
+        found = await self._registry.get(kind, info.namespace, info.name)
+        return scale_of(found.read())
+
+    async def put_scale(
+        self, kind: ServedKind, info: RequestInfo, body: bytes, media: str, call: Call
+    ) -> Document:
+        """PUT or PATCH of a Scale."""
+        if info.verb == "update":
+            decoded = decode.decode_body(SCALE, body, media, call.field_validation)
+            call.warnings.extend(decoded.warnings)
+            scale = decoded.document
+            patching.check_name((scale.get("metadata") or {}).get("name", ""), info.name)
+
+            def make(live: Document) -> Document:
+                return scaled(kind, live, scale, info.name)
+
+        elif media == patching.APPLY:
+            wanted = self.applied(SCALE, body, info, call)
+
+            def make(live: Document) -> Document:
+                replicas = (wanted.get("spec") or {}).get("replicas", 0)
+                return scaled(kind, live, {"spec": {"replicas": replicas}}, info.name)
+
+        else:
+            patch = patching.patcher(SCALE, media, body, info.name, call)
+
+            def make(live: Document) -> Document:
+                return scaled(kind, live, patch(scale_of(live)), info.name)
+
+        stored = await self._registry.change(kind, info.namespace, info.name, make, call, "scale")
+        return scale_of(stored.read())
+
+    # ------------------------------------------------------------------------------------------------------ apply
+    def applied(self, kind: ServedKind, body: bytes, info: RequestInfo, call: Call) -> Document:
+        """The configuration that an apply sends. Raises BadRequest, Invalid."""
+        if not info.first("fieldManager"):
+            cause = {
+                "reason": "FieldValueRequired",
+                "message": "Required value: is required for apply patch",
+                "field": "fieldManager",
+            }
+            raise errors.invalid("PatchOptions", "meta.k8s.io", "", [cause])
+        try:
+            document, twice = syntax.parse_yaml(body)
+        except syntax.BadSyntax as error:
+            raise errors.BadRequest(f"error decoding YAML: {error}") from None
+        call.warnings.extend(f"yaml: {text}" for text in twice)
+        if not isinstance(document, dict):
+            raise errors.BadRequest("error decoding YAML: the configuration is not an object")
+        version, name = document.get("apiVersion", ""), document.get("kind", "")
+        if (version, name) != (kind.api_version, kind.kind):
+            raise errors.BadRequest(f"invalid object type: {version or '/'}, Kind={name}")
+        metadata = document.get("metadata") or {}
+        given = metadata.get("name") or info.name
+        patching.check_name(given, info.name)
+        if metadata.get("managedFields"):
+            raise errors.BadRequest("metadata.managedFields must be nil")
+        if info.namespace and metadata.get("namespace", info.namespace) != info.namespace:
+            raise errors.BadRequest(
+                f"the namespace of the object ({metadata['namespace']}) does not match the namespace on the request "
+                f"({info.namespace})"
+            )
+        return {**document, "metadata": {**metadata, "name": given}}
+
+    # ---------------------------------------------------------------------------------------------------- streams
+    async def connect(
+        self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
+    ) -> web.StreamResponse:
+        """log, exec, attach, portforward, proxy: an extension's, else the node's."""
+        handler = self._connects.get((kind.plural, info.subresource))
+        if handler is not None:
+            answer = await handler(request, info, user)
+            if answer is not None:
+                return answer
+        return await self._proxy.connect(request, info, kind)

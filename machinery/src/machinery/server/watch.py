@@ -1,0 +1,373 @@
+"""Watches: one change, encoded once, written to everybody whom it concerns, once per tick of the loop.
+
+Watchers with the same selector and the same form of answer share a channel. A change is offered only to the channels
+that an index says it may concern (all of a kind, one name, one node), so a thousand kubelets cost one dictionary look-up
+and not a thousand selectors. A channel keeps the frames that a watcher has not yet taken, and each watcher a cursor; a
+watcher whose socket is full lags, and one that lags too far is told 410 and closed. Nobody waits for a slow reader.
+
+The type of an event is the selector's view: an object that begins to match is ADDED, one that ceases is DELETED.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from machinery.api.scheme import ServedKind
+from machinery.meta.errors import Expired
+from machinery.server import codec
+from machinery.server.cache import CacheEvent, Entry, KindCache, Selection, WatchCache
+from machinery.server.config import ServerConfig
+from machinery.server.replies import dumps
+from machinery.store.interface import Change
+
+ADDED, MODIFIED, DELETED, BOOKMARK = "ADDED", "MODIFIED", "DELETED", "BOOKMARK"
+RETRY_LAGGING_S = 0.05
+END_CHUNK = b"0\r\n\r\n"
+
+
+class Transport(Protocol):
+    """The part of asyncio.Transport that a watcher needs."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def get_write_buffer_size(self) -> int: ...
+
+    def is_closing(self) -> bool: ...
+
+
+Encode = Callable[[str, bytes, int], bytes]
+"""(event type, stored value, revision) -> the event's JSON line."""
+
+
+def chunk(line: bytes) -> bytes:
+    """A line as one chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(line), line)
+
+
+def too_old(revision: int, floor: int) -> Expired:
+    """The 410 of a watch."""
+    return Expired(f"too old resource version: {revision} ({floor})")
+
+
+def error_line(error: Expired) -> bytes:
+    """The ERROR event that ends a stream."""
+    return dumps({"type": "ERROR", "object": error.to_status()})
+
+
+class Channel:
+    """A selector in one form, and what it has said that not all of its watchers have taken."""
+
+    def __init__(self, cache: KindCache, selection: Selection, encode: Encode, form: str) -> None:
+        self.cache = cache
+        self.selection = selection
+        self.encode = encode
+        self.form = form
+        self.watchers: list[Watcher] = []
+        self.frames: deque[bytes] = deque()
+        self.base = 0
+        """Number of the first frame in `frames`."""
+
+    @property
+    def end(self) -> int:
+        return self.base + len(self.frames)
+
+    def offer(self, event: CacheEvent) -> bool:
+        """Take a change if the selector sees it."""
+        seen = classify(self.selection, event, self.cache.kind)
+        if seen is None:
+            return False
+        kind, entry = seen
+        key = (kind, self.form)
+        frame = event.frames.get(key) if self.form else None
+        if frame is None:
+            frame = chunk(self.encode(kind, entry.value, event.revision))
+            if self.form:
+                event.frames[key] = frame
+        self.frames.append(frame)
+        return True
+
+    def flush(self, buffer_max: int, lag_max: int) -> bool:
+        """Write what is new to every watcher that can take it; whether one is left lagging."""
+        end = self.end
+        joined: dict[int, bytes] = {}
+        lagging = False
+        for watcher in tuple(self.watchers):
+            if watcher.cursor == end:
+                continue
+            if not watcher.ready or watcher.transport.get_write_buffer_size() > buffer_max:
+                lagging = True
+                continue
+            data = joined.get(watcher.cursor)
+            if data is None:
+                skip = watcher.cursor - self.base
+                data = b"".join(list(self.frames)[skip:] if skip else self.frames)
+                joined[watcher.cursor] = data
+            watcher.write(data)
+            watcher.cursor = end
+        if lagging:
+            self._drop_slow(lag_max)
+        self._trim()
+        return lagging
+
+    def _drop_slow(self, lag_max: int) -> None:
+        for watcher in tuple(self.watchers):
+            if self.end - watcher.cursor > lag_max:
+                watcher.fail(too_old(watcher.revision, self.cache.changed))
+
+    def _trim(self) -> None:
+        if not self.watchers:
+            self.base, keep = self.end, 0
+        else:
+            low = min(watcher.cursor for watcher in self.watchers)
+            keep = self.end - low
+            self.base = low
+        while len(self.frames) > keep:
+            self.frames.popleft()
+
+
+class Watcher:
+    """One client's stream."""
+
+    def __init__(self, transport: Transport, revision: int, bookmarks: bool) -> None:
+        self.transport = transport
+        self.revision = revision
+        """Where it began; what it was told since is not counted."""
+        self.bookmarks = bookmarks
+        self.cursor = 0
+        self.ready = False
+        """Whether the initial state is out; until then the channel's frames wait."""
+        self.written = False
+        self.broken = False
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def write(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            self.finish()
+            return
+        self.written = True
+        self.transport.write(data)
+
+    def fail(self, error: Expired) -> None:
+        """Say why, and end."""
+        self.broken = True
+        if not self.transport.is_closing():
+            self.transport.write(chunk(error_line(error)))
+        self.finish()
+
+    def finish(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class LocalWatcher:
+    """A stream within the process: entries instead of bytes."""
+
+    def __init__(self, cache: KindCache, selection: Selection, limit: int) -> None:
+        self.cache = cache
+        self.selection = selection
+        self.queue: deque[tuple[str, Entry | None, int]] = deque()
+        self.expired: Expired | None = None
+        self.closed = False
+        self._limit = limit
+        self._wake: asyncio.Future[None] | None = None
+
+    def offer(self, event: CacheEvent) -> None:
+        seen = classify(self.selection, event, self.cache.kind)
+        if seen is not None:
+            self.push(seen[0], seen[1], event.revision)
+
+    def push(self, kind: str, entry: Entry | None, revision: int) -> None:
+        if len(self.queue) >= self._limit:
+            self.fail(too_old(revision, self.cache.changed))
+            return
+        self.queue.append((kind, entry, revision))
+        self.wake()
+
+    def fail(self, error: Expired) -> None:
+        self.expired = error
+        self.wake()
+
+    def close(self) -> None:
+        self.closed = True
+        self.wake()
+
+    def wake(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def wait(self) -> None:
+        """Until there is something in the queue, or an end."""
+        if self.queue or self.expired is not None or self.closed:
+            return
+        self._wake = asyncio.get_running_loop().create_future()
+        await self._wake
+
+
+def classify(selection: Selection, event: CacheEvent, kind: ServedKind) -> tuple[str, Entry] | None:
+    """What the change is in the eyes of a selector: (event type, the state to show)."""
+    previous = event.previous
+    was = previous is not None and selection.matches(previous, kind)
+    if event.change is Change.DELETE:
+        return (DELETED, event.entry) if was else None
+    now = selection.matches(event.entry, kind)
+    if now:
+        return (MODIFIED if was else ADDED, event.entry)
+    if was and previous is not None:
+        return (DELETED, previous)
+    return None
+
+
+class Hub:
+    """The watchers of one kind."""
+
+    def __init__(self, cache: KindCache) -> None:
+        self.cache = cache
+        self.channels: dict[object, Channel] = {}
+        self._general: dict[object, Channel] = {}
+        self._by_name: dict[str, dict[object, Channel]] = {}
+        self._by_node: dict[str, dict[object, Channel]] = {}
+        self.locals: list[LocalWatcher] = []
+        self.touched: dict[Channel, None] = {}
+        cache.listeners.append(self._on_event)
+
+    def _on_event(self, event: CacheEvent) -> None:
+        for channel in self._concerned(event):
+            if channel.offer(event):
+                self.touched[channel] = None
+        for local in self.locals:
+            local.offer(event)
+
+    def _concerned(self, event: CacheEvent) -> Iterable[Channel]:
+        yield from self._general.values()
+        if self._by_name and (named := self._by_name.get(event.entry.name)):
+            yield from named.values()
+        if self._by_node:
+            now = event.entry.node
+            before = event.previous.node if event.previous is not None else now
+            if found := self._by_node.get(now):
+                yield from found.values()
+            if before != now and (found := self._by_node.get(before)):
+                yield from found.values()
+
+    def _slot(self, selection: Selection) -> dict[object, Channel]:
+        if selection.name:
+            return self._by_name.setdefault(selection.name, {})
+        if selection.node:
+            return self._by_node.setdefault(selection.node, {})
+        return self._general
+
+    def join(self, watcher: Watcher, selection: Selection, encode: Encode, form: str) -> Channel:
+        """Add a watcher to the channel of its selector; a form without a name is never shared."""
+        key = (selection.key, form) if form else watcher
+        channel = self.channels.get(key)
+        if channel is None:
+            channel = Channel(self.cache, selection, encode, form)
+            self.channels[key] = channel
+            self._slot(selection)[key] = channel
+        watcher.cursor = channel.end
+        channel.watchers.append(watcher)
+        return channel
+
+    def leave(self, watcher: Watcher, channel: Channel) -> None:
+        channel.watchers.remove(watcher)
+        if channel.watchers:
+            return
+        key = (channel.selection.key, channel.form) if channel.form else watcher
+        self.channels.pop(key, None)
+        selection = channel.selection
+        slot = self._slot(selection)
+        slot.pop(key, None)
+        if not slot and selection.name:
+            self._by_name.pop(selection.name, None)
+        elif not slot and selection.node:
+            self._by_node.pop(selection.node, None)
+        self.touched.pop(channel, None)
+
+    def reset(self) -> None:
+        """Continuity was lost: everybody begins again."""
+        error = too_old(0, self.cache.changed)
+        for channel in tuple(self.channels.values()):
+            for watcher in tuple(channel.watchers):
+                watcher.fail(error)
+        for local in self.locals:
+            local.fail(error)
+
+
+class Watches:
+    """The hubs of all kinds, their flush and their bookmarks."""
+
+    def __init__(self, cache: WatchCache, config: ServerConfig) -> None:
+        self._cache = cache
+        self._config = config
+        self._hubs = {kind_cache.prefix: Hub(kind_cache) for kind_cache in cache.all()}
+        self._scheduled = False
+        cache.on_batch.append(self._schedule)
+        cache.on_reset.append(self._reset)
+
+    def hub(self, kind: ServedKind) -> Hub:
+        return self._hubs[codec.storage_prefix(kind)]
+
+    def poke(self, kind: ServedKind, channel: Channel) -> None:
+        """Look at a channel at the next tick: a watcher has become ready."""
+        self.hub(kind).touched[channel] = None
+        self._schedule()
+
+    def count(self) -> int:
+        """Open watches."""
+        return sum(
+            len(hub.locals) + sum(len(c.watchers) for c in hub.channels.values())
+            for hub in self._hubs.values()
+        )
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        lagging = False
+        for hub in self._hubs.values():
+            if not hub.touched:
+                continue
+            touched, hub.touched = hub.touched, {}
+            for channel in touched:
+                if channel.flush(
+                    self._config.watch_buffer_bytes_max, self._config.watch_lag_events_max
+                ):
+                    hub.touched[channel] = None
+                    lagging = True
+        if lagging and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_later(RETRY_LAGGING_S, self._flush)
+
+    def _reset(self) -> None:
+        for hub in self._hubs.values():
+            hub.reset()
+
+    def bookmark_all(self) -> None:
+        """Tell every watcher that asked for it, and that is up to date, how far it is."""
+        revision = self._cache.revision
+        for hub in self._hubs.values():
+            for local in hub.locals:
+                local.push(BOOKMARK, None, revision)
+            for channel in tuple(hub.channels.values()):
+                frame = None
+                for watcher in tuple(channel.watchers):
+                    if not watcher.bookmarks or watcher.cursor != channel.end:
+                        continue
+                    if revision <= watcher.revision:
+                        continue
+                    frame = frame or chunk(channel.encode(BOOKMARK, b"", revision))
+                    watcher.revision = revision
+                    watcher.write(frame)
+
+    def close_all(self) -> None:
+        """End every stream: the server stops."""
+        for hub in self._hubs.values():
+            for channel in tuple(hub.channels.values()):
+                for watcher in tuple(channel.watchers):
+                    watcher.finish()
+            for local in hub.locals:
+                local.close()

@@ -1,0 +1,180 @@
+"""WATCH over HTTP: the initial state if asked for, then the channel's frames until the client, the time or a fault ends it."""
+
+import asyncio
+from collections.abc import Sequence
+
+import orjson
+from aiohttp import web
+
+from machinery.api.scheme import ServedKind
+from machinery.kit.clock import Clock
+from machinery.kit.ids import Ids
+from machinery.meta.errors import Expired
+from machinery.server import render
+from machinery.server.cache import Entry, KindCache, Selection, WatchCache
+from machinery.server.config import ServerConfig
+from machinery.server.http import Connection
+from machinery.server.listing import (
+    check_watch_options,
+    parse_int,
+    parse_revision,
+    selection_of,
+)  # fmt: skip
+from machinery.server.negotiate import negotiate
+from machinery.server.replies import Reply, Streamed, dumps
+from machinery.server.request import RequestInfo, truthy
+from machinery.server.watch import (
+    ADDED,
+    BOOKMARK,
+    END_CHUNK,
+    Channel,
+    Encode,
+    Transport,
+    Watcher,
+    Watches,
+    chunk,
+    classify,
+    error_line,
+    too_old,
+)  # fmt: skip
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nCache-Control: no-cache, private\r\n\r\n"
+LAST_BOOKMARK_S = 2.0
+INITIAL_END = "k8s.io/initial-events-end"
+
+
+class WatchServer:
+    """Serves watches of one API server."""
+
+    def __init__(
+        self, cache: WatchCache, watches: Watches, config: ServerConfig, clock: Clock, ids: Ids
+    ) -> None:
+        self._cache = cache
+        self._watches = watches
+        self._config = config
+        self._clock = clock
+        self._ids = ids
+
+    async def serve(
+        self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, stored: ServedKind
+    ) -> web.StreamResponse:
+        """The whole life of one watch. Raises before the first byte; afterwards errors travel as events."""
+        accepted = negotiate(request.headers.get("Accept", ""), streaming=True)
+        include = render.include_object(info.first("includeObject"))
+        initial = check_watch_options(info)
+        selection = selection_of(
+            kind, info.namespace, info.first("labelSelector"), info.first("fieldSelector")
+        )
+        timeout = self._timeout(info)
+        revision = info.first("resourceVersion")
+        start = parse_revision(revision) if revision else 0
+        bookmarks = truthy(info, "allowWatchBookmarks")
+        encode, form = render.event_encoder(kind, stored, accepted, include, self._clock.now)
+        cache = self._cache.of(stored)
+        if not start or initial:
+            await self._cache.fresh()
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        past = None
+        if start and not initial:
+            past = cache.since(start)
+            if past is None:
+                return self._expired(too_old(start, cache.floor))
+        transport.write(HEAD)
+        watcher = Watcher(transport, start, bookmarks)
+        hub = self._watches.hub(stored)
+        channel = hub.join(watcher, selection, encode, form)
+        protocol = request.protocol
+        if isinstance(protocol, Connection):
+            protocol.on_lost = watcher.finish
+        try:
+            if past is None:
+                await self._initial(watcher, cache, selection, encode, bookmark=initial)
+            else:
+                for event in past:
+                    seen = classify(selection, event, stored)
+                    if seen is not None:
+                        watcher.write(chunk(encode(seen[0], seen[1].value, event.revision)))
+            watcher.ready = True
+            self._watches.poke(stored, channel)
+            await self._live(watcher, channel, encode, timeout)
+        finally:
+            hub.leave(watcher, channel)
+            if isinstance(protocol, Connection):
+                protocol.on_lost = None
+        return self._end(transport, watcher)
+
+    def _timeout(self, info: RequestInfo) -> float:
+        seconds = parse_int(info.first("timeoutSeconds"), "timeoutSeconds")
+        if seconds > 0:
+            return float(seconds)
+        spread = int(self._ids.uid()[:4], 16) / 0xFFFF
+        return self._config.watch_timeout_s * (1 + spread)
+
+    def _expired(self, error: Expired) -> Reply:
+        """A watch that cannot begin: one ERROR event, as the stream would have ended."""
+        return Reply(200, error_line(error))
+
+    async def _initial(
+        self,
+        watcher: Watcher,
+        cache: KindCache,
+        selection: Selection,
+        encode: Encode,
+        *,
+        bookmark: bool,
+    ) -> None:
+        """Everything that is there, in segments; changes meanwhile wait in the channel."""
+        entries: Sequence[Entry] = cache.select(selection)
+        revision = self._cache.revision
+        size = self._config.list_segment_objects
+        for first in range(0, len(entries), size):
+            frames = [
+                chunk(encode(ADDED, entry.value, entry.revision))
+                for entry in entries[first : first + size]
+            ]
+            watcher.write(b"".join(frames))
+            await self._drained(watcher.transport)
+            if watcher.done.done():
+                return
+        watcher.revision = max(watcher.revision, revision)
+        if bookmark and watcher.bookmarks:
+            line = _initial_end(encode(BOOKMARK, b"", revision))
+            watcher.write(chunk(line))
+
+    async def _drained(self, transport: Transport) -> None:
+        """Let others run; wait while the client does not read."""
+        await asyncio.sleep(0)
+        while (
+            transport.get_write_buffer_size() > self._config.watch_buffer_bytes_max
+            and not transport.is_closing()
+        ):
+            await self._clock.sleep(0.02)
+
+    async def _live(
+        self, watcher: Watcher, channel: Channel, encode: Encode, timeout_s: float
+    ) -> None:
+        early = LAST_BOOKMARK_S if watcher.bookmarks and timeout_s > LAST_BOOKMARK_S else 0.0
+        if await _ended(watcher, timeout_s - early) or not early:
+            return
+        if watcher.written and watcher.cursor == channel.end:
+            watcher.write(chunk(encode(BOOKMARK, b"", self._cache.revision)))
+        await _ended(watcher, early)
+
+    def _end(self, transport: asyncio.Transport, watcher: Watcher) -> Streamed:
+        if not transport.is_closing():
+            transport.write(END_CHUNK)
+        return Streamed(keep_alive=not watcher.broken)
+
+
+async def _ended(watcher: Watcher, seconds: float) -> bool:
+    done, _ = await asyncio.wait([watcher.done], timeout=seconds)
+    return bool(done)
+
+
+def _initial_end(line: bytes) -> bytes:
+    """The bookmark that says: the initial state is complete."""
+    event = orjson.loads(line)
+    event["object"]["metadata"]["annotations"] = {INITIAL_END: "true"}
+    return dumps(event)
