@@ -199,7 +199,7 @@ async def test_two_connections_wait_and_are_replaced_as_they_are_taken():
     async with linked() as room:
         assert room.seen[0] == ("cluster=alpha", "Bearer t0ken")
         assert room.changes == [True]
-        assert room.dialer.connected
+        await eventually(lambda: room.dialer.connected, "the member knows, too")
         async with await room.pool.request("GET", "/api/v1/pods") as response:
             assert (response.status, (await response.json())["kind"]) == (200, "PodList")
         await eventually(lambda: room.pool.unused == 2, "the taken one replaced")
