@@ -21,7 +21,7 @@ import orjson
 from machinery.api import plans, schemas, syntax
 from machinery.api.conform import Mismatch, Walk
 from machinery.api.scheme import ServedKind
-from machinery.meta.errors import BadRequest, UnsupportedMediaType
+from machinery.meta.errors import BadRequest, UnsupportedMediaType, invalid
 from machinery.meta.resource import Document, split_api_version
 
 META_NAME: Final = plans.META + "ObjectMeta"
@@ -212,9 +212,19 @@ def _envelope(kind: ServedKind, document: Any, raw: bytes) -> Document:
     name, api_version = name or kind.kind, api_version or kind.api_version
     if (api_version, name) in _OLD_NAMES:
         api_version = kind.api_version
+    if kind.custom and name != kind.kind and api_version == kind.api_version:
+        message = f'Invalid value: "{name}": must be {kind.kind}'
+        cause = {"reason": "FieldValueInvalid", "message": message, "field": "kind"}
+        raise invalid(name, kind.group, _name_of(document), [cause])
     if (name, api_version) != (kind.kind, kind.api_version):
         raise _other_kind(kind, api_version, name)
     return {**document, "apiVersion": api_version, "kind": name}
+
+
+def _name_of(document: Document) -> str:
+    metadata = document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def _go_name(value: Any) -> str:
@@ -240,11 +250,6 @@ def _other_kind(kind: ServedKind, api_version: str, name: str) -> BadRequest:
         == {"group": group, "version": version, "kind": name}
         for schema in schemas.definitions().values()
     )
-    if kind.custom:
-        return BadRequest(
-            f"{name} in version {version!r} cannot be handled as a {kind.kind}: "
-            "converting (unstructured) to (unstructured): unknown conversion".replace("'", '"')
-        )
     if known:
         target = kind.group.partition(".")[0] or "core"
         why = f"converting (v1.{name}) to ({target}.{kind.kind}): unknown conversion"

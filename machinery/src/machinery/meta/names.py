@@ -71,7 +71,9 @@ def too_many_bytes(limit: int) -> str:
 def dns_label(text: str) -> tuple[str, ...]:
     """RFC 1123 label: namespaces, containers, volumes."""
     found = () if len(text.encode()) <= LABEL_MAX else (too_long(LABEL_MAX),)
-    return found if _IS_LABEL.fullmatch(text) else (*found, LABEL_MESSAGE)
+    if _IS_LABEL.fullmatch(text):
+        return found
+    return (*found, "must not contain dots" if _IS_SUBDOMAIN.fullmatch(text) else LABEL_MESSAGE)
 
 
 @lru_cache(maxsize=8192)

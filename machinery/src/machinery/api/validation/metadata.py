@@ -14,15 +14,8 @@ _STANDARD_FINALIZERS: Final = frozenset({"kubernetes", "orphan", "foregroundDele
 NameCheck = Callable[[str], Iterable[str]]
 
 
-def _namespace_name(text: str) -> Iterable[str]:
-    """Dots are told apart from the rest since the declarative rules of 1.36."""
-    if "." in text and not names.dns_subdomain(text):
-        return ("must not contain dots",)
-    return names.dns_label(text)
-
-
 _NAME_CHECKS: Final[Mapping[tuple[str, str], NameCheck]] = {
-    ("", "Namespace"): _namespace_name,
+    ("", "Namespace"): names.dns_label,
     ("rbac.authorization.k8s.io", "Role"): names.path_segment,
     ("rbac.authorization.k8s.io", "ClusterRole"): names.path_segment,
     ("rbac.authorization.k8s.io", "RoleBinding"): names.path_segment,

@@ -1,0 +1,95 @@
+"""What the server accepts and still advises against: the `Warning` headers of workloads.
+
+A selection of upstream's advice, for what users trip over: names with dots, variables and ports defined twice, fractions of
+a byte, projections of nothing, labels of nodes that were renamed long ago.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from machinery.api.scheme import ServedKind
+from machinery.meta import names, quantity
+from machinery.meta.resource import Document
+
+_RENAMED_LABELS: Final = {
+    "beta.kubernetes.io/arch": "kubernetes.io/arch",
+    "beta.kubernetes.io/os": "kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region": "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone": "topology.kubernetes.io/zone",
+    "beta.kubernetes.io/instance-type": "node.kubernetes.io/instance-type",
+}
+_TEMPLATED: Final = frozenset({("apps", "Deployment"), ("apps", "ReplicaSet")})
+_BYTES: Final = ("memory", "ephemeral-storage")
+
+
+def warnings_of(kind: ServedKind, document: Document, *, creating: bool) -> tuple[str, ...]:
+    """Advice on an object that is about to be stored; on names only when it is new."""
+    if kind.group_kind == ("", "Pod"):
+        found = [*_spec(document.get("spec") or {}, "spec")]
+        if creating:
+            found += _name(document, "this is used in the Pod's hostname")
+        return tuple(found)
+    if kind.group_kind in _TEMPLATED:
+        spec = ((document.get("spec") or {}).get("template") or {}).get("spec") or {}
+        found = list(_name(document, "this is used in Pod names and hostnames")) if creating else []
+        return (*found, *_spec(spec, "spec.template.spec"))
+    return ()
+
+
+def _name(document: Document, use: str) -> Iterator[str]:
+    name = (document.get("metadata") or {}).get("name", "")
+    if name and (complaints := names.dns_label(name)):
+        text = " ".join(complaints)
+        yield (
+            f"metadata.name: {use}, which can result in surprising behavior; a DNS label is "
+            f"recommended: [{text}]"
+        )
+
+
+def _spec(spec: Document, field: str) -> Iterator[str]:
+    for label in spec.get("nodeSelector") or ():
+        if label in _RENAMED_LABELS:
+            yield (
+                f"{field}.nodeSelector[{label}]: deprecated since v1.14; use "
+                f'"{_RENAMED_LABELS[label]}" instead'
+            )
+    for volume in spec.get("volumes") or ():
+        projected = volume.get("projected")
+        if projected is not None and not any(projected.get("sources") or ()):
+            yield f'volume "{volume.get("name", "")}" (Projected) has no sources provided'
+    for key in ("initContainers", "containers"):
+        for index, container in enumerate(spec.get(key) or ()):
+            yield from _container(container, f"{field}.{key}[{index}]")
+
+
+def _container(container: Document, field: str) -> Iterator[str]:
+    seen: set[str] = set()
+    for index, variable in enumerate(container.get("env") or ()):
+        name = variable.get("name", "")
+        if name in seen:
+            yield (
+                f'{field}.env[{index}]: hides previous definition of "{name}", which may be dropped '
+                "when using apply"
+            )
+        seen.add(name)
+    yield from _ports(container, field)
+    resources = container.get("resources") or {}
+    for part in ("limits", "requests"):
+        amounts = resources.get(part) or {}
+        for name in _BYTES:
+            if name in amounts and not quantity.quantity_of(amounts[name]).integral:
+                yield (
+                    f"{field}.resources.{part}[{name}]: fractional byte value "
+                    f'"{quantity.canonical_of(amounts[name])}" is invalid, must be an integer'
+                )
+
+
+def _ports(container: Document, field: str) -> Iterator[str]:
+    first: dict[tuple[int, str], int] = {}
+    for index, port in enumerate(container.get("ports") or ()):
+        key = (port.get("containerPort", 0), port.get("protocol", ""))
+        if key in first:
+            yield (
+                f"{field}.ports[{index}]: duplicate port definition with {field}.ports[{first[key]}]"
+            )
+        first.setdefault(key, index)
