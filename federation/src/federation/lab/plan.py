@@ -210,7 +210,9 @@ def _cluster(spec: LabSpec, base: int, index: int) -> ClusterPlan:
         )
         for i in range(real)
     )
-    hollow = HostPlan(f"{name}-hollow", "hollow", _address(ours + 2), cluster=name, node="hollow")
+    # One process plays them all; the node's name is their stem: node-1, node-2, … where there are no real ones.
+    stem = "hollow" if real else "node"
+    hollow = HostPlan(f"{name}-hollow", "hollow", _address(ours + 2), cluster=name, node=stem)
     return ClusterPlan(
         name=name,
         zone=f"zone-{_letter(index)}",
