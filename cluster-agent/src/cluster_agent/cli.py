@@ -1,0 +1,295 @@
+"""`cluster-agent`: one command, several programs; a branch imports only the program it starts.
+
+control   the member's API, controllers, scheduler, and its link to the federation
+node      kubelet of this machine
+join      ask the federation for this cluster's identity, before control runs for the first time
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster_agent import __version__
+from machinery.kit import config as settings
+from machinery.kit import log as logs
+from machinery.kit.clock import SystemClock
+from machinery.kit.config import ConfigError
+from machinery.kit.ids import SystemIds
+from machinery.meta.resource import Document, Resource
+
+if TYPE_CHECKING:
+    from cluster_agent.control.app import Control
+    from cluster_agent.link.app import Link
+    from cluster_agent.link.identity import FederationAccess
+    from cluster_agent.link.report import Place
+    from cluster_agent.link.works import Resolve
+    from cluster_agent.node.config import NodeConfig
+
+KUBERNETES_VERSION = "v1.36.2+ubernetes"
+
+
+@dataclass(frozen=True, slots=True)
+class FederationFile:
+    """The part `federation:` of a control file."""
+
+    url: str = ""
+    """https://host:port of the federation."""
+    caFile: str = ""  # noqa: N815 - the file's own spelling
+    """PEM of the federation's CA."""
+    token: str = field(default="", repr=False)
+    """Bootstrap token; only needed until the member has its certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlFile:
+    """The file of `cluster-agent control --config`."""
+
+    cluster: str
+    """Name of the cluster: one DNS label."""
+    dataDir: str  # noqa: N815
+    """Store, keys, admin.kubeconfig."""
+    listen: tuple[str, ...] = ("127.0.0.1:6443",)
+    """host:port of the API, one or more."""
+    advertise: str = ""
+    """URL under which nodes and people reach the API."""
+    provider: str = ""
+    """Who runs the machines."""
+    region: str = ""
+    """Where the zone lies."""
+    zone: str = ""
+    """The failure domain; several are joined by commas."""
+    databaseUrl: str = ""  # noqa: N815
+    """postgresql://… ; default: SQLite in dataDir."""
+    federation: FederationFile = FederationFile()
+    """The federation to be a member of; without a URL the cluster stands alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFile:
+    """The file of `cluster-agent node --config`."""
+
+    node: str
+    """The Node's name; with hollow nodes their stem."""
+    server: str
+    """URL of the member's API."""
+    caFile: str  # noqa: N815
+    """PEM of the member's CA."""
+    stateDir: str  # noqa: N815
+    """Keys, checkpoints, volumes, logs."""
+    cluster: str = ""
+    zone: str = ""
+    region: str = ""
+    """Where the node stands."""
+    token: str = field(default="", repr=False)
+    """Bootstrap token; only needed until the node has its certificate."""
+    runtime: str = "containerd"
+    """`containerd` or `hollow`."""
+    containerdSocket: str = "/run/containerd/containerd.sock"  # noqa: N815
+    podCIDR: str = ""  # noqa: N815
+    """Addresses of this node's pods."""
+    nodeIP: str = "127.0.0.1"  # noqa: N815
+    """Where the API server reaches the kubelet."""
+    hollowNodes: int = 0  # noqa: N815
+    """How many hollow nodes this process plays; 0 with a real runtime."""
+    kubeletPort: int = 10250  # noqa: N815
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="cluster-agent", description=__doc__)
+    top.formatter_class = argparse.RawDescriptionHelpFormatter
+    top.add_argument("--version", action="version", version=f"cluster-agent {__version__}")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, text in (("control", "run the control plane"), ("node", "run the node")):
+        verb = verbs.add_parser(name, help=text)
+        verb.add_argument("--config", required=True, help="YAML file")
+        verb.add_argument("--log-level", default="info", help="debug, info, warning, error")
+        verb.add_argument("--log-file", default=None, help="default: standard error")
+    join = verbs.add_parser("join", help="get this cluster's identity from a federation")
+    join.add_argument("--cluster", required=True, help="the name that `fedctl join` was given")
+    join.add_argument("--federation", required=True, help="https://host:port")
+    join.add_argument("--token", required=True, help="as printed by `fedctl join`")
+    join.add_argument("--ca-file", default="", help="PEM of the federation's CA")
+    join.add_argument("--ca-data", default="", help="the same, base64")
+    join.add_argument("--data-dir", required=True, help="dataDir of the control plane")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the command."""
+    arguments = parser().parse_args(argv)
+    try:
+        match arguments.verb:
+            case "control":
+                logs.setup("control", arguments.log_level, arguments.log_file)
+                return _serve(_control(settings.load(ControlFile, file=arguments.config)))
+            case "node":
+                logs.setup("node", arguments.log_level, arguments.log_file)
+                return _serve(_node(node_config(settings.load(NodeFile, file=arguments.config))))
+            case _:
+                return _join(arguments)
+    except (ConfigError, ValueError) as error:
+        print(f"cluster-agent: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"cluster-agent: {error}", file=sys.stderr)
+        return 1
+
+
+def _serve(work: Coroutine[Any, Any, None]) -> int:
+    import uvloop
+
+    uvloop.run(work)
+    return 0
+
+
+def node_config(file: NodeFile) -> "NodeConfig":
+    """The node's settings."""
+    from cluster_agent.node.config import NodeConfig
+
+    hollow = file.runtime == "hollow"
+    return NodeConfig(
+        node_name=file.node,
+        state_dir=file.stateDir,
+        api_server=file.server,
+        ca_file=file.caFile,
+        bootstrap_token=file.token,
+        cluster_name=file.cluster,
+        zone=file.zone,
+        region=file.region,
+        runtime=file.runtime,
+        containerd_socket=file.containerdSocket,
+        hollow_count=max(1, file.hollowNodes),
+        node_ip=file.nodeIP,
+        kubelet_port=file.kubeletPort,
+        pod_cidr=file.podCIDR,
+        cni_conf_dir="" if hollow else f"{file.stateDir}/cni/net.d",
+    )
+
+
+async def _node(config: "NodeConfig") -> None:
+    from cluster_agent.node.app import run
+
+    await run(config)
+
+
+# ------------------------------------------------------------------------------------------------------------ control
+async def _control(file: ControlFile) -> None:
+    control, link = await start_control(file)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+    if link is not None:
+        await link.stop()
+    await control.stop()
+
+
+async def start_control(file: ControlFile) -> "tuple[Control, Link | None]":
+    """The control plane, and its link where a federation is named."""
+    from cluster_agent.control.app import Control, ControlConfig
+    from machinery.server.app import Extensions
+    from machinery.server.user import MASTERS, UserInfo
+    from machinery.wire.link import VIA_LINK
+
+    federation = UserInfo("ubernetes:federation", (MASTERS,)).authenticated()
+    config = ControlConfig(
+        file.cluster, file.dataDir, file.listen, file.advertise, file.databaseUrl
+    )
+    extensions = Extensions(
+        authenticators=[lambda request: federation if request.get(VIA_LINK) else None]
+    )
+    clock, ids = SystemClock(), SystemIds()
+    control = Control(config, clock, ids, extensions)
+    server = await control.start()
+    if not file.federation.url:
+        return control, None
+    from cluster_agent.link.app import Link, LinkConfig
+
+    link = Link(
+        LinkConfig(_place(file, control), _access(file.federation), Path(file.dataDir)),
+        server.client(manager="ubernetes-federation"),
+        server.handler,
+        _resolver(control),
+        clock,
+        ids,
+    )
+    link.start()
+    return control, link
+
+
+def _place(file: ControlFile, control: "Control") -> "Place":
+    from cluster_agent.link.report import Place
+
+    assert control.server is not None
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for kind in control.server.scheme.kinds:
+        if kind.storable:
+            kinds.setdefault(kind.api_version, []).append((kind.kind, kind.plural))
+    return Place(
+        cluster=file.cluster,
+        provider=file.provider,
+        region=file.region,
+        zones=tuple(zone.strip() for zone in file.zone.split(",") if zone.strip()),
+        endpoint=control.server.url,
+        agent_version=__version__,
+        kubernetes_version=KUBERNETES_VERSION,
+        kinds=tuple((version, tuple(names)) for version, names in kinds.items()),
+    )
+
+
+def _access(file: FederationFile) -> "FederationAccess":
+    from cluster_agent.link.identity import FederationAccess
+
+    try:
+        ca = Path(file.caFile).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"federation.caFile: {error}") from error
+    return FederationAccess(file.url, ca, file.token)
+
+
+def _resolver(control: "Control") -> "Resolve":
+    from machinery.client.interface import dynamic
+
+    assert control.server is not None
+    scheme = control.server.scheme
+
+    def resolve(api_version: str, kind: str) -> Resource[Document] | None:
+        group, _, version = api_version.rpartition("/")
+        served = scheme.by_gvk(group, version, kind)
+        if served is None or not served.storable:
+            return None
+        return dynamic(served.group, served.version, served.plural, served.kind, served.namespaced)
+
+    return resolve
+
+
+# --------------------------------------------------------------------------------------------------------------- join
+def _join(arguments: argparse.Namespace) -> int:
+    import base64
+
+    from cluster_agent.link.identity import AgentIdentity, FederationAccess
+
+    if not arguments.ca_file and not arguments.ca_data:
+        raise ConfigError("--ca-file or --ca-data must be given: whom else should we believe?")
+    ca = (
+        base64.b64decode(arguments.ca_data)
+        if arguments.ca_data
+        else Path(arguments.ca_file).read_bytes()
+    )
+    access = FederationAccess(arguments.federation, ca, arguments.token)
+    directory = Path(arguments.data_dir)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (directory / "federation-ca.crt").write_bytes(ca)
+    identity = AgentIdentity(arguments.cluster, access, directory, SystemClock())
+    asyncio.run(identity.obtain())
+    print(f"Joined: cluster {arguments.cluster} has its certificate in {directory}.")
+    print("In the control file, give:")
+    print(f"  federation: {{url: {arguments.federation}, caFile: {directory}/federation-ca.crt}}")
+    return 0

@@ -1,0 +1,112 @@
+"""The control plane of one member, put together: store, API server, controllers, scheduler.
+
+One process by default: controllers and scheduler share the server's decoded objects through an in-process client. On
+PostgreSQL several may run; then one of them leads. Started in order, stopped in reverse; the store closes last.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster_agent.control import binder
+from cluster_agent.control.controllers import registry
+from machinery.api.kinds import BUILTIN
+from machinery.api.scheme import Scheme
+from machinery.client.leaderelection import LeaderElector
+from machinery.controller.manager import Manager
+from machinery.kit.clock import Clock
+from machinery.kit.ids import Ids
+from machinery.meta.resource import ObjectKey
+from machinery.server.app import ApiServer, Extensions, settle_collector
+from machinery.server.launch import server_config, write_admin_kubeconfig
+from machinery.store.sql import open_store
+
+log = logging.getLogger(__name__)
+
+LEASE = ObjectKey("kube-system", "cluster-agent-control")
+
+
+@dataclass(frozen=True, slots=True)
+class ControlConfig:
+    """What the control plane is told."""
+
+    cluster: str
+    """The member's name; certificates and kubeconfigs carry it."""
+    data_dir: str
+    """Store, keys, admin.kubeconfig."""
+    listen: tuple[str, ...] = ("127.0.0.1:6443",)
+    """Addresses of the API, host:port."""
+    advertise: str = ""
+    """The URL under which nodes and people reach it; default: the first listen address."""
+    database_url: str = ""
+    """postgresql://… for several control planes; default: SQLite in data_dir."""
+
+    @property
+    def store_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir}/store.db"
+
+
+class Control:
+    """The running control plane."""
+
+    def __init__(
+        self, config: ControlConfig, clock: Clock, ids: Ids, extensions: Extensions | None = None
+    ) -> None:
+        self.config = config
+        self._clock, self._ids = clock, ids
+        Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.store = open_store(config.store_url)
+        self._extensions = extensions
+        self.server: ApiServer | None = None
+        self._managers: list[Manager] = []
+
+    async def start(self) -> ApiServer:
+        """Serve the API, then start controllers and scheduler."""
+        await self.store.start()
+        server = ApiServer(
+            Scheme(BUILTIN),
+            self.store,
+            server_config(
+                self.config.cluster, self.config.data_dir, self.config.listen, self.config.advertise
+            ),
+            self._clock,
+            self._ids,
+            extensions=self._extensions,
+        )
+        self.server = server
+        await server.start()
+        write_admin_kubeconfig(server, self.config.data_dir)
+        await self._start_controllers(server)
+        settle_collector()
+        return server
+
+    async def _start_controllers(self, server: ApiServer) -> None:
+        controllers = self._manager(server, "controller-manager")
+        settings = registry.Settings(
+            kinds=[kind for kind in server.scheme.kinds if kind.storable],
+            ca_pem=server.ca_pem,
+            signer=server.authority,
+        )
+        registry.setup_all(controllers, settings)
+        scheduler = self._manager(server, "default-scheduler")
+        _ = binder.setup(scheduler)
+        for manager in self._managers:
+            await manager.start()
+
+    def _manager(self, server: ApiServer, component: str) -> Manager:
+        client = server.client(manager=component)
+        elector = None
+        if self.config.database_url:
+            lease = ObjectKey(LEASE.namespace, f"{LEASE.name}-{component}")
+            elector = LeaderElector(client, self._clock, lease, self._ids.uid())
+        manager = Manager(client, self._clock, self._ids, component=component, elector=elector)
+        self._managers.append(manager)
+        return manager
+
+    async def stop(self) -> None:
+        """Controllers, API, store."""
+        for manager in reversed(self._managers):
+            await manager.stop()
+        if self.server is not None:
+            await self.server.stop()
+        await self.store.close()

@@ -1,0 +1,180 @@
+"""Composition of the link: identity first, then heartbeat, report, Works and the reversed connections.
+
+Everything here may fail for hours without harm to the member: each part tries again by itself.
+"""
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from cluster_agent.link.heartbeat import Heartbeat
+from cluster_agent.link.identity import AgentIdentity, FederationAccess
+from cluster_agent.link.report import Place, Reporter
+from cluster_agent.link.works import (
+    WORK_DOCUMENTS,
+    Member,
+    Resolve,
+    WorkReconciler,
+    work_keys,
+)
+from machinery.api.core import NAMESPACES, NODES, PODS
+from machinery.api.fleet.cluster import execution_namespace
+from machinery.api.fleet.work import MANAGED_LABEL
+from machinery.client.identity import SigningRefused, SigningTimeout
+from machinery.client.informer import Informer
+from machinery.client.interface import Client
+from machinery.client.rest import RestClient
+from machinery.controller.manager import ControllerBuilder, Manager
+from machinery.kit.backoff import Backoff
+from machinery.kit.clock import Clock
+from machinery.kit.ids import Ids
+from machinery.kit.tasks import TaskOwner
+from machinery.meta.errors import StatusError
+from machinery.meta.resource import Document, ObjectKey, Resource
+from machinery.wire.linkdialer import DialTarget, LinkDialer
+
+log = logging.getLogger(__name__)
+
+JOIN_BACKOFF = Backoff(base_s=0.5, cap_s=30.0, jitter=0.5)
+SYSTEM_NAMESPACE = ObjectKey("", "kube-system")
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkConfig:
+    """What the link is told."""
+
+    place: Place
+    """Name and place of the member, and what it serves."""
+    access: FederationAccess
+    """Where the federation is; the token only matters until there is a certificate."""
+    directory: Path
+    """Where the certificate is kept."""
+
+
+class Link:
+    """The member's side of the federation."""
+
+    def __init__(
+        self,
+        config: LinkConfig,
+        member: Client,
+        handler: Handler,
+        resolve: Resolve,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        """`member` is the member's own API, `handler` serves it to the federation, `resolve` knows its kinds."""
+        self._config, self._member, self._handler = config, member, handler
+        self._resolve, self._clock, self._ids = resolve, clock, ids
+        self._roll = random.Random(ids.uid()).random  # noqa: S311 - jitter
+        self._tasks = TaskOwner()
+        self._copies: dict[Resource[Document], Informer[Document]] = {}
+        self._manager: Manager | None = None
+        self._dialer: LinkDialer | None = None
+        self._federation: RestClient | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the federation can reach the member now."""
+        return self._dialer is not None and self._dialer.connected
+
+    def start(self) -> None:
+        """Join and keep linked, in the background."""
+        _ = self._tasks.spawn(self._run(), "link")
+
+    async def stop(self) -> None:
+        """Let go of everything."""
+        await self._tasks.close()
+        if self._dialer is not None:
+            await self._dialer.close()
+        if self._manager is not None:
+            await self._manager.stop()
+        if self._federation is not None:
+            await self._federation.close()
+
+    async def _run(self) -> None:
+        identity = AgentIdentity(
+            self._config.place.cluster, self._config.access, self._config.directory, self._clock
+        )
+        await self._join(identity)
+        federation = RestClient(self._config.access.url, identity.context)
+        self._federation = federation
+        _ = self._tasks.spawn(identity.renew_forever(), "link-identity")
+        heartbeat = Heartbeat(federation, self._clock, self._config.place.cluster)
+        _ = self._tasks.spawn(heartbeat.run_forever(), "link-heartbeat")
+        await self._report(federation)
+        self._dial(identity)
+        await self._works(federation)
+
+    async def _join(self, identity: AgentIdentity) -> None:
+        failures = 0
+        while True:
+            try:
+                await identity.obtain()
+                return
+            except (
+                StatusError,
+                ConnectionError,
+                TimeoutError,
+                SigningRefused,
+                SigningTimeout,
+            ) as error:
+                failures += 1
+                log.warning("not joined yet", extra={"error": str(error), "failures": failures})
+                await self._clock.sleep(JOIN_BACKOFF.delay(failures, self._roll))
+
+    async def _report(self, federation: Client) -> None:
+        nodes = Informer(self._member, NODES, self._clock)
+        pods = Informer(self._member, PODS, self._clock)
+        _ = self._tasks.spawn(nodes.run(), "link-nodes")
+        _ = self._tasks.spawn(pods.run(), "link-pods")
+        await nodes.wait_synced()
+        await pods.wait_synced()
+        home = await self._member.get(NAMESPACES, SYSTEM_NAMESPACE)
+        place = self._config.place
+        reporter = Reporter(federation, self._clock, place, home.metadata.uid, nodes, pods)
+        _ = self._tasks.spawn(reporter.run_forever(), "link-report")
+
+    def _dial(self, identity: AgentIdentity) -> None:
+        query = urlencode({"cluster": self._config.place.cluster})
+        self._dialer = LinkDialer(
+            DialTarget([self._config.access.url], query),
+            self._handler,
+            self._clock,
+            tls=lambda: identity.context,
+            roll=self._roll,
+        )
+        _ = self._tasks.spawn(self._dialer.run(), "link-dialer")
+
+    async def _works(self, federation: Client) -> None:
+        manager = Manager(federation, self._clock, self._ids, component="cluster-agent")
+        self._manager = manager
+        namespace = execution_namespace(self._config.place.cluster)
+        works = manager.informer(WORK_DOCUMENTS, namespace)
+        holder: list[ControllerBuilder] = []
+
+        def watch(resource: Resource[Document]) -> Informer[Document]:
+            copy = self._copies.get(resource)
+            if copy is None:
+                copy = self._copies[resource] = Informer(
+                    self._member,
+                    resource,
+                    self._clock,
+                    label_selector=f"{MANAGED_LABEL}=true",
+                )
+                holder[0].watches_informer(copy, work_keys)
+                _ = self._tasks.spawn(copy.run(), f"link-copy-{resource.plural}")
+            return copy
+
+        member = Member(self._member, self._resolve, watch)
+        controller = manager.controller("works", WorkReconciler(manager, member, works))
+        holder.append(controller)
+        controller.watches(WORK_DOCUMENTS, namespace=namespace)
+        await manager.start()

@@ -1,0 +1,53 @@
+"""What both programs do alike when they launch an API server: addresses, certificates' names, the operator's access."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from machinery.client import kubeconfig
+from machinery.server.app import ApiServer
+from machinery.server.config import Listen, ServerConfig
+from machinery.server.user import MASTERS
+
+ADMIN = "kubernetes-admin"
+ADMIN_KUBECONFIG = "admin.kubeconfig"
+
+
+def parse_listen(text: str) -> Listen:
+    """`host:port`. Raises ValueError with a sentence."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"listen: {text!r} is not host:port")
+    return Listen(host.strip("[]"), int(port))
+
+
+def server_config(
+    name: str, data_dir: str, listen: Sequence[str], advertise: str, *, accounts: bool = True
+) -> ServerConfig:
+    """Settings of a server that keeps its keys below `data_dir`; its certificate is good for all it listens on."""
+    places = tuple(parse_listen(text) for text in listen)
+    names = [*ServerConfig().serving_names, *(place.host for place in places if place.host)]
+    advertised = urlsplit(advertise).hostname if advertise else None
+    if advertised:
+        names.append(advertised)
+    return ServerConfig(
+        name=name,
+        listen=places,
+        pki_dir=f"{data_dir}/pki",
+        serving_names=tuple(dict.fromkeys(names)),
+        advertise_url=advertise,
+        service_accounts=accounts,
+    )
+
+
+def write_admin_kubeconfig(server: ApiServer, data_dir: str) -> None:
+    """Full access for whoever can read the data directory."""
+    pair = server.client_pair(ADMIN, (MASTERS,))
+    access = kubeconfig.Access(
+        server=server.url,
+        ca=server.ca_pem.encode(),
+        certificate=pair.certificate,
+        key=pair.key,
+    )
+    path = Path(data_dir) / ADMIN_KUBECONFIG
+    kubeconfig.write(path, kubeconfig.document(server.config.name, access), keep_others=False)
