@@ -220,6 +220,11 @@ class Capabilities(View):
     drop: tuple[str, ...] = ()
 
 
+class SeccompProfile(View):
+    type: str = ""
+    localhost_profile: str = ""
+
+
 class SecurityContext(View):
     """Of a container; the pod's has the same fields where both have them."""
 
@@ -230,6 +235,7 @@ class SecurityContext(View):
     read_only_root_filesystem: bool = False
     allow_privilege_escalation: bool | None = None
     capabilities: Capabilities = Capabilities()
+    seccomp_profile: SeccompProfile | None = None
 
 
 class Sysctl(View):
@@ -244,6 +250,7 @@ class PodSecurityContext(View):
     fs_group: int | None = None
     supplemental_groups: tuple[int, ...] = ()
     sysctls: tuple[Sysctl, ...] = ()
+    seccomp_profile: SeccompProfile | None = None
 
 
 class Container(View):
@@ -473,6 +480,7 @@ class PodSpec(View):
     dns_policy: str = "ClusterFirst"
     dns_config: PodDNSConfig | None = None
     host_aliases: tuple[HostAlias, ...] = ()
+    image_pull_secrets: tuple[LocalReference, ...] = ()
     hostname: str = ""
     subdomain: str = ""
     host_network: bool = False
