@@ -207,6 +207,10 @@ class ContainerConfig:
     run_as_user: int | None = None
     run_as_group: int | None = None
     supplemental_groups: tuple[int, ...] = ()
+    seccomp: str = ""
+    """`RuntimeDefault` or `Unconfined`; empty is unconfined, as upstream's default is."""
+    pod_ips: tuple[str, ...] = ()
+    """For hooks: the addresses that the sandbox has; the runtime does not read it."""
 
 
 @dataclass(frozen=True, slots=True)

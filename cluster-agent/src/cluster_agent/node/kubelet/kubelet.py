@@ -73,6 +73,11 @@ class Kubelet:
         else:
             worker.orphan()
 
+    @property
+    def knows_all(self) -> bool:
+        """Whether the API has said which pods there should be."""
+        return self._synced
+
     async def synced(self) -> None:
         """The first list is in: what it lacks shall end."""
         self._synced = True

@@ -103,7 +103,7 @@ async def start_container(
     subject = pod_subject(pod, step.name, init=is_init(pod, step.name))
     container_id = step.existing
     if not container_id:
-        config = _container_config(services, pod, container, step)
+        config = _container_config(services, pod, container, step, sandbox.ips)
         sandbox_cfg = sandbox_config(services, pod, sandbox.attempt)
         try:
             container_id = await services.runtime.create_container(sandbox.id, config, sandbox_cfg)
@@ -149,7 +149,11 @@ def image_hash(container: Container) -> str:
 
 
 def _container_config(
-    services: Services, pod: Pod, container: Container, step: StartContainer
+    services: Services,
+    pod: Pod,
+    container: Container,
+    step: StartContainer,
+    ips: tuple[str, ...],
 ) -> ContainerConfig:
     grace = pod.spec.termination_grace_period_seconds
     config = ContainerConfig(
@@ -171,6 +175,7 @@ def _container_config(
         stdin=container.stdin,
         stdin_once=container.stdin_once,
         tty=container.tty,
+        pod_ips=ips or (services.host_ip,),
     )
     try:
         for hook in services.hooks:
