@@ -11,7 +11,7 @@ import ipaddress
 import os
 import ssl
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,11 +94,17 @@ async def request_certificate(
     usages: Sequence[str],
     name_prefix: str,
     timeout_s: float = SIGNING_TIMEOUT_S,
+    on_created: Callable[[Document], Awaitable[None]] | None = None,
 ) -> Identity:
-    """Ask for a certificate and wait until it is signed. Raises SigningRefused, SigningTimeout, StatusError."""
+    """Ask for a certificate and wait until it is signed. Raises SigningRefused, SigningTimeout, StatusError.
+
+    `on_created` is called with the request as the server has it: an administrator may approve it there and then.
+    """
     created = await client.create(
         CSRS, _csr_document(signing_request(key, subject), signer, usages, name_prefix)
     )
+    if on_created is not None:
+        await on_created(created)
     name = ObjectKey("", created["metadata"]["name"])
     deadline = clock.monotonic() + timeout_s
     while True:

@@ -173,7 +173,7 @@ class NodeProxy:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection(
-                    address.host, address.port, ssl=self._tls, server_hostname=""
+                    address.host, address.port, ssl=self._tls, server_hostname=address.node
                 )
         except TimeoutError:
             raise errors.InternalError(
