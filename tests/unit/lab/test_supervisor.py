@@ -164,6 +164,16 @@ def test_a_program_that_is_missing_is_tried_again_and_told(lab: Lab) -> None:
     assert "No such file" in status["last_exit"]
 
 
+def test_starting_again_ends_a_long_pause(lab: Lab, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    spec = Spec("late", ("/bin/sh", "-c", f"test -e {mark} && exec sleep 60"))
+    lab.start(spec)
+    until(lambda: lab.status("late").get("failures", 0) >= 3)
+    mark.touch()
+    lab.start(spec)
+    lab.ready("late")
+
+
 def test_an_unknown_request_is_answered(lab: Lab) -> None:
     assert channel.ask(lab.directory, "dance")["error"] == "not understood: 'dance'"
 

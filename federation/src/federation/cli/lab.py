@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
+
 from federation.cli.errors import CliError
 
 
@@ -50,7 +52,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--bin-dir", default=os.path.dirname(sys.executable), help="where the programs are"
     )
     verbs.add_parser("down", help="stop the fleet, remove every trace but the logs")
-    verbs.add_parser("status", help="hosts, processes, restarts")
+    status = verbs.add_parser("status", help="hosts, processes, restarts")
+    status.add_argument("-o", "--output", choices=("table", "json"), default="table")
     run = verbs.add_parser("exec", help="run a command on a host of the lab")
     run.add_argument("host", help="for example alpha-node-1 (see `fedctl lab status`)")
     run.add_argument(
@@ -67,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         case "down":
             return _down(directory)
         case "status":
-            return _status(directory)
+            return _status(directory, arguments.output)
         case _:
             return _exec(directory, arguments.host, arguments.command)
 
@@ -135,7 +138,7 @@ def _down(directory: str) -> int:
     return 0
 
 
-def _status(directory: str) -> int:
+def _status(directory: str, output: str) -> int:
     from federation.cli import lab_tables
     from federation.lab import channel, fleet, state
 
@@ -143,11 +146,15 @@ def _status(directory: str) -> int:
     if known is None:
         raise CliError("no lab here: `fedctl lab up` starts one")
     try:
-        lab_tables.show_processes(known.plan(), fleet.statuses(directory))
+        found = fleet.statuses(directory)
     except channel.NoSupervisor:
         raise CliError(
             "the lab's supervisor does not answer (killed, or the machine was rebooted): `fedctl lab up` brings it back"
         ) from None
+    if output == "json":
+        print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+    else:
+        lab_tables.show_processes(known.plan(), found)
     return 0
 
 

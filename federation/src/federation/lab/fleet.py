@@ -23,6 +23,8 @@ from federation.lab.process import LAB_MARK, NAME_MARK, Spec, Status
 Report = Callable[[str], None]
 START_S = 90.0
 JOIN_S = 180.0
+HOPELESS = 5
+"""A server that died so often before it was ever ready will not come up by waiting."""
 _TAIL_LINES = 5
 
 
@@ -38,7 +40,7 @@ def bring_up(spec: LabSpec, bin_dir: str, report: Report) -> tuple[LabPlan, list
         start_supervisor(spec.directory)
         try:
             return plan, asyncio.run(_start(plan, bin_dir, report))
-        except (members.WaitError, ConnectionError) as error:
+        except (members.WaitError, ConnectionError, channel.NoSupervisor) as error:
             raise UpError(_explain(spec.directory, str(error))) from error
 
 
@@ -48,6 +50,11 @@ def prepare(spec: LabSpec, bin_dir: str, report: Report) -> LabPlan:
     if found := preflight.problems(spec, preflight.gather(spec, bin_dir)):
         raise UpError("\n".join(found))
     known = state.load(spec.directory)
+    if known is not None and known.spec.rooted != spec.rooted:
+        raise UpError(
+            "this lab was started "
+            + ("by root: use root" if known.spec.rooted else "without root: use that user")
+        )
     if known is not None and known.spec != spec:
         raise UpError(
             f"a lab with other options is here ({describe(known.spec)}): run `fedctl lab down` first, or repeat its "
@@ -209,6 +216,10 @@ async def _start_servers(plan: LabPlan, bin_dir: str, report: Report) -> None:
 async def _wait_server(plan: LabPlan, process: str, report: Report) -> None:
     async def missing() -> str:
         lack = await members.server_ready(plan, process)
+        if lack and any(
+            s.name == process and s.failures >= HOPELESS for s in statuses(plan.spec.directory)
+        ):
+            raise members.WaitError(f"{process} dies again and again")
         return f"{process} {lack}" if lack else ""
 
     await members.wait_for(missing, START_S, report)

@@ -49,6 +49,8 @@ class Status(msgspec.Struct, frozen=True):
     ready: bool
     pid: int
     restarts: int
+    failures: int
+    """Deaths in a row, each within STEADY_S."""
     up_s: float
     last_exit: str
 

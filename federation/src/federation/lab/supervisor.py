@@ -58,7 +58,9 @@ class Process:
     failures: int = 0
     started: float = 0.0
     last_exit: str = ""
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: bool = False
+    nudge: asyncio.Event = field(default_factory=asyncio.Event)
+    """Ends the pause before the next start."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -121,14 +123,18 @@ class Supervisor:
                 return {"error": f"not understood: {request.get('do')!r}"}
 
     def start(self, specs: list[Spec]) -> None:
-        """Add processes; one whose spec is unchanged is left alone."""
+        """Add processes. One that runs with an unchanged spec is left alone; one that waits is tried at once."""
         for spec in specs:
             old = self._processes.get(spec.name)
             if old is None:
                 self._add(spec, leaders(self._directory).get(spec.name, 0))
-            elif old.spec != spec:
+                continue
+            if old.spec != spec:
                 old.spec = spec  # read at the next start
                 self._kill(old, signal.SIGTERM)
+            if old.state == "waiting":
+                old.failures = 0
+                old.nudge.set()
         self._save()
 
     def status(self) -> list[Status]:
@@ -142,6 +148,7 @@ class Supervisor:
                 ready=p.ready,
                 pid=p.pid,
                 restarts=p.restarts,
+                failures=p.failures,
                 up_s=round(now - p.started, 1) if p.pid else 0.0,
                 last_exit=p.last_exit,
             )
@@ -156,10 +163,10 @@ class Supervisor:
 
     async def _keep(self, process: Process, running_pid: int) -> None:
         """Start, wait for the end, decide, again."""
-        while not process.stopping.is_set():
+        while True:
             exit_code = await self._run_once(process, running_pid)
             running_pid = 0
-            if process.stopping.is_set():
+            if self._is_stopping(process):
                 break
             ran_s = self._clock.monotonic() - process.started
             verdict = after_death(process.spec, exit_code, ran_s, process.failures)
@@ -179,6 +186,8 @@ class Supervisor:
                 },
             )
             await self._pause(process, verdict.delay_s)
+            if self._is_stopping(process):
+                break
         process.state = "stopped"
         process.ended.set()
 
@@ -228,9 +237,14 @@ class Supervisor:
             await self._clock.sleep(_PROBE_S)
         process.state, process.ready = "running", True
 
+    def _is_stopping(self, process: Process) -> bool:
+        """Asked anew after each await: another task sets it."""
+        return process.stopping
+
     async def _pause(self, process: Process, delay_s: float) -> None:
+        process.nudge.clear()
         try:
-            await asyncio.wait_for(process.stopping.wait(), delay_s)
+            await asyncio.wait_for(process.nudge.wait(), delay_s)
         except TimeoutError:
             return
 
@@ -243,7 +257,8 @@ class Supervisor:
         process = self._processes.get(name)
         if process is None:
             return
-        process.stopping.set()
+        process.stopping = True
+        process.nudge.set()
         self._kill(process, signal.SIGTERM)
         try:
             await asyncio.wait_for(process.ended.wait(), process.spec.stop_s)
