@@ -9,6 +9,7 @@ import datetime as dt
 import logging
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -16,12 +17,13 @@ from cryptography import x509
 from cluster_agent.node.config import NodeConfig
 from machinery.client import identity, kubeconfig
 from machinery.client.identity import Identity, Subject
-from machinery.client.interface import Client
+from machinery.client.interface import Client, PatchType
 from machinery.client.kubeconfig import Access, write_secret
 from machinery.client.rest import RestClient
 from machinery.kit.backoff import Backoff
-from machinery.kit.clock import Clock
+from machinery.kit.clock import Clock, rfc3339
 from machinery.meta.errors import StatusError
+from machinery.meta.resource import Document, document_key
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +58,28 @@ class IdentityStore:
         write_secret(self._path, new.certificate.rstrip() + b"\n" + new.key)
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One kind of certificate."""
+
+    signer: str
+    usage: str
+    prefix: str
+
+
+CLIENT = Request(SIGNER_CLIENT, "client auth", "node-csr-")
+SERVING = Request(SIGNER_SERVING, "server auth", "node-serving-")
+
+
 async def ask(
-    client: Client, clock: Clock, subject: Subject, signer: str, usage: str, prefix: str
+    client: Client, clock: Clock, subject: Subject, wanted: Request, *, approve: bool = False
 ) -> Identity:
-    """Ask for a certificate until there is one."""
+    """Ask for a certificate until there is one; `approve` it ourselves where we are an administrator."""
     failures = 0
+
+    async def approve_it(created: Document) -> None:
+        await _approve(client, clock, created)
+
     while True:
         try:
             return await identity.request_certificate(
@@ -68,27 +87,44 @@ async def ask(
                 clock,
                 identity.new_key(),
                 subject,
-                signer=signer,
-                usages=["digital signature", usage],
-                name_prefix=prefix,
+                signer=wanted.signer,
+                usages=["digital signature", wanted.usage],
+                name_prefix=wanted.prefix,
                 timeout_s=ASKING_TIMEOUT_S,
+                on_created=approve_it if approve else None,
             )
         except (
             StatusError, ConnectionError, TimeoutError, identity.SigningRefused,
         ) as error:  # fmt: skip
             failures += 1
-            extra = {"signer": signer, "error": str(error) or type(error).__name__}
+            extra = {"signer": wanted.signer, "error": str(error) or type(error).__name__}
             log.warning("certificate not obtained", extra=extra)
             await clock.sleep(RETRY.delay(failures))
+
+
+async def _approve(client: Client, clock: Clock, created: Document) -> None:
+    """What `kubectl certificate approve` does."""
+    now = rfc3339(clock.now())
+    approval = {
+        "type": "Approved",
+        "status": "True",
+        "reason": "KubeletApprove",
+        "message": "approved by the administrator's kubeconfig that the node was started with",
+        "lastUpdateTime": now,
+        "lastTransitionTime": now,
+    }
+    key = document_key(created)
+    patch = {"status": {"conditions": [approval]}}
+    await client.patch(identity.CSRS, key, patch, PatchType.MERGE, subresource="approval")
 
 
 def client_subject(node_name: str) -> Subject:
     return Subject(f"system:node:{node_name}", ["system:nodes"])
 
 
-def serving_subject(config: NodeConfig, names: Sequence[str]) -> Subject:
-    """For every node of this process, at its address."""
-    return Subject(f"system:node:{names[0]}", ["system:nodes"], list(names), [config.node_ip])
+def serving_subject(name: str, node_ip: str) -> Subject:
+    """The endpoint's certificate names one node: the API server looks for it."""
+    return Subject(f"system:node:{name}", ["system:nodes"], [name], [node_ip])
 
 
 class NodeAccess:
@@ -127,9 +163,7 @@ class NodeAccess:
         client = Access(self._config.api_server, self.ca, token=token).client()
         try:
             subject = client_subject(self._config.node_name)
-            mine = await ask(
-                client, self._clock, subject, SIGNER_CLIENT, "client auth", "node-csr-"
-            )
+            mine = await ask(client, self._clock, subject, CLIENT)
         finally:
             await client.close()
         self._store.save(mine)
@@ -142,26 +176,44 @@ class NodeAccess:
             mine = self._store.load(self._clock.now())
             if mine is None or identity.renew_at(mine.certificate) <= self._clock.now():
                 subject = client_subject(self._config.node_name)
-                mine = await ask(
-                    client, self._clock, subject, SIGNER_CLIENT, "client auth", "node-csr-"
-                )
+                mine = await ask(client, self._clock, subject, CLIENT)
                 self._store.save(mine)
                 identity.load_identity(self._context, mine)
                 log.info("client certificate renewed", extra={"node": self._config.node_name})
             await self._clock.sleep(RENEW_CHECK_S)
 
 
-class ServingCertificate:
-    """The certificate of the HTTPS endpoint; the context answers no handshake before there is one."""
+class ServingCertificates:
+    """The certificates of the HTTPS endpoint, one per node of the process, chosen by the name that the client asks for.
 
-    def __init__(self, config: NodeConfig, clock: Clock, ca: bytes) -> None:
-        self._config, self._clock = config, clock
-        self._store = IdentityStore(config.state_dir, "serving")
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.verify_mode = ssl.CERT_REQUIRED
-        if ca:
-            self.context.load_verify_locations(cadata=ca.decode())
+    The first node's is the default. A handshake before its certificate is there fails.
+    """
+
+    def __init__(self, config: NodeConfig, clock: Clock, ca: bytes, names: Sequence[str]) -> None:
+        self._config, self._clock, self._ca = config, clock, ca
+        self._names = list(names)
+        self._contexts = {name: self._new_context() for name in self._names}
+        self._loaded: set[str] = set()
+        self.context = self._contexts[self._names[0]]
+        if len(self._names) > 1:
+            self.context.sni_callback = self._choose
+
+    def _new_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_REQUIRED
+        if self._ca:
+            context.load_verify_locations(cadata=self._ca.decode())
+        return context
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
+        if name in self._loaded and name is not None:
+            connection.context = self._contexts[name]
+        return None
+
+    def _store(self, name: str) -> IdentityStore:
+        label = "serving" if len(self._names) == 1 else f"serving-{name}"
+        return IdentityStore(self._config.state_dir, label)
 
     def _fits(self, mine: Identity) -> bool:
         certificate = x509.load_pem_x509_certificate(mine.certificate)
@@ -174,23 +226,24 @@ class ServingCertificate:
         addresses = {str(a) for a in names.get_values_for_type(x509.IPAddress)}
         return self._config.node_ip in addresses
 
-    async def keep(self, client: Client, names: Sequence[str], ready: Callable[[], None]) -> None:
-        """Get one, and renew it in time, until cancelled."""
-        first = True
+    async def keep(self, client: Client, ready: Callable[[], None]) -> None:
+        """Get them, and renew them in time, until cancelled."""
         while True:
-            now = self._clock.now()
-            mine = self._store.load(now)
-            if mine is None or not self._fits(mine) or identity.renew_at(mine.certificate) <= now:
-                subject = serving_subject(self._config, names)
-                mine = await ask(
-                    client, self._clock, subject, SIGNER_SERVING, "server auth", "node-serving-"
-                )
-                self._store.save(mine)
-                identity.load_identity(self.context, mine)
-                log.info("serving certificate obtained", extra={"node": names[0]})
-            elif first:
-                identity.load_identity(self.context, mine)
-            if first:
-                ready()
-                first = False
+            for name in self._names:
+                await self._keep_one(client, name)
+            ready()
             await self._clock.sleep(RENEW_CHECK_S)
+
+    async def _keep_one(self, client: Client, name: str) -> None:
+        store, now = self._store(name), self._clock.now()
+        mine = store.load(now)
+        if mine is None or not self._fits(mine) or identity.renew_at(mine.certificate) <= now:
+            subject = serving_subject(name, self._config.node_ip)
+            approve = bool(self._config.kubeconfig)
+            mine = await ask(client, self._clock, subject, SERVING, approve=approve)
+            store.save(mine)
+            self._loaded.discard(name)
+            log.info("serving certificate obtained", extra={"node": name})
+        if name not in self._loaded:
+            identity.load_identity(self._contexts[name], mine)
+            self._loaded.add(name)

@@ -15,7 +15,7 @@ import signal
 from collections.abc import Coroutine
 from typing import Any
 
-from cluster_agent.node.access import NodeAccess, ServingCertificate
+from cluster_agent.node.access import NodeAccess, ServingCertificates
 from cluster_agent.node.config import NodeConfig
 from cluster_agent.node.cri.interface import Image, Runtime, RuntimeFault
 from cluster_agent.node.hollow import build_hollow
@@ -62,7 +62,7 @@ class NodeProcess:
         self.server: KubeletServer | None = None
         self._stopped = asyncio.Event()
         self.ready = False
-        self._synced = False
+        self._synced = self._served = False
 
     def _died(self, name: str, error: BaseException) -> None:
         log.error("background task died", extra={"task": name}, exc_info=error)
@@ -85,7 +85,7 @@ class NodeProcess:
             machine=Machine.read(config.state_dir),
         )
         await self._build(shared)
-        serving = ServingCertificate(config, self._clock, access.ca)
+        serving = ServingCertificates(config, self._clock, access.ca, list(self.parts))
         server = self.server = KubeletServer(
             config, self.parts, serving.context, lambda: self.ready, self._clock
         )
@@ -98,7 +98,7 @@ class NodeProcess:
             self._spawn(parts.kubelet.run(), f"kubelet {name}")
             for work in parts.background:
                 self._spawn(work(), f"background {name}")
-        self._spawn(serving.keep(client, list(self.parts), self._serving_ready), "serving")
+        self._spawn(serving.keep(client, self._serving_ready), "serving")
         self._spawn(access.keep_fresh(client), "client certificate")
         self._spawn(self._watch_runtimes(), "runtimes")
         self._start_informers(shared)
@@ -169,10 +169,11 @@ class NodeProcess:
         self._now_ready()
 
     def _serving_ready(self) -> None:
+        self._served = True
         self._now_ready()
 
     def _now_ready(self) -> None:
-        self.ready = self._synced
+        self.ready = self._synced and self._served
 
     # ------------------------------------------------------------------------------------------------------ pods
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:

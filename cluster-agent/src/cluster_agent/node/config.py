@@ -123,6 +123,11 @@ class NodeConfig:
             raise ValueError("a node needs a name")
         if not self.kubeconfig and not self.api_server:
             raise ValueError("either a kubeconfig or the API server's URL is needed")
+        if self.hollow_count > 1 and not self.kubeconfig:
+            raise ValueError(
+                "several hollow nodes share one connection, and a node's own certificate may write one node only: "
+                "give a kubeconfig (the cluster's admin.kubeconfig)"
+            )
         if self.hollow_count < 1 or self.hollow_count > 5_000:
             raise ValueError(f"hollow_count {self.hollow_count} is not between 1 and 5000")
         if len(self.cni_bridge) > 15:
