@@ -1,0 +1,91 @@
+"""What a member's agent may do at the federation: its own Works, Cluster and Lease, and nothing else. Pure.
+
+Certificates name the cluster (`ubernetes:cluster:<name>`); every right is bound to that one user. Only making a Cluster
+cannot be narrowed by name in RBAC, so admission does it (`federation.clusters.admission`).
+"""
+
+from machinery.api.fleet.cluster import CLUSTER_LEASES, execution_namespace
+from machinery.meta.resource import Document
+from machinery.server.pki import AGENT_PREFIX, AGENTS
+
+RBAC = "rbac.authorization.k8s.io"
+COMMON_ROLE = "ubernetes:cluster-agents"
+
+
+def _rule(
+    group: str, resources: list[str], verbs: list[str], names: list[str] | None = None
+) -> Document:
+    rule: Document = {"apiGroups": [group], "resources": resources, "verbs": verbs}
+    return rule | ({"resourceNames": names} if names else {})
+
+
+def _role(kind: str, name: str, rules: list[Document], namespace: str = "") -> Document:
+    metadata: Document = {"name": name} | ({"namespace": namespace} if namespace else {})
+    return {"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": metadata, "rules": rules}
+
+
+def _binding(
+    kind: str, role_kind: str, name: str, subject: Document, namespace: str = ""
+) -> Document:
+    metadata: Document = {"name": name} | ({"namespace": namespace} if namespace else {})
+    return {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": kind,
+        "metadata": metadata,
+        "roleRef": {"apiGroup": RBAC, "kind": role_kind, "name": name},
+        "subjects": [{"apiGroup": RBAC} | subject],
+    }
+
+
+def common() -> list[Document]:
+    """Rights that every agent has by its group: make its Cluster and Lease, renew its certificate, dial the link."""
+    rules = [
+        _rule("cluster.karmada.io", ["clusters"], ["create"]),
+        _rule("certificates.k8s.io", ["certificatesigningrequests"], ["create", "get", "watch"]),
+        {"nonResourceURLs": ["/ubernetes/v1/link"], "verbs": ["get"]},
+    ]
+    return [
+        _role("ClusterRole", COMMON_ROLE, rules),
+        _binding(
+            "ClusterRoleBinding", "ClusterRole", COMMON_ROLE, {"kind": "Group", "name": AGENTS}
+        ),
+    ]
+
+
+def of_member(cluster: str) -> list[Document]:
+    """Namespace, roles and bindings of one member's agent, in an order in which each may be created."""
+    user = {"kind": "User", "name": AGENT_PREFIX + cluster}
+    name = f"ubernetes:cluster:{cluster}"
+    works = execution_namespace(cluster)
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": works}},
+        _role(
+            "ClusterRole",
+            name,
+            [
+                _rule("cluster.karmada.io", ["clusters"], ["get", "patch", "update"], [cluster]),
+                _rule("cluster.karmada.io", ["clusters/status"], ["patch", "update"], [cluster]),
+            ],
+        ),
+        _binding("ClusterRoleBinding", "ClusterRole", name, user),
+        _role(
+            "Role",
+            name,
+            [
+                _rule("work.karmada.io", ["works"], ["get", "list", "watch", "patch", "update"]),
+                _rule("work.karmada.io", ["works/status"], ["patch", "update"]),
+            ],
+            works,
+        ),
+        _binding("RoleBinding", "Role", name, user, works),
+        _role(
+            "Role",
+            name,
+            [
+                _rule("coordination.k8s.io", ["leases"], ["get", "patch", "update"], [cluster]),
+                _rule("coordination.k8s.io", ["leases"], ["create"]),
+            ],
+            CLUSTER_LEASES,
+        ),
+        _binding("RoleBinding", "Role", name, user, CLUSTER_LEASES),
+    ]

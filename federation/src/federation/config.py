@@ -1,0 +1,30 @@
+"""Settings of the federation server: one YAML file, the environment, flags; read once at start."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FederationConfig:
+    """The file of `federation-server --config`. Keys are spelled as in the file."""
+
+    dataDir: str  # noqa: N815
+    """Keys, admin.kubeconfig, and the store when it is SQLite."""
+
+    listen: tuple[str, ...] = ("127.0.0.1:6443",)
+    """host:port of the API, one or more."""
+
+    advertise: str = ""
+    """URL under which members and people reach the API; default: the first listen address."""
+
+    databaseUrl: str = ""  # noqa: N815
+    """postgresql://… for several servers; default: SQLite in dataDir. Variable: FEDERATION_DATABASE_URL."""
+
+    heartbeatSuspectSeconds: float = 6.0  # noqa: N815
+    """Silence after which a member is called suspect."""
+
+    heartbeatUnreachableSeconds: float = 10.0  # noqa: N815
+    """Silence after which a member is not Ready."""
+
+    @property
+    def store_url(self) -> str:
+        return self.databaseUrl or f"sqlite:///{self.dataDir}/store.db"
