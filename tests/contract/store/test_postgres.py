@@ -268,6 +268,21 @@ async def test_database_that_crashes_and_comes_back(postgres: Postgres) -> None:
         assert [event.row for event in await read(watch, 1)] == [newer]
 
 
+async def test_close_while_the_database_is_away(postgres: Postgres) -> None:
+    url = postgres.fresh_url()
+    async with started(url, unknown_wait_s=0.2) as store:
+        postgres.stop(signal.SIGQUIT)
+        try:
+            writes = [asyncio.create_task(store.create(f"/a/{i}", b"1")) for i in range(3)]
+            await asyncio.sleep(0)
+            await asyncio.wait_for(store.close(), 20)
+            for write in writes:
+                with pytest.raises(StoreUnavailable):
+                    await write
+        finally:
+            await asyncio.to_thread(postgres.start)
+
+
 async def test_unreachable_database_is_a_clear_error() -> None:
     store = PostgresStore("postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(StoreUnavailable, match="cannot be reached"):

@@ -83,7 +83,7 @@ def test_trimmed_elsewhere() -> None:
         (
             [(2, "a", 1, b"x", 2), (3, "a", 3, None, 2), (4, "a", 1, b"z", 4)],
             [Row("a", b"z", 4, 4)],
-            3,
+            2,
         ),
     ],
     ids=["empty", "created", "updated", "deleted", "lone tombstone", "created again"],

@@ -143,6 +143,11 @@ class LogStore(ABC):
             write.waiters.append(waiter)
             await waiter
 
+    async def _drained(self) -> None:
+        """Wait until no write at all is in flight."""
+        while self._inflight:
+            await self._idle(next(iter(self._inflight)))
+
     async def _expected(self, key: str, revision: int) -> Row:
         """The row that the caller believes in. No await lies between the last check and the return."""
         await self._idle(key)

@@ -11,6 +11,7 @@ everything and ends its watchers. Memory rows take their number from the common 
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 
@@ -100,8 +101,8 @@ class PostgresStore(LogStore):
         if not self._refusal:
             self._refusal = "the store is closed"
             self._queue.nudge()
-            while self._inflight and self._refusal == "the store is closed":
-                await self._idle(next(iter(self._inflight)))
+            with contextlib.suppress(TimeoutError):  # the database may go away just now
+                await asyncio.wait_for(self._drained(), self._unknown_wait_s)
         await self._owner.close()
         for write in list(self._inflight.values()):
             self._fail(write, StoreUnavailable("the store was closed while the database was away"))

@@ -43,7 +43,14 @@ REPLAY = "SELECT revision, key, change, value, create_revision FROM store_log OR
 END_BACKEND = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2
 """
-LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError)
+LOST = (
+    OSError,
+    EOFError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a backend ended between two messages of the protocol
+    SQLAlchemyError,
+)
 """What a statement raises when the database is away, refuses, or the connection broke under it."""
 
 

@@ -90,8 +90,7 @@ class SqliteStore(LogStore):
         self._refusal = "the store is closed"
         self._closing = True
         self._queue.nudge()
-        while self._inflight:
-            await self._idle(next(iter(self._inflight)))
+        await self._drained()
         await self._owner.close()
         while await self._flush():
             pass
