@@ -7,8 +7,10 @@ authenticators, kinds that are answered and not stored. `start` returns when req
 
 import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from aiohttp import web
 
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.kit.clock import Clock
@@ -25,6 +27,8 @@ from machinery.server.admission.plugins import (
     NamespaceLifecycle,
     NodeRestriction,
     Priority,
+    RuntimeClass,
+    TaintNewNodes,
 )  # fmt: skip
 from machinery.server.admission.serviceaccount import ServiceAccount
 from machinery.server.authn import API_AUDIENCE, Authenticator, ExtraAuthenticator
@@ -118,7 +122,7 @@ class ApiServer:
         self.node_proxy = NodeProxy(self.registry, scheme, kubelet_tls)
         self.subresources = Subresources(
             self.registry,
-            Reviews(self.authorizer, self.authenticator),
+            Reviews(self.authorizer, self.authenticator, clock),
             PodVerbs(self.registry, scheme, self.issuer),
             self.node_proxy,
             self.extensions.connects,
@@ -140,7 +144,9 @@ class ApiServer:
             *plugins,
             DefaultTolerationSeconds(),
             Priority(self._cache_of("scheduling.k8s.io", "priorityclasses")),
-            CertificateIdentity(),
+            RuntimeClass(self._cache_of("node.k8s.io", "runtimeclasses")),
+            *((TaintNewNodes(),) if self.config.taint_new_nodes else ()),
+            CertificateIdentity(self.clock),
             RbacEscalation(self.authorizer),
             NodeRestriction(self._peek),
         ]
@@ -255,6 +261,11 @@ class ApiServer:
         host = self.config.listen[0].host
         host = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
         return f"https://[{host}]:{self.port}" if ":" in host else f"https://{host}:{self.port}"
+
+    @property
+    def handler(self) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+        """The whole way of a request, for connections that others accepted (a member's link)."""
+        return self._front.handle
 
     def client(self, user: UserInfo = LOOPBACK, manager: str = "") -> LocalClient:
         """An in-process client that acts as `user`; `manager` is its field manager."""

@@ -71,6 +71,10 @@ class Authorizer:
             return True
         return self.index.allows(user, asked)
 
+    def reason(self, user: UserInfo, asked: Attributes) -> str:
+        """Which binding it was that allowed, for a review."""
+        return "" if MASTERS in user.groups else self.index.reason(user, asked)
+
     def check(self, user: UserInfo, asked: Attributes) -> None:
         """Raises Forbidden in upstream's wording."""
         if not self.allows(user, asked):

@@ -24,6 +24,7 @@ WRITE = ("create", "delete", "deletecollection", "patch", "update")
 ALL = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 BOOTSTRAPPING = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 AGGREGATE = f"{RBAC}/aggregate-to-"
+AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 _WORKLOADS = ("deployments", "replicasets")
 
 
@@ -44,7 +45,7 @@ def cluster_role(name: str, rules: Sequence[Document], **labels: str) -> Documen
         "metadata": {
             "name": name,
             "labels": marks,
-            "annotations": {f"{RBAC}/autoupdate": "true"},
+            "annotations": {AUTOUPDATE: "true"},
         },
         "rules": list(rules),
     }
@@ -67,7 +68,7 @@ def cluster_binding(role: str, *groups: str, name: str = "") -> Document:
         "metadata": {
             "name": name or role,
             "labels": BOOTSTRAPPING,
-            "annotations": {f"{RBAC}/autoupdate": "true"},
+            "annotations": {AUTOUPDATE: "true"},
         },
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
         "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": group} for group in groups],

@@ -320,7 +320,7 @@ class KindCache:
         """All entries as of `revision`; None if the ring no longer reaches back. Not to be changed."""
         if revision >= self.changed:
             return self.entries
-        events = self.since(revision)
+        events = self.since(revision) if revision > self.floor else None
         if events is None:
             return None
         state = dict(self.entries)

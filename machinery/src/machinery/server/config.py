@@ -76,6 +76,9 @@ class ServerConfig:
     service_accounts: bool = True
     """Admission plugin ServiceAccount: default account and projected token volume of every pod."""
 
+    taint_new_nodes: bool = False
+    """New nodes are tainted not-ready:NoSchedule. Only where the node lifecycle controller runs, which takes it away."""
+
     serving_cert_days: int = 365
     """Life of the serving certificate; a new one is made at two thirds of it."""
 

@@ -1,9 +1,9 @@
 """The verbs of the API over HTTP: from a request that may, to an answer in the right form."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 
-import orjson
 from aiohttp import web
 
 from machinery.api import decode
@@ -29,6 +29,7 @@ from machinery.server.replies import (
     yaml_bytes,
 )  # fmt: skip
 from machinery.server.request import RequestInfo, truthy
+from machinery.server.scale import SCALE
 from machinery.server.subresources import Subresources
 from machinery.server.user import UserInfo
 from machinery.server.watching import WatchServer
@@ -96,6 +97,8 @@ class Api:
     def _kind(self, info: RequestInfo) -> ServedKind | None:
         """The kind behind the path. None: no such group. Raises NotFound, MethodNotAllowed."""
         kind = self._scheme.by_plural(info.group, info.version, info.resource)
+        if "/" in info.name:
+            raise not_found()
         if kind is None:
             versions = self._scheme.groups().get(info.group)
             if versions is None and info.group:
@@ -327,7 +330,7 @@ class Api:
             document = decode.decode_body(DELETE_OPTIONS, body, media, "Ignore").document
         else:
             if "gracePeriodSeconds" in info.query:
-                document["gracePeriodSeconds"] = parse_int(info.first("gracePeriodSeconds"), "")
+                document["gracePeriodSeconds"] = parse_int(info.first("gracePeriodSeconds"))
             if "propagationPolicy" in info.query:
                 document["propagationPolicy"] = info.first("propagationPolicy")
             if "orphanDependents" in info.query:
@@ -344,23 +347,20 @@ class Api:
         options = Deletion(
             options.grace_period_seconds, options.propagation_policy, dry_run=options.dry_run
         )
-        found: list[Document] = []
 
-        async def one(namespace: str, name: str) -> Document | None:
-            try:
-                stored, _ = await self._registry.deleter.delete(
-                    into, namespace, name, options, call
-                )
-            except errors.NotFound:
-                return None
-            return render.item(kind, stored.read())
+        async def one(namespace: str, name: str) -> None:
+            with contextlib.suppress(errors.NotFound):
+                await self._registry.deleter.delete(into, namespace, name, options, call)
 
         for first in range(0, len(page.entries), COLLECTION_BATCH):
             batch = page.entries[first : first + COLLECTION_BATCH]
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(e.namespace, e.name)) for e in batch]
-            found += [item for task in tasks if (item := task.result()) is not None]
-        return Reply(200, dumps(render.plain_list(kind, found, page.metadata())))
+                for entry in batch:
+                    _ = group.create_task(one(entry.namespace, entry.name))
+        listed = render.shown_list(
+            kind, page.entries, page.metadata(), Accepted(), "None", self._clock.now()
+        )
+        return Reply(200, dumps(listed))
 
     # -------------------------------------------------------------------------------------------- subresources
     async def _subresource(
@@ -384,7 +384,10 @@ class Api:
         if info.verb == "get":
             if info.subresource == "scale":
                 scale = await self._subresources.get_scale(kind, info)
-                return Reply(200, dumps(scale))
+                include = render.include_object(info.first("includeObject"))
+                return Reply(
+                    200, dumps(render.shown(SCALE, scale, accepted, include, self._clock.now()))
+                )
             return await self._get(request, info, kind)
         call = call_of(request, info, user)
         body = await request.read()
@@ -444,8 +447,8 @@ def check_options(info: RequestInfo, validation: str, dry_run: list[str]) -> Non
         causes.append(
             {
                 "reason": "FieldValueInvalid",
-                "message": f"Invalid value: {orjson.dumps(manager).decode()}: "
-                f"should contain only printable characters (found {ord(manager[position])} at position {position})",
+                "message": f"Invalid value: {_go_quoted(manager)}: invalid character "
+                f"U+{ord(manager[position]):04X} (at position {position})",
                 "field": "fieldManager",
             }
         )
@@ -461,6 +464,12 @@ def check_options(info: RequestInfo, validation: str, dry_run: list[str]) -> Non
     if causes:
         kind = _OPTIONS_KINDS.get(info.verb, "DeleteOptions")
         raise errors.invalid(kind, "meta.k8s.io", "", causes)
+
+
+def _go_quoted(text: str) -> str:
+    """A string as Go prints it: quoted, what cannot be printed escaped."""
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text.replace('"', '\\"'))
+    return f'"{shown}"'
 
 
 def warning_headers(warnings: list[str] | tuple[str, ...]) -> list[tuple[str, str]]:

@@ -104,7 +104,8 @@ def selection_of(
 
 def list_query(kind: ServedKind, info: RequestInfo) -> ListQuery:
     """Raises BadRequest, Invalid."""
-    limit = parse_int(info.first("limit"), "limit")
+    limit = parse_int(info.first("limit"))
+    parse_int(info.first("timeoutSeconds"))
     check_list_options(info)
     return ListQuery(
         selection_of(
@@ -117,7 +118,7 @@ def list_query(kind: ServedKind, info: RequestInfo) -> ListQuery:
     )
 
 
-def parse_int(text: str, _name: str) -> int:
+def parse_int(text: str) -> int:
     """A number in the query. Raises BadRequest in Go's words."""
     if not text:
         return 0
@@ -324,12 +325,13 @@ class Lister:
             raise BadRequest("specifying resource version is not allowed when using continue")
         revision, start = decode_token(query.continue_)
         current = await self._cache.fresh()
+        limit = 0 if query.revision == "0" else query.limit
         if revision < 0:
-            return self._cut(kinds, kinds.entries, query.selection, current, query.limit, start)
+            return self._cut(kinds, kinds.entries, query.selection, current, limit, start)
         state = self._state(kinds, revision)
         if state is None:
             raise ContinueExpired(encode_token(-1, start))
-        return self._cut(kinds, state, query.selection, revision, query.limit, start)
+        return self._cut(kinds, state, query.selection, revision, limit, start)
 
     def _first(self, kinds: KindCache, selection: Selection, revision: int, limit: int) -> Page:
         if not limit:

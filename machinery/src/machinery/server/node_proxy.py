@@ -19,6 +19,7 @@ from machinery.meta import errors
 from machinery.meta.resource import Document
 from machinery.server.nodehttp import ResponseHead, open_body, read_head
 from machinery.server.registry import Registry
+from machinery.server.replies import TEXT_TYPE, Reply
 from machinery.server.request import RequestInfo, truthy
 from machinery.server.user import NODE_PREFIX
 from machinery.wire.handover import HandedOver, streams
@@ -104,7 +105,7 @@ class NodeProxy:
         container = pick_container(pod, info.first("container"))
         node = (pod.get("spec") or {}).get("nodeName", "")
         if not node:
-            return await _written(request, 200, "text/plain", b"")
+            return Reply(204, b"", TEXT_TYPE)
         options = [(key, info.first(key)) for key in _LOG_OPTIONS if key in info.query]
         path = f"/containerLogs/{info.namespace}/{info.name}/{quote(container)}"
         target = f"{path}?{urlencode(options)}" if options else path
@@ -299,15 +300,6 @@ async def _limited(head: ResponseHead, reader: asyncio.StreamReader) -> bytes:
         if len(found) > ERROR_BODY_BYTES_MAX:
             break
     return found[:ERROR_BODY_BYTES_MAX]
-
-
-async def _written(
-    request: web.BaseRequest, status: int, content: str, body: bytes
-) -> web.StreamResponse:
-    response = web.Response(status=status, body=body, content_type=content)
-    await response.prepare(request)
-    await response.write_eof()
-    return response
 
 
 __all__ = ["KubeletAddress", "NodeProxy", "pick_container", "refusal", "stream_target"]

@@ -4,12 +4,12 @@ JSON patch and merge patch work on any kind, strategic merge patch on built ones
 is the field managers' business. The result is checked like a body: unknown fields by fieldValidation, types always.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
-from machinery.api import decode, defaults
+from machinery.api import decode, defaults, syntax
 from machinery.api.managed_fields import apply as apply_managed
 from machinery.api.patch import errors as patch_errors
 from machinery.api.patch import gotext, json_patch, merge, strategic
@@ -37,6 +37,8 @@ def patcher(
     kind: ServedKind, media: str, body: bytes, name: str, call: Call
 ) -> Callable[[Document], Document]:
     """The function from the live object to the wanted one, for every type but apply. Raises BadRequest …"""
+    shown = ""
+    twice: tuple[str, ...] = ()
     if media == JSON:
         operations = _parse(body)
         json_patch.check(operations)
@@ -45,23 +47,23 @@ def patcher(
             return json_patch.apply(live, operations)
 
     elif media == MERGE:
-        patch = _parse(body)
+        patch, twice = _parse_object(body)
 
         def make(live: Document) -> Any:
             return merge.apply(live, patch)
 
     elif media == STRATEGIC and not kind.custom:
-        patch = _parse(body)
+        patch, twice = _parse_object(body)
+        shown = gotext.text(patch)
 
         def make(live: Document) -> Any:
             return strategic.apply(kind.schema_name, live, patch)
 
     else:
         raise unsupported(kind.custom)
-    shown = gotext.text(_parse(body)) if media == STRATEGIC else ""
 
     def wanted(live: Document) -> Document:
-        return _checked(kind, make(live), shown, name, call)
+        return _checked(kind, make(live), shown, twice, name, call)
 
     return wanted
 
@@ -80,7 +82,18 @@ def _go_words(error: orjson.JSONDecodeError, body: bytes) -> str:
     return f"invalid character '{letter}' looking for beginning of value"
 
 
-def _checked(kind: ServedKind, document: Any, shown: str, name: str, call: Call) -> Document:
+def _parse_object(body: bytes) -> tuple[Any, tuple[str, ...]]:
+    """A patch, and the paths of the fields that it gives twice."""
+    try:
+        document, twice = syntax.parse_json(body)
+    except syntax.BadSyntax:
+        return _parse(body), ()
+    return document, tuple(twice)
+
+
+def _checked(  # noqa: PLR0913 - all that a complaint may quote
+    kind: ServedKind, document: Any, shown: str, twice: Sequence[str], name: str, call: Call
+) -> Document:
     if not isinstance(document, dict):
         document = {}
     metadata = document.get("metadata")
@@ -91,7 +104,11 @@ def _checked(kind: ServedKind, document: Any, shown: str, name: str, call: Call)
     except BadRequest as error:
         value = shown or orjson.dumps(document).decode()
         raise patch_errors.unfit_result(value, error.message) from None
-    call.warnings[:] = warnings
+    doubled = tuple(f'duplicate field "{path}"' for path in twice)
+    if doubled and call.field_validation == "Strict":
+        value = shown or orjson.dumps(document).decode()
+        raise patch_errors.unfit_result(value, "strict decoding error: " + ", ".join(doubled))
+    call.warnings[:] = (*doubled, *warnings) if call.field_validation != "Ignore" else ()
     return defaults.apply_defaults(kind, tidy)
 
 

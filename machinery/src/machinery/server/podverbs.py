@@ -117,7 +117,8 @@ class PodVerbs:
             "kind": "TokenRequest",
             "apiVersion": "authentication.k8s.io/v1",
             "metadata": {
-                **metadata, "name": name, "namespace": namespace, "creationTimestamp": rfc3339(now),
+                **metadata, "name": name, "namespace": namespace,
+                "uid": account["metadata"]["uid"], "creationTimestamp": rfc3339(now),
             },
             "spec": {
                 "audiences": audiences,

@@ -93,6 +93,28 @@ class Grants:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """The rules that one binding gives to one subject."""
+
+    namespace: str
+    rules: tuple[Rule, ...]
+    binding: Document
+    subject: Mapping[str, Any]
+
+    def words(self) -> str:
+        kind = "RoleBinding" if self.namespace else "ClusterRoleBinding"
+        name = _meta(self.binding, "name") + (f"/{self.namespace}" if self.namespace else "")
+        role = self.binding.get("roleRef") or {}
+        subject = self.subject.get("name", "")
+        if self.subject.get("kind") == "ServiceAccount":
+            subject = f"{subject}/{self.subject.get('namespace') or self.namespace}"
+        return (
+            f'RBAC: allowed by {kind} "{name}" of {role.get("kind", "")} "{role.get("name", "")}" '
+            f'to {self.subject.get("kind", "")} "{subject}"'
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The documents that access is decided by."""
 
@@ -108,7 +130,7 @@ class Index:
     def __init__(self, policy: Policy) -> None:
         self._cluster_roles = _cluster_rules(policy.cluster_roles)
         self._roles = {(_meta(r, "namespace"), _meta(r, "name")): _rules(r) for r in policy.roles}
-        self._subjects: dict[str, list[tuple[str, tuple[Rule, ...]]]] = {}
+        self._subjects: dict[str, list[Held]] = {}
         for binding in policy.cluster_bindings:
             self._add(binding, "")
         for binding in policy.bindings:
@@ -122,7 +144,7 @@ class Index:
             return
         for subject in binding.get("subjects") or ():
             key = _subject_key(subject, namespace)
-            self._subjects.setdefault(key, []).append((namespace, rules))
+            self._subjects.setdefault(key, []).append(Held(namespace, rules, binding, subject))
 
     def role_rules(self, ref: Mapping[str, Any], namespace: str) -> tuple[Rule, ...] | None:
         """The rules of a roleRef; None if there is no such role."""
@@ -138,8 +160,9 @@ class Index:
         cluster: list[Rule] = []
         spaces: dict[str, list[Rule]] = {}
         for key in (f"User {user.name}", *(f"Group {group}" for group in user.groups)):
-            for namespace, rules in self._subjects.get(key, ()):
-                (spaces.setdefault(namespace, []) if namespace else cluster).extend(rules)
+            for held in self._subjects.get(key, ()):
+                into = spaces.setdefault(held.namespace, []) if held.namespace else cluster
+                into.extend(held.rules)
         grants = Grants(tuple(cluster), {space: tuple(r) for space, r in spaces.items()})
         self._grants[user] = grants
         return grants
@@ -155,6 +178,16 @@ class Index:
                 self._decisions.clear()
             self._decisions[key] = answer
         return answer
+
+    def reason(self, user: UserInfo, asked: Attributes) -> str:
+        """`RBAC: allowed by RoleBinding "b/ns" of Role "r" to User "u"`; empty when nothing allows."""
+        for key in (f"User {user.name}", *(f"Group {group}" for group in user.groups)):
+            for held in self._subjects.get(key, ()):
+                if held.namespace in ("", asked.namespace) and any(
+                    rule.covers(asked) for rule in held.rules
+                ):
+                    return held.words()
+        return ""
 
 
 def _cluster_rules(cluster_roles: Sequence[Document]) -> dict[str, tuple[Rule, ...]]:

@@ -262,7 +262,7 @@ class Registry:
         given = metadata.get("namespace", "")
         if kind.namespaced and given and given != namespace:
             raise errors.BadRequest(
-                f"the namespace of the object ({given}) does not match the namespace on the request ({namespace})"
+                "the namespace of the provided object does not match the namespace sent on the request"
             )
 
     async def _must_name_revision(self, kind: ServedKind, namespace: str, name: str) -> None:
@@ -370,10 +370,12 @@ class Registry:
                 "message": f'Invalid value: "{given}": field is immutable',
                 "field": "metadata.uid",
             }
-            raise errors.invalid(kind.kind, kind.group, name, [cause])
+            raise errors.invalid(kind.kind, kind.group, name, [cause, cause])
         raise errors.conflict(
             kind.plural, kind.group, name,
-            f"Precondition failed: UID in precondition: {given}, UID in object meta: {held}",
+            f"StorageError: invalid object, Code: 4, Key: /{kind.plural}/{live['metadata'].get('namespace', '')}/{name}, "
+            f"ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {given}, "
+            f"UID in object meta: {held}",
         )  # fmt: skip
 
     async def _remove(self, kind: ServedKind, row: Row, final: Document, call: Call) -> Stored:

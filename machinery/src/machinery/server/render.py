@@ -79,6 +79,8 @@ def shown_list(
         found = table.to_table(kind, documents, now, include_object=include, list_metadata=metadata)
     elif accepted.form is Form.PARTIAL:
         found = table.partial_metadata_list(documents, metadata)
+        if not found["items"]:
+            found["items"] = None  # upstream's oddity
     else:
         return plain_list(kind, [item(kind, document) for document in documents], metadata)
     if accepted.version != "v1":

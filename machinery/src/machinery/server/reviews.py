@@ -6,6 +6,7 @@ Every answer is computed from the same authorizer and authenticator that guard t
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from machinery.kit.clock import Clock, rfc3339
 from machinery.meta.errors import BadRequest, invalid
 from machinery.meta.resource import Document
 from machinery.server.authn import API_AUDIENCE, Authenticator
@@ -20,8 +21,9 @@ Review = Callable[[Document, UserInfo, str], Document]
 class Reviews:
     """The reviews by plural."""
 
-    def __init__(self, authorizer: Authorizer, authenticator: Authenticator) -> None:
+    def __init__(self, authorizer: Authorizer, authenticator: Authenticator, clock: Clock) -> None:
         self._authorizer = authorizer
+        self._clock = clock
         self._authenticator = authenticator
         self.by_plural: Mapping[str, Review] = {
             "selfsubjectaccessreviews": self._self_access,
@@ -68,7 +70,10 @@ class Reviews:
         else:
             plain = spec.get("nonResourceAttributes") or {}
             asked = Attributes(plain.get("verb", ""), path=plain.get("path", ""))
-        return {"allowed": self._authorizer.allows(user, asked)}
+        if not self._authorizer.allows(user, asked):
+            return {"allowed": False}
+        reason = self._authorizer.reason(user, asked)
+        return {"allowed": True, **({"reason": reason} if reason else {})}
 
     def _rules(self, body: Document, user: UserInfo, _namespace: str) -> Document:
         namespace = (body.get("spec") or {}).get("namespace", "")
@@ -97,11 +102,10 @@ class Reviews:
         }
 
     def _self(self, body: Document, user: UserInfo, _namespace: str) -> Document:
-        return {
-            **body,
-            "metadata": body.get("metadata") or {},
-            "status": {"userInfo": _user_document(user)},
-        }
+        metadata = {
+            **(body.get("metadata") or {}), "creationTimestamp": rfc3339(self._clock.now()),
+        }  # fmt: skip
+        return {**body, "metadata": metadata, "status": {"userInfo": _user_document(user)}}
 
     def _token(self, body: Document, _user: UserInfo, _namespace: str) -> Document:
         spec = body.get("spec") or {}
@@ -111,11 +115,18 @@ class Reviews:
         audiences: Sequence[str] = spec.get("audiences") or (API_AUDIENCE,)
         user = self._authenticator.token_user(token, audiences)
         if user is None:
-            status: Document = {"user": {}, "error": "invalid bearer token"}
+            status: Document = {"user": {}, "error": self._token_fault(token, audiences)}
         else:
             status = {"authenticated": True, "user": _user_document(user)}
             status["audiences"] = list(audiences)
         return {**body, "metadata": body.get("metadata") or {}, "status": status}
+
+    def _token_fault(self, token: str, audiences: Sequence[str]) -> str:
+        claims = self._authenticator.claims(token)
+        if claims is None:
+            return "invalid bearer token"
+        listed = [" ".join(f'"{a}"' for a in names) for names in (claims.audiences, audiences)]
+        return f"[invalid bearer token, token audiences [{listed[0]}] is invalid for the target audiences [{listed[1]}]]"
 
 
 def _answer(body: Document, status: Document) -> Document:

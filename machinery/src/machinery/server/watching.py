@@ -65,6 +65,8 @@ class WatchServer:
         selection = selection_of(
             kind, info.namespace, info.first("labelSelector"), info.first("fieldSelector")
         )
+        if info.name:  # /watch/…/<name>, or the same by field selector
+            selection.name = info.name
         timeout = self._timeout(info)
         revision = info.first("resourceVersion")
         start = parse_revision(revision) if revision else 0
@@ -106,7 +108,7 @@ class WatchServer:
         return self._end(transport, watcher)
 
     def _timeout(self, info: RequestInfo) -> float:
-        seconds = parse_int(info.first("timeoutSeconds"), "timeoutSeconds")
+        seconds = parse_int(info.first("timeoutSeconds"))
         if seconds > 0:
             return float(seconds)
         spread = int(self._ids.uid()[:4], 16) / 0xFFFF

@@ -11,6 +11,7 @@ NodeRestriction         a kubelet writes its own Node and the pods bound to it, 
 from collections.abc import Callable
 from typing import Any
 
+from machinery.kit.clock import Clock, rfc3339
 from machinery.meta.errors import Forbidden, NotFound
 from machinery.meta.resource import Document
 from machinery.server.admission.interface import AdmissionRequest, refuse
@@ -125,10 +126,17 @@ class Priority:
                 f"the integer value of priority ({given}) must not be provided in pod spec; priority admission "
                 f"controller computed {value} from the given PriorityClass name",
             )
+        wished = spec.get("preemptionPolicy")
+        if wished is not None and wished != preemption:
+            raise refuse(
+                request,
+                f"the string value of PreemptionPolicy ({wished}) must not be provided in pod spec; priority admission "
+                f"controller computed {preemption} from the given PriorityClass name",
+            )
         filled: dict[str, Any] = {"priority": value}
         if name:
             filled["priorityClassName"] = name
-        filled["preemptionPolicy"] = spec.get("preemptionPolicy") or preemption
+        filled["preemptionPolicy"] = preemption
         return {**request.document, "spec": {**spec, **filled}}
 
     def _resolve(self, request: AdmissionRequest, name: str) -> tuple[int, str]:
@@ -156,13 +164,72 @@ class Priority:
         return None
 
 
-class CertificateIdentity:
-    """Who signs for a CSR, and who may approve one."""
+class RuntimeClass:
+    """A pod's RuntimeClass must exist; its overhead is the pod's."""
+
+    def __init__(self, classes: KindCache | None) -> None:
+        self._classes = classes
 
     def admit(self, request: AdmissionRequest) -> Document:
-        if request.kind.kind != "CertificateSigningRequest" or request.subresource:
+        if not _is_pod(request) or request.verb != "create":
+            return request.document
+        spec = request.document.get("spec") or {}
+        name = spec.get("runtimeClassName", "")
+        found: Document = {}
+        if name:
+            entry = self._classes.entries.get(f"/{name}") if self._classes is not None else None
+            if entry is None:
+                raise refuse(request, f'pod rejected: RuntimeClass "{name}" not found')
+            found = entry.document()
+        overhead = (found.get("overhead") or {}).get("podFixed")
+        given = spec.get("overhead")
+        if given and not overhead:
+            raise refuse(
+                request,
+                "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
+            )
+        if given and given != overhead:
+            raise refuse(
+                request,
+                "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead",
+            )
+        if not overhead:
+            return request.document
+        return {**request.document, "spec": {**spec, "overhead": overhead}}
+
+    def validate(self, request: AdmissionRequest) -> None:
+        return None
+
+
+class TaintNewNodes:
+    """A fresh node gets no pods until the node lifecycle controller has seen it ready."""
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        if request.verb != "create" or request.kind.kind != "Node" or request.subresource:
+            return request.document
+        spec = request.document.get("spec") or {}
+        taints = spec.get("taints") or []
+        wanted = {"key": NOT_READY, "effect": "NoSchedule"}
+        if any(t.get("key") == NOT_READY and t.get("effect") == "NoSchedule" for t in taints):
+            return request.document
+        return {**request.document, "spec": {**spec, "taints": [*taints, wanted]}}
+
+    def validate(self, request: AdmissionRequest) -> None:
+        return None
+
+
+class CertificateIdentity:
+    """A CSR carries who asked, and when its conditions came."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        if request.kind.kind != "CertificateSigningRequest":
             return request.document
         document = request.document
+        if request.subresource:
+            return self._timed(document)
         spec = dict(document.get("spec") or {})
         if request.verb == "create":
             user = request.call.user
@@ -172,6 +239,23 @@ class CertificateIdentity:
                 spec["extra"] = {key: list(values) for key, values in user.extra.items()}
             return {**document, "spec": spec}
         return document
+
+    def _timed(self, document: Document) -> Document:
+        """Conditions without their times get the present one."""
+        status = document.get("status") or {}
+        conditions = status.get("conditions") or ()
+        now = rfc3339(self._clock.now())
+        filled = [
+            {
+                **condition,
+                "lastUpdateTime": condition.get("lastUpdateTime") or now,
+                "lastTransitionTime": condition.get("lastTransitionTime") or now,
+            }
+            for condition in conditions
+        ]
+        if filled == list(conditions):
+            return document
+        return {**document, "status": {**status, "conditions": filled}}
 
     def validate(self, request: AdmissionRequest) -> None:
         if request.kind.kind != "CertificateSigningRequest" or request.verb != "create":
