@@ -87,6 +87,8 @@ class NodeFile:
     """Where the node stands."""
     token: str = field(default="", repr=False)
     """Bootstrap token; only needed until the node has its certificate."""
+    kubeconfig: str = ""
+    """An access that is used as it is: several hollow nodes share one."""
     runtime: str = "containerd"
     """`containerd` or `hollow`."""
     containerdSocket: str = "/run/containerd/containerd.sock"  # noqa: N815
@@ -158,7 +160,8 @@ def node_config(file: NodeFile) -> "NodeConfig":
         state_dir=file.stateDir,
         api_server=file.server,
         ca_file=file.caFile,
-        bootstrap_token=file.token,
+        bootstrap_token="" if file.kubeconfig else file.token,
+        kubeconfig=file.kubeconfig,
         cluster_name=file.cluster,
         zone=file.zone,
         region=file.region,

@@ -9,11 +9,11 @@ from typing import Any
 
 from tests.support.apiserver import RunningServer, running_server
 
-from cluster_agent.control.controllers import csr
 from cluster_agent.node.app import NodeProcess
 from cluster_agent.node.config import NodeConfig
 from machinery.api.core import NAMESPACES, PODS, SECRETS, Pod
 from machinery.controller.manager import Manager
+from machinery.controllers import csr
 from machinery.kit.clock import SystemClock
 from machinery.kit.ids import SystemIds
 from machinery.meta.errors import AlreadyExists

@@ -10,15 +10,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.unit.control.builders import NOW, ago
 
-from cluster_agent.control.controllers import csr, tokencleaner
-from cluster_agent.control.controllers.csr import (
+from machinery.api.core import Node, NodeAddress, NodeStatus, Secret
+from machinery.controller.action import Delete, RequeueAfter
+from machinery.controllers import csr, tokencleaner
+from machinery.controllers.csr import (
     RequestSpec,
     RequestStatus,
     SigningRequest,
     Verdict,
 )
-from machinery.api.core import Node, NodeAddress, NodeStatus, Secret
-from machinery.controller.action import Delete, RequeueAfter
 from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import Condition, ObjectMeta
 from machinery.server.pki import SIGNER_KUBELET_CLIENT, SIGNER_KUBELET_SERVING

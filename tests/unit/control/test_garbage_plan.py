@@ -3,17 +3,17 @@
 import pytest
 from tests.unit.control.builders import NOW
 
-from cluster_agent.control.controllers.garbagecollector.controller import collected
-from cluster_agent.control.controllers.garbagecollector.plan import (
+from machinery.api.core import CONFIGMAPS
+from machinery.api.kinds import BUILTIN
+from machinery.controller.action import Action, Delete, Patch
+from machinery.controllers.garbagecollector.controller import collected
+from machinery.controllers.garbagecollector.plan import (
     FOREGROUND,
     ORPHAN,
     Item,
     Standing,
     plan,
 )
-from machinery.api.core import CONFIGMAPS
-from machinery.api.kinds import BUILTIN
-from machinery.controller.action import Action, Delete, Patch
 from machinery.meta.objectmeta import Object, ObjectMeta, OwnerReference
 
 

@@ -4,12 +4,13 @@ import datetime as dt
 
 from tests.unit.control.builders import NOW, ago
 
-from cluster_agent.control.controllers import namespace, rootca, serviceaccount
-from cluster_agent.control.controllers.garbagecollector.controller import metadata_resource
-from cluster_agent.control.controllers.namespace import Content, grace_left, plan
+from cluster_agent.control.controllers import rootca, serviceaccount
 from machinery.api.core import ConfigMap, Namespace, NamespaceSpec, NamespaceStatus, ServiceAccount
 from machinery.api.kinds import BUILTIN
 from machinery.controller.action import Create, Delete, Patch, RequeueAfter, SetStatus
+from machinery.controllers import namespace
+from machinery.controllers.garbagecollector.controller import metadata_resource
+from machinery.controllers.namespace import Content, grace_left, plan
 from machinery.meta.objectmeta import Condition, Object, ObjectMeta
 
 KINDS = {k.plural: metadata_resource(k) for k in BUILTIN}

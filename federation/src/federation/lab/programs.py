@@ -84,6 +84,7 @@ def node_config(
         "server": url(cluster.control),
         "caFile": ca_file,
         "token": token,
+        "kubeconfig": admin_kubeconfig(plan, cluster.control.name) if hollow else "",
         "runtime": "hollow" if hollow else "containerd",
         "containerdSocket": "" if hollow else CONTAINERD_SOCKET,
         "stateDir": data_dir(plan, host.name),

@@ -137,9 +137,9 @@ class ApiServer:
 
     # ------------------------------------------------------------------------------------------------- assembly
     def _plugins(self, ids: Ids) -> list[Plugin]:
-        plugins: list[Plugin] = [NamespaceLifecycle(self._peek)]
+        plugins: list[Plugin] = [NamespaceLifecycle(self.peek)]
         if self.config.service_accounts:
-            plugins.append(ServiceAccount(self._peek, ids))
+            plugins.append(ServiceAccount(self.peek, ids))
         return [
             *plugins,
             DefaultTolerationSeconds(),
@@ -148,7 +148,7 @@ class ApiServer:
             *((TaintNewNodes(),) if self.config.taint_new_nodes else ()),
             CertificateIdentity(self.clock),
             RbacEscalation(self.authorizer),
-            NodeRestriction(self._peek),
+            NodeRestriction(self.peek),
         ]
 
     def _make_front(self, ids: Ids) -> Front:
@@ -186,7 +186,8 @@ class ApiServer:
         row = self.store.get(f"{REGISTRY}core/{plural}/{namespace}/{name}")
         return None if row is None else row.value
 
-    def _peek(self, path: str, namespace: str, name: str) -> Document | None:
+    def peek(self, path: str, namespace: str, name: str) -> Document | None:
+        """The committed object of a kind (`core/pods`), without waiting."""
         row = self.store.get(f"{REGISTRY}{path}/{namespace}/{name}")
         return None if row is None else decode(row.value, row.revision)
 

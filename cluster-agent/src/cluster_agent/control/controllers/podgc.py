@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cluster_agent.control.controllers import conditions
-from cluster_agent.control.controllers.events import executor_for
-from cluster_agent.control.controllers.mirrors import is_mirror
 from cluster_agent.control.controllers.pods import has_ended
 from machinery.api.core import NODES, PODS, Node, Pod
 from machinery.controller.action import Action, Delete, SetStatus
 from machinery.controller.executor import Executor
 from machinery.controller.manager import Manager
+from machinery.controllers.events import executor_for
+from machinery.controllers.mirrors import is_mirror
 from machinery.meta.errors import Conflict, NotFound
 from machinery.meta.objectmeta import is_true
 from machinery.meta.resource import ObjectKey

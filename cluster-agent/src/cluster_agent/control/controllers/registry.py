@@ -3,23 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster_agent.control.controllers import (
-    csr,
-    namespace,
-    podgc,
-    rootca,
-    serviceaccount,
-    tainteviction,
-    tokencleaner,
-)
+from cluster_agent.control.controllers import podgc, rootca, serviceaccount, tainteviction
 from cluster_agent.control.controllers.deployment import controller as deployment
-from cluster_agent.control.controllers.garbagecollector import controller as garbage
 from cluster_agent.control.controllers.nodelifecycle import controller as nodelifecycle
 from cluster_agent.control.controllers.replicaset import controller as replicaset
 from cluster_agent.control.controllers.workloads import DEPLOYMENTS, REPLICASETS
 from machinery.api.core import NODES, PODS
 from machinery.api.scheme import ServedKind
 from machinery.controller.manager import Manager
+from machinery.controllers import csr, namespace, tokencleaner
+from machinery.controllers.garbagecollector import controller as garbage
 
 
 @dataclass(frozen=True, slots=True)

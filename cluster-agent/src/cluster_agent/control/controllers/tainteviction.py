@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cluster_agent.control.controllers import conditions
-from cluster_agent.control.controllers.events import executor_for
-from cluster_agent.control.controllers.mirrors import is_mirror
 from machinery.api.core import NODES, PODS, Node, Pod, Taint, Toleration
 from machinery.controller.action import Action, Delete, Emit, RequeueAfter, Result, SetStatus
 from machinery.controller.executor import Executor
 from machinery.controller.manager import Manager
+from machinery.controllers.events import executor_for
+from machinery.controllers.mirrors import is_mirror
 from machinery.meta.errors import NotFound
 from machinery.meta.resource import ObjectKey
 

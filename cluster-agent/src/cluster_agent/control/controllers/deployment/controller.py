@@ -17,7 +17,6 @@ from cluster_agent.control.controllers.deployment.plan import (
     plan_collision,
     plan_create_failed,
 )
-from cluster_agent.control.controllers.events import executor_for
 from cluster_agent.control.controllers.pods import (
     CONTROLLER_INDEX,
     ENDED,
@@ -35,6 +34,7 @@ from machinery.client.informer import Informer
 from machinery.controller.action import Action, Create, Result
 from machinery.controller.executor import Executor
 from machinery.controller.manager import Manager, owner_keys
+from machinery.controllers.events import executor_for
 from machinery.meta.errors import AlreadyExists, Forbidden, NotFound, StatusError
 from machinery.meta.objectmeta import controller_of
 from machinery.meta.resource import ObjectKey

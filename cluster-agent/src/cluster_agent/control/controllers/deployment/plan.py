@@ -217,10 +217,15 @@ def _replica_set_actions(work: _Pass) -> list[Action]:
     actions: list[Action] = []
     if work.created is not None:
         actions += _creation(work, work.created)
-    for rs in work.sizes.all:
+    order = list(work.sizes.decided)
+    for rs in sorted(work.sizes.all, key=lambda rs: _place(order, rs.metadata.name)):
         if rs.metadata.uid:
             actions += _change(work, rs)
     return actions
+
+
+def _place(order: Sequence[str], name: str) -> int:
+    return order.index(name) if name in order else len(order)
 
 
 def _creation(work: _Pass, document: Document) -> list[Action]:
@@ -255,10 +260,11 @@ def _change(work: _Pass, rs: ReplicaSet) -> list[Action]:
     actions: list[Action] = [
         Patch(REPLICASETS, rs.key, patch, resource_version=version, uid=rs.metadata.uid)
     ]
-    if resized:
-        way = "up" if size > rs.spec.replicas else "down"
-        text = f"Scaled {way} replica set {name} from {rs.spec.replicas} to {size}"
-        actions.append(_emit(work.deployment, "Normal", "ScalingReplicaSet", text))
+    for moved, before, after in work.sizes.moves:
+        if moved == name:
+            way = "up" if after > before else "down"
+            text = f"Scaled {way} replica set {name} from {before} to {after}"
+            actions.append(_emit(work.deployment, "Normal", "ScalingReplicaSet", text))
     return actions
 
 

@@ -29,6 +29,8 @@ class Sizes:
     old: Sequence[ReplicaSet]
     new: ReplicaSet | None
     decided: dict[str, int] = field(default_factory=dict)
+    moves: list[tuple[str, int, int]] = field(default_factory=list)
+    """(ReplicaSet, from, to) in the order of the decisions; users are told of each."""
 
     @property
     def all(self) -> list[ReplicaSet]:
@@ -40,9 +42,11 @@ class Sizes:
 
     def set(self, rs: ReplicaSet, replicas: int) -> bool:
         """Decide a size; whether that changes it."""
-        if self.of(rs) == replicas:
+        before, name = self.of(rs), rs.metadata.name
+        if before == replicas:
             return False
-        self.decided[rs.metadata.name] = replicas
+        self.moves.append((name, before, replicas))
+        self.decided[name] = replicas
         return True
 
     def available(self, rs: ReplicaSet) -> int:
@@ -162,13 +166,15 @@ def _scale_in_proportion(deployment: Deployment, sizes: Sizes) -> list[ReplicaSe
     to_add = allowed - sizes.total()
     active = _by_size(sizes, newest_first=to_add > 0)
     added = 0
+    fresh: list[int] = []
     for rs in active:
         share = _share(deployment, sizes, rs, to_add, added)
         added += share
-        sizes.set(rs, sizes.of(rs) + share)
+        fresh.append(sizes.of(rs) + share)
     if to_add and active:
-        largest = active[0]
-        sizes.set(largest, max(0, sizes.of(largest) + to_add - added))
+        fresh[0] = max(0, fresh[0] + to_add - added)
+    for rs, size in zip(active, fresh, strict=True):
+        sizes.set(rs, size)
     return active
 
 

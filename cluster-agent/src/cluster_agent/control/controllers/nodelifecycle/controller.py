@@ -5,8 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cluster_agent.control.controllers import conditions
-from cluster_agent.control.controllers.events import executor_for
-from cluster_agent.control.controllers.mirrors import is_mirror
 from cluster_agent.control.controllers.nodelifecycle import taints
 from cluster_agent.control.controllers.nodelifecycle.health import (
     Seen,
@@ -22,6 +20,8 @@ from machinery.api.core import NODES, PODS, Node, Pod
 from machinery.controller.action import Action, Emit, Result, SetStatus
 from machinery.controller.executor import Executor
 from machinery.controller.manager import ControllerBuilder, Manager
+from machinery.controllers.events import executor_for
+from machinery.controllers.mirrors import is_mirror
 from machinery.kit.clock import rfc3339
 from machinery.meta.errors import Conflict, NotFound
 from machinery.meta.objectmeta import ObjectMeta

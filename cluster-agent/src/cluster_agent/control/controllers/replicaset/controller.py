@@ -10,7 +10,6 @@ from typing import Any
 
 from cluster_agent.control.controllers import claims
 from cluster_agent.control.controllers.api_errors import is_namespace_terminating
-from cluster_agent.control.controllers.events import SpeakingExecutor, executor_for
 from cluster_agent.control.controllers.pods import (
     CONTROLLER_INDEX,
     ORPHANS,
@@ -32,6 +31,7 @@ from machinery.controller.action import Action, Create, Delete, Emit, Result
 from machinery.controller.executor import OnDone
 from machinery.controller.expectations import Expectations
 from machinery.controller.manager import Manager, owner_keys
+from machinery.controllers.events import SpeakingExecutor, executor_for
 from machinery.meta.errors import Forbidden, NotFound, StatusError
 from machinery.meta.objectmeta import controller_of
 from machinery.meta.resource import ObjectKey

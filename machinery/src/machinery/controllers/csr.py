@@ -10,7 +10,7 @@ import base64
 import binascii
 import datetime as dt
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from cryptography import x509
 
 from machinery.api.core import NODES, Node
 from machinery.client.interface import PatchType
-from machinery.controller.action import Delete, Result
+from machinery.controller.action import Action, Delete, Result
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import Condition, Object, View, condition
@@ -72,6 +72,18 @@ class Signer(Protocol):
     ) -> bytes: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """Why a request is approved, and what must stand before it is signed."""
+
+    why: str
+    first: Sequence[Action] = ()
+
+
+Approve = Callable[["SigningRequest"], Approval | None]
+"""A program's own rule: its approval of a request, or None to leave it to people."""
+
+
 class Verdict(enum.Enum):
     """What to do with a request."""
 
@@ -89,10 +101,15 @@ class Decision:
     verdict: Verdict
     why: str = ""
     again_s: float | None = None
+    first: Sequence[Action] = ()
 
 
 def plan(
-    request: SigningRequest, node: Node | None, signers: Sequence[str], now: dt.datetime
+    request: SigningRequest,
+    node: Node | None,
+    signers: Sequence[str],
+    now: dt.datetime,
+    approve: Approve | None = None,
 ) -> Decision:
     """`node` is the Node that the request is for, if there is one; `signers` are the names we sign for."""
     left = _kept_s(request) - _age_s(request, now)
@@ -109,6 +126,11 @@ def plan(
         return Decision(Verdict.SIGN, again_s=left)
     if refused:
         return Decision(Verdict.NOTHING, refused, left)
+    if approve is not None:
+        approval = approve(request)
+        if approval is None:
+            return Decision(Verdict.NOTHING, again_s=left)
+        return Decision(Verdict.APPROVE, approval.why, left, approval.first)
     return _approval(request, node, left)
 
 
@@ -186,7 +208,10 @@ def _age_s(request: SigningRequest, now: dt.datetime) -> float:
 class SigningReconciler:
     """Read, plan, act."""
 
-    def __init__(self, manager: Manager, signer: Signer, signers: Sequence[str]) -> None:
+    def __init__(
+        self, manager: Manager, signer: Signer, signers: Sequence[str], approve: Approve | None
+    ) -> None:
+        self._approve = approve
         self._client, self._clock, self._executor = manager.client, manager.clock, manager.executor
         self._signer, self._signers = signer, signers
         self._requests, self._nodes = manager.informer(REQUESTS), manager.informer(NODES)
@@ -197,12 +222,13 @@ class SigningReconciler:
             return Result()
         now = self._clock.now()
         node = self._nodes.get(ObjectKey("", node_name(request)))
-        decision = plan(request, node, self._signers, now)
+        decision = plan(request, node, self._signers, now, self._approve)
         match decision.verdict:
             case Verdict.DELETE:
                 action = Delete(REQUESTS, key, uid=request.metadata.uid)
                 return await self._executor.apply([action])
             case Verdict.APPROVE:
+                await self._executor.apply(decision.first)
                 await self._decide(request, "Approved", "AutoApproved", decision.why, "approval")
             case Verdict.FAIL:
                 await self._decide(
@@ -255,7 +281,8 @@ def setup(
     manager: Manager,
     signer: Signer,
     signers: Sequence[str] = (SIGNER_KUBELET_CLIENT, SIGNER_KUBELET_SERVING),
+    approve: Approve | None = None,
 ) -> None:
-    """Watch requests; nodes are only looked up."""
-    reconciler = SigningReconciler(manager, signer, signers)
+    """Watch requests; nodes are only looked up. `approve` takes the place of the rule for nodes."""
+    reconciler = SigningReconciler(manager, signer, signers, approve)
     manager.controller("certificates", reconciler, workers=1).watches(REQUESTS)

@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster_agent.control.controllers.events import executor_for
-from cluster_agent.control.controllers.garbagecollector.plan import (
-    FOREGROUND,
-    Item,
-    Standing,
-    plan,
-)
-from cluster_agent.control.controllers.mirrors import is_mirror
 from machinery.api.scheme import ServedKind
 from machinery.client.informer import Informer
 from machinery.client.interface import Client
 from machinery.controller.action import Emit, Result
 from machinery.controller.executor import Executor
 from machinery.controller.manager import Manager
+from machinery.controllers.events import executor_for
+from machinery.controllers.garbagecollector.plan import (
+    FOREGROUND,
+    Item,
+    Standing,
+    plan,
+)
+from machinery.controllers.mirrors import is_mirror
 from machinery.meta.errors import NotFound
 from machinery.meta.objectmeta import Object, OwnerReference
 from machinery.meta.resource import ObjectKey, Resource, split_api_version

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster_agent.control.controllers.mirrors import MIRROR_LABEL
 from machinery.api.core import NAMESPACES, PODS, Namespace, Pod
 from machinery.api.scheme import ServedKind
 from machinery.client.interface import ListOptions, dynamic
 from machinery.controller.action import Action, Delete, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
+from machinery.controllers.mirrors import MIRROR_LABEL
 from machinery.kit.clock import rfc3339
 from machinery.meta.errors import NotFound
 from machinery.meta.objectmeta import Condition, Object, condition

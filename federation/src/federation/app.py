@@ -1,0 +1,215 @@
+"""The federation server, put together: store, API server, links and mirrors, controllers.
+
+    store → API (with links, forwarding, mirrors) → controllers, where this server leads
+
+Several servers may run on one PostgreSQL: all serve, one leads. A server that loses the lead ends its process, so that
+nothing of a former leader goes on; its supervisor starts it again as a follower.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from federation import __version__
+from federation.clusters import access
+from federation.clusters.admission import MembersObjects, OwnClusterOnly
+from federation.clusters.forward import Forwarder
+from federation.clusters.links import Links
+from federation.clusters.mirrors import Mirrors
+from federation.config import FederationConfig
+from federation.controllers import registry
+from federation.domains.clock import FailureClock
+from machinery.api.fleet.kinds import FLEET
+from machinery.api.kinds import BUILTIN
+from machinery.api.scheme import Scheme, ServedKind
+from machinery.client.leaderelection import LeaderElector
+from machinery.controller.manager import Manager
+from machinery.kit import config as settings
+from machinery.kit import log as logs
+from machinery.kit.clock import Clock, SystemClock
+from machinery.kit.config import ConfigError
+from machinery.kit.ids import Ids, SystemIds
+from machinery.kit.tasks import TaskOwner
+from machinery.meta.resource import Document, ObjectKey, Resource
+from machinery.server.app import ApiServer, Extensions, settle_collector
+from machinery.server.launch import server_config, write_admin_kubeconfig
+from machinery.server.local import MirrorWriter
+from machinery.store.sql import open_store
+from machinery.wire.link import LINK_PATH
+
+log = logging.getLogger(__name__)
+
+NAME = "federation"
+LEASE = ObjectKey("kube-system", "federation-server")
+STREAMS = ("log", "exec", "attach", "portforward")
+
+
+class ServerMirrors:
+    """The API server's mirror writer, by resource."""
+
+    def __init__(self, writer: MirrorWriter, scheme: Scheme) -> None:
+        self._writer, self._scheme = writer, scheme
+
+    def _kind(self, resource: Resource[Document]) -> ServedKind:
+        kind = self._scheme.by_gvk(resource.group, resource.version, resource.kind)
+        assert kind is not None, f"{resource} is mirrored but not served"
+        return kind
+
+    async def put(self, resource: Resource[Document], document: Document) -> None:
+        await self._writer.put(self._kind(resource), document)
+
+    async def remove(self, resource: Resource[Document], key: ObjectKey) -> None:
+        await self._writer.remove(self._kind(resource), key)
+
+
+class FederationServer:
+    """One running server."""
+
+    def __init__(self, config: FederationConfig, clock: Clock, ids: Ids) -> None:
+        self.config = config
+        self._clock, self._ids = clock, ids
+        Path(config.dataDir).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.store = open_store(config.store_url, migrate_to="heads")
+        self.links = Links(clock)
+        self.lost = asyncio.Event()
+        """Set when the lead was lost."""
+        self.server: ApiServer | None = None
+        self._mirrors: Mirrors | None = None
+        self._manager: Manager | None = None
+        self._tasks = TaskOwner()
+
+    async def start(self) -> ApiServer:
+        """Serve, then lead or stand by."""
+        await self.store.start()
+        server = self.server = ApiServer(
+            Scheme([*BUILTIN, *FLEET]),
+            self.store,
+            server_config(
+                NAME,
+                self.config.dataDir,
+                self.config.listen,
+                self.config.advertise,
+                accounts=False,
+            ),
+            self._clock,
+            self._ids,
+            extensions=self._extensions(),
+        )
+        self._mirrors = Mirrors(
+            self.links, ServerMirrors(server.mirror, server.scheme), self._clock
+        )
+        await server.start()
+        write_admin_kubeconfig(server, self.config.dataDir)
+        await self._start_controllers(server)
+        settle_collector()
+        return server
+
+    def _extensions(self) -> Extensions:
+        forwarder = Forwarder(self.links, self._pod)
+        return Extensions(
+            connects={("pods", stream): forwarder.connect for stream in STREAMS},
+            interceptors={
+                ("delete", "", "pods"): forwarder.delete,
+                ("create", "", "pods/eviction"): forwarder.evict,
+            },
+            raw_routes={LINK_PATH: self.links.accept},
+            admission=(OwnClusterOnly(), MembersObjects()),
+            bootstrap=access.common(),
+        )
+
+    def _pod(self, key: ObjectKey) -> Document | None:
+        assert self.server is not None
+        return self.server.peek("core/pods", key.namespace, key.name)
+
+    async def _start_controllers(self, server: ApiServer) -> None:
+        client = server.client(manager="federation-controllers")
+        elector = None
+        if self.config.databaseUrl:
+            elector = LeaderElector(client, self._clock, LEASE, self._ids.uid())
+        manager = self._manager = Manager(
+            client,
+            self._clock,
+            self._ids,
+            component="federation-controllers",
+            elector=elector,
+            on_lost=self.lost.set,
+        )
+        registry.setup_all(
+            manager,
+            registry.Settings(
+                kinds=[kind for kind in server.scheme.kinds if kind.storable],
+                authority=server.authority,
+                clock=FailureClock(
+                    suspect_s=self.config.heartbeatSuspectSeconds,
+                    unreachable_s=self.config.heartbeatUnreachableSeconds,
+                ),
+                left=self._left,
+            ),
+        )
+        await manager.start()
+
+    def _left(self, cluster: str) -> None:
+        if self._mirrors is not None and not self._tasks.closed:
+            _ = self._tasks.spawn(self._mirrors.forget(cluster), f"forget-{cluster}")
+
+    async def stop(self) -> None:
+        """Controllers, links, API, store."""
+        await self._tasks.close()
+        if self._manager is not None:
+            await self._manager.stop()
+        if self._mirrors is not None:
+            await self._mirrors.close()
+        await self.links.close()
+        if self.server is not None:
+            await self.server.stop()
+        await self.store.close()
+
+
+async def run(config: FederationConfig) -> None:
+    """The whole life of the process: until SIGTERM, SIGINT, or the loss of the lead."""
+    federation = FederationServer(config, SystemClock(), SystemIds())
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as group:
+        await federation.start()
+        waits = [group.create_task(stop.wait()), group.create_task(federation.lost.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+    await federation.stop()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="federation-server", description="The federation server.")
+    top.add_argument("--version", action="version", version=f"federation-server {__version__}")
+    top.add_argument("--config", required=True, help="YAML file")
+    top.add_argument("--log-level", default="info", help="debug, info, warning, error")
+    top.add_argument("--log-file", default=None, help="default: standard error")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the command."""
+    arguments = parser().parse_args(argv)
+    try:
+        logs.setup(NAME, arguments.log_level, arguments.log_file)
+        url = os.environ.get("FEDERATION_DATABASE_URL")
+        config = settings.load(FederationConfig, file=arguments.config, flags={"databaseUrl": url})
+        uvloop.run(run(config))
+    except (ConfigError, ValueError) as error:
+        print(f"federation-server: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except OSError as error:
+        print(f"federation-server: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0

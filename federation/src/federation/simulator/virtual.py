@@ -1,0 +1,104 @@
+"""Virtual time: an asyncio loop whose clock jumps to the next timer instead of waiting for it.
+
+A loop with nothing ready and no timer would wait for ever: here that is an error with a name, for in a closed world it
+is always a deadlock. Callbacks run in the order in which they became ready, as in any asyncio loop, so one seed gives
+one history.
+"""
+
+import asyncio
+import datetime as dt
+import selectors
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+"""The wall clock when a history begins."""
+
+
+class Deadlock(Exception):
+    """Nothing is ready and nothing is due: the world stands still."""
+
+
+class _JumpingSelector(selectors.BaseSelector):
+    """Never waits: what asyncio would sleep is added to the clock. No file is ever ready in a closed world."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._keys: dict[int, selectors.SelectorKey] = {}
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        number = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        key = selectors.SelectorKey(fileobj, number, events, data)
+        self._keys[number] = key
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        number = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        return self._keys.pop(number)
+
+    def select(
+        self, timeout: float | None = None
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:
+            raise Deadlock("every task waits for another one, and no timer runs")
+        if timeout > 0:
+            self.now += timeout
+        return []
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._keys
+
+    def close(self) -> None:
+        self._keys.clear()
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """The loop; `time()` is seconds of the history."""
+
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.now
+
+
+class VirtualClock:
+    """Both clocks of `machinery.kit.clock.Clock`, by a loop's time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def now(self) -> dt.datetime:
+        return EPOCH + dt.timedelta(seconds=self._loop.time())
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def run(history: Coroutine[Any, Any, T]) -> T:
+    """Run one history to its end in a loop of its own."""
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(history)
+    finally:
+        _end(loop)
+
+
+def _end(loop: VirtualLoop) -> None:
+    """Cancel what a broken history left behind, so that the next one starts clean."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left))
+    for task in left:
+        if not task.cancelled():
+            task.exception()
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
