@@ -85,7 +85,7 @@ def _container(container: Document, *, of_pod: bool) -> Document:
     if variables := container.get("env"):
         out["env"] = [_variable(one) for one in variables]
     for key in ("livenessProbe", "readinessProbe", "startupProbe"):
-        if probe := container.get(key):
+        if (probe := container.get(key)) is not None:
             out[key] = _handler({**_PROBE, **probe})
     if lifecycle := container.get("lifecycle"):
         out["lifecycle"] = {

@@ -16,10 +16,10 @@ _SECONDS: Final = (
 
 def probes(container: Document, field: str, causes: Causes) -> None:
     """The three probes of a container."""
-    if probe := container.get("livenessProbe"):
+    if (probe := container.get("livenessProbe")) is not None:
         _probe(probe, f"{field}.livenessProbe", causes)
         _only_one_success(probe, f"{field}.livenessProbe", causes)
-    if probe := container.get("readinessProbe"):
+    if (probe := container.get("readinessProbe")) is not None:
         where = f"{field}.readinessProbe"
         _probe(probe, where, causes)
         if (grace := probe.get("terminationGracePeriodSeconds")) is not None:
@@ -28,7 +28,7 @@ def probes(container: Document, field: str, causes: Causes) -> None:
                 grace,
                 "must not be set for readinessProbes",
             )
-    if probe := container.get("startupProbe"):
+    if (probe := container.get("startupProbe")) is not None:
         _probe(probe, f"{field}.startupProbe", causes)
         _only_one_success(probe, f"{field}.startupProbe", causes)
 
