@@ -73,7 +73,7 @@ async def main():
                 losses += 1
     async with asyncio.TaskGroup() as group:
         for _ in range(10):
-            group.create_task(racer(500))
+            _ = group.create_task(racer(500))
     await store.close()
     print(wins, losses)
 
@@ -124,7 +124,7 @@ async def test_tailers_miss_nothing_and_agree(postgres: Postgres) -> None:
         async with asyncio.TaskGroup() as group:
             for number, store in enumerate(stores):
                 for writer in range(5):
-                    group.create_task(write(store, f"{number}-{writer}"))
+                    _ = group.create_task(write(store, f"{number}-{writer}"))
         seen = [await read(watch, 15 * 200) for watch in watches]
         assert seen[0] == seen[1] == seen[2]
         revisions = [event.row.revision for event in seen[0]]
@@ -233,9 +233,9 @@ async def test_broken_connection_under_load_loses_and_doubles_nothing(postgres: 
                 await end_backends(url)
 
         async with asyncio.TaskGroup() as group:
-            group.create_task(break_it())
+            _ = group.create_task(break_it())
             for name in range(10):
-                group.create_task(write(name))
+                _ = group.create_task(write(name))
         await until_connected(store)
         await until_connected(other)
         row = await store.create("/a/last", b"1")
