@@ -57,7 +57,7 @@ def decode_body(kind: ServedKind, raw: bytes, media_type: str, field_validation:
     elif media == "application/yaml":
         document, complaints = _from_yaml(kind, raw)
     elif media == "application/vnd.kubernetes.protobuf" and not kind.custom:
-        document, complaints = _from_protobuf(raw), ()
+        document, complaints = _from_protobuf(kind, raw), ()
     else:
         raise UnsupportedMediaType(_unknown_format(kind))
     return _checked(kind, _envelope(kind, document, raw), complaints, field_validation)
@@ -179,10 +179,10 @@ def _from_yaml(kind: ServedKind, raw: bytes) -> tuple[Any, tuple[str, ...]]:
     return document, ("yaml: unmarshal errors:\n  " + "\n  ".join(twice),)
 
 
-def _from_protobuf(raw: bytes) -> Document:
+def _from_protobuf(kind: ServedKind, raw: bytes) -> Document:
     """Its field table is loaded only where clients send protobuf."""
     protobuf = importlib.import_module("machinery.api.protobuf")
-    document: Document = protobuf.decode_envelope(raw)
+    document: Document = protobuf.decode_envelope(raw, kind.kind)
     return document
 
 

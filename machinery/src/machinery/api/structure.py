@@ -42,7 +42,7 @@ class Shape:
     @cached_property
     def fields(self) -> "dict[str, Shape] | None":
         """The declared fields of a struct."""
-        name = _reference(self.node)
+        name = reference(self.node)
         if name:
             return _fields_of(name)
         return _fields(self._target)
@@ -83,7 +83,7 @@ def _either(node: Mapping[str, Any], target: Mapping[str, Any], key: str) -> Any
     return target.get(key) if found is None else found
 
 
-def _reference(node: Mapping[str, Any]) -> str:
+def reference(node: Mapping[str, Any]) -> str:
     """The definition's name that a node points at; `allOf` of one is how OpenAPI v3 adds a default to a reference."""
     ref = node.get("$ref")
     if ref is None:
@@ -94,7 +94,7 @@ def _reference(node: Mapping[str, Any]) -> str:
 
 
 def _resolve(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    name = _reference(node)
+    name = reference(node)
     return schemas.definition(name) if name else node
 
 
@@ -153,7 +153,7 @@ def zero(shape: Shape) -> Any:
 
     Field managers begin from it: what an object has beyond it was put there by somebody.
     """
-    name = _reference(shape.node)
+    name = reference(shape.node)
     fields = shape.fields or {}
     return {
         key: _zero_field(go.go_type, fields[key])

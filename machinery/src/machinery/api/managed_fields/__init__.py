@@ -6,6 +6,7 @@ and path-copying: they return a new document that shares what did not change. Se
 """
 
 from machinery.api.managed_fields.applying import apply
+from machinery.api.managed_fields.scale import apply_scale
 from machinery.api.managed_fields.tracking import strip, update_manager
 
-__all__ = ["apply", "strip", "update_manager"]
+__all__ = ["apply", "apply_scale", "strip", "update_manager"]

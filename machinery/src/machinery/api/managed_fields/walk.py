@@ -21,6 +21,7 @@ class _Absent:
 
 
 _ABSENT: Any = _Absent()
+_PARTS: frozenset[type] = frozenset({dict, list})
 META_SKIPPED = frozenset(
     {
         "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation",
@@ -29,6 +30,7 @@ META_SKIPPED = frozenset(
 )  # fmt: skip
 """Metadata that nobody owns: the server's, and the object's identity."""
 ROOT_SKIPPED = frozenset({"apiVersion", "kind"})
+_ROOT = ROOT_SKIPPED | {"metadata"}
 
 
 def element_of(item: Any, shape: Shape) -> str:
@@ -64,16 +66,26 @@ def whole(value: Any, shape: Shape) -> FieldSet:
     """The node of a part that is new: it is a member itself, and so is everything in it."""
     if not value or shape.atomic:
         return LEAF
-    kind = value.__class__
-    if kind is dict:
+    if value.__class__ is dict:
         out: FieldSet = {SELF: LEAF}
-        for key, inner in value.items():
-            simple = inner.__class__ is not dict and inner.__class__ is not list
-            out["f:" + key] = LEAF if simple or not inner else whole(inner, child_of(shape, key))
+        fields = shape.fields
+        if fields is None:
+            item = shape.item if shape.type == "object" else UNTYPED
+            for key, inner in value.items():
+                out["f:" + key] = whole(inner, item) if inner.__class__ in _PARTS else LEAF
+        else:
+            for key, inner in value.items():
+                if inner and inner.__class__ in _PARTS:
+                    out["f:" + key] = whole(inner, fields.get(key, UNTYPED))
+                else:
+                    out["f:" + key] = LEAF
         return out
-    if kind is list and shape.type == "array":
+    if value.__class__ is list and shape.type == "array":
         item = shape.item
-        return {SELF: LEAF} | {element_of(inner, shape): whole(inner, item) for inner in value}
+        out = {SELF: LEAF}
+        for inner in value:
+            out[element_of(inner, shape)] = whole(inner, item)
+        return out
     return LEAF
 
 
@@ -118,7 +130,7 @@ def compare(
     changed: FieldSet = {}
     removed: FieldSet = {}
     fields = shape.fields or {}
-    _maps(old, new, shape, (changed, removed), skipped | ROOT_SKIPPED | {"metadata"})
+    _maps(old, new, shape, (changed, removed), skipped | _ROOT)
     before, after = old.get("metadata") or {}, new.get("metadata") or {}
     if before is not after:
         below: tuple[FieldSet, FieldSet] = ({}, {})

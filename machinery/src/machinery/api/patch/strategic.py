@@ -27,7 +27,9 @@ def apply(schema_name: str, document: Document, patch: Any) -> Document:
         raise errors.malformed(
             f"json: cannot unmarshal {gotext.type_name(patch)} into Go value of type map[string]interface {{}}"
         )
-    return _merge_map(document, patch, structure.of(schema_name))
+    result = _merge_map(document, patch, structure.of(schema_name))
+    # the kind is the endpoint's: upstream pours the result into that struct whatever the patch says
+    return result | {key: document[key] for key in ("apiVersion", "kind") if key in document}
 
 
 def _merge_map(original: Document, patch: Document, shape: Shape) -> Document:
