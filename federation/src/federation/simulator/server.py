@@ -1,51 +1,40 @@
 """The federation server of a history: the real API server without its sockets, and the real controllers.
 
 A restart stops the controllers and the API server and makes new ones over the same store, as a new process would; what
-was only in memory (watch cache, informers, queues, heartbeats seen) is gone.
+was only in memory (watch cache, informers, queues, heartbeats seen) is gone. Members' agents speak as themselves, so
+their rights are checked too; their certificates are not simulated.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 
-from federation.controllers import (
-    defaults,
-    dependencies,
-    detector,
-    dispatcher,
-    health,
-    namespaces,
-    placer,
-    revisions,
-    statuses,
-)
+from federation.clusters import access
+from federation.clusters.admission import MembersObjects, OwnClusterOnly
+from federation.controllers import membership, registry
 from machinery.api.fleet.kinds import FLEET
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme
 from machinery.controller.manager import Manager
 from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
-from machinery.server.app import ApiServer
+from machinery.server import bootstrap
+from machinery.server.app import ApiServer, Extensions
 from machinery.server.config import ServerConfig
 from machinery.server.local import LocalClient
+from machinery.server.pki import AGENT_PREFIX, AGENTS
+from machinery.server.user import AUTHENTICATED, UserInfo
 from machinery.store.memory import MemoryStore
 
-Setup = Callable[[Manager], None]
-
-CONTROLLERS: tuple[Setup, ...] = (
-    defaults.setup,
-    detector.setup,
-    placer.setup,
-    dispatcher.setup,
-    dependencies.setup,
-    namespaces.setup,
-    statuses.setup,
-    revisions.setup,
-    health.setup,
-)
-"""What a federation server runs; a test may hand in a broken one to see that it is caught."""
-
 CONFIG = ServerConfig(name="federation", track_managed_fields=False, service_accounts=False)
-FIRST_NAMESPACES = ("default", "kube-system", "kube-public")
+NO_SERVER = "the federation server does not run"
+
+Setup = Callable[[Manager, ApiServer], None]
+
+
+def controllers(manager: Manager, api: ApiServer) -> None:
+    """What a federation server runs."""
+    kinds = [kind for kind in api.scheme.kinds if kind.storable]
+    registry.setup_all(manager, registry.Settings(kinds, api.authority))
 
 
 @cache
@@ -55,10 +44,10 @@ def scheme() -> Scheme:
 
 
 class FederationServer:
-    """`start`, `stop`, and `start` again."""
+    """`start`, `stop`, and `start` again. `setup` may be a broken one, to see that it is caught."""
 
-    def __init__(self, clock: Clock, ids: Ids, setups: Sequence[Setup] = CONTROLLERS) -> None:
-        self.clock, self._ids, self._setups = clock, ids, setups
+    def __init__(self, clock: Clock, ids: Ids, setup: Setup = controllers) -> None:
+        self.clock, self._ids, self._setup = clock, ids, setup
         self.store = MemoryStore()
         self._opened = False
         self.api: ApiServer | None = None
@@ -70,24 +59,21 @@ class FederationServer:
 
     async def start(self) -> None:
         """API first, then controllers; returns when they run."""
+        extensions = Extensions(admission=(OwnClusterOnly(), MembersObjects()))
+        if not self._opened:
+            await self.store.start()
+        api = ApiServer(scheme(), self.store, CONFIG, self.clock, self._ids, extensions=extensions)
+        await api.cache.start()
         if not self._opened:
             self._opened = True
-            await self.store.start()
-        api = ApiServer(scheme(), self.store, CONFIG, self.clock, self._ids)
-        await api.cache.start()
+            documents = [*bootstrap.documents(), *access.common()]
+            await bootstrap.ensure(api.registry, api.scheme, documents)
         self.api = api
-        await self._first_namespaces(api)
         self.manager = manager = Manager(
             api.client(manager="federation"), self.clock, self._ids, component="federation"
         )
-        for setup in self._setups:
-            setup(manager)
+        self._setup(manager, api)
         await manager.start()
-
-    async def _first_namespaces(self, api: ApiServer) -> None:
-        for name in FIRST_NAMESPACES:
-            if self.store.get(f"/registry/core/namespaces//{name}") is None:
-                await api.client().create(defaults.NAMESPACES, defaults.namespace(name))
 
     async def stop(self) -> None:
         """The process ends; only the store stays."""
@@ -99,8 +85,21 @@ class FederationServer:
             api.watches.close_all()
             await api.cache.stop()
 
+    # ------------------------------------------------------------------------------------------------- clients
     def client(self, manager: str) -> LocalClient:
-        """A client of the running server. Raises ConnectionError when none runs."""
+        """An administrator's client of the running server. Raises ConnectionError when none runs."""
         if self.api is None:
-            raise ConnectionError("the federation server does not run")
+            raise ConnectionError(NO_SERVER)
         return self.api.client(manager=manager)
+
+    def agent(self, cluster: str) -> LocalClient:
+        """A client with the rights of a member's agent. Raises ConnectionError when no server runs."""
+        if self.api is None:
+            raise ConnectionError(NO_SERVER)
+        user = UserInfo(AGENT_PREFIX + cluster, (AGENTS, AUTHENTICATED))
+        return self.api.client(user, f"agent-{cluster}")
+
+    async def admit(self, cluster: str) -> None:
+        """What the approval of a member's certificate brings about."""
+        assert self.manager is not None
+        _ = await self.manager.executor.apply(membership.grant(cluster))

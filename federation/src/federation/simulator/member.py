@@ -1,0 +1,371 @@
+"""A modelled member: an agent on its end of the link, and the objects that it keeps through crashes.
+
+The agent does what `cluster-agent link` does, through the same informers and queues: heartbeat, report, Works. Below it
+stand objects instead of an API server, and modelled Deployments instead of controllers and kubelets. `crash` ends the
+agent and everything it had in memory; the objects stay, and with `power` lost all pods start anew.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from federation.propagation.works import EXECUTION_FINALIZER
+from federation.simulator import workload
+from federation.simulator.link import Link, LinkedClient
+from federation.simulator.workload import Running
+from machinery.api.coordination import LEASES
+from machinery.api.fleet.cluster import CLUSTER_LEASES, CLUSTERS, execution_namespace
+from machinery.api.fleet.reflect import UNKNOWN, health, reflected
+from machinery.api.fleet.work import WORKS
+from machinery.client.interface import Client, dynamic
+from machinery.controller.action import Patch, Result, SetStatus
+from machinery.controller.manager import Manager
+from machinery.kit.clock import Clock, rfc3339, rfc3339_micro
+from machinery.kit.ids import SeededIds
+from machinery.kit.tasks import TaskOwner
+from machinery.meta.errors import AlreadyExists, NotFound, StatusError
+from machinery.meta.resource import Document, ObjectKey, document_key
+
+HEARTBEAT_S = REPORT_S = 2.0
+RETRY_S = 1.0
+APPLY_S = (0.01, 0.3)
+REMOVE_S = (0.2, 2.0)
+OWN_NAMESPACES = ("default", "kube-system")
+KINDS = {
+    "v1": {"Namespace": "namespaces", "ConfigMap": "configmaps", "Secret": "secrets"},
+    "apps/v1": {"Deployment": "deployments"},
+}
+WORK_DOCUMENTS = dynamic("work.karmada.io", "v1alpha1", "works", "Work", True)
+
+
+class Ref(NamedTuple):
+    """An object in a member."""
+
+    kind: str
+    key: ObjectKey
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is there, which Work made it, and when it will be gone."""
+
+    manifest: Document
+    work: ObjectKey
+    running: Running | None = None
+    gone_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """An object was deleted here; `told_at` is when the agent had heard that it should be."""
+
+    ref: Ref
+    at: float
+    told_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is told of the member at its start."""
+
+    name: str
+    region: str
+    zone: str
+    pods: int
+
+
+class Member:
+    """One member. `server` gives the client of the federation server that runs."""
+
+    def __init__(
+        self, place: Place, clock: Clock, seed: str, server: Callable[[str], Client]
+    ) -> None:
+        self.place = place
+        self.name = place.name
+        self.capacity = place.pods
+        self._clock = clock
+        self._random = random.Random(seed)  # noqa: S311 - the seed decides
+        self._ids = SeededIds(self._random.getrandbits(64))
+        self.link = Link(self.name, self._random.random)
+        self.client: Client = LinkedClient(self.link, lambda: server(self.name))
+        self.objects: dict[Ref, Held] = {}
+        self.removals: list[Removal] = []
+        self.told: dict[ObjectKey, float] = {}
+        self.manager: Manager | None = None
+        self._tasks: TaskOwner | None = None
+
+    # ------------------------------------------------------------------------------------------------- life
+    @property
+    def alive(self) -> bool:
+        return self._tasks is not None
+
+    def start(self) -> None:
+        """The agent starts; it introduces itself when the link lets it."""
+        assert self._tasks is None, "the agent runs already"
+        self._tasks = TaskOwner()
+        self.manager = manager = Manager(
+            self.client, self._clock, self._ids, component=f"agent-{self.name}"
+        )
+        namespace = execution_namespace(self.name)
+        works = manager.informer(WORK_DOCUMENTS, namespace)
+        works.on_change(self._hear)
+        controller = manager.controller(f"works-{self.name}", WorkReconciler(self, manager))
+        controller.watches(WORK_DOCUMENTS, namespace=namespace)
+        _ = self._tasks.spawn(manager.start(), f"{self.name}-works")
+        _ = self._tasks.spawn(self._keep(self._beat, HEARTBEAT_S), f"{self.name}-heartbeat")
+        _ = self._tasks.spawn(self._keep(Reporter(self).run_once, REPORT_S), f"{self.name}-report")
+
+    async def crash(self, *, power: bool) -> None:
+        """The agent is gone; with `power`, every pod too."""
+        tasks, self._tasks = self._tasks, None
+        manager, self.manager = self.manager, None
+        if tasks is not None:
+            await tasks.close()
+        if manager is not None:
+            await manager.stop()
+        self.told.clear()
+        if power:
+            for ref, held in self.objects.items():
+                if held.running is not None:
+                    self.objects[ref] = replace(held, running=workload.power_lost(held.running))
+
+    async def close(self) -> None:
+        """The history is over."""
+        if self.alive:
+            await self.crash(power=False)
+        await self.link.close()
+
+    async def _keep(self, once: Callable[[], object], pause: float) -> None:
+        while True:
+            try:
+                await once()  # type: ignore[misc]
+            except (StatusError, ConnectionError):
+                pass  # the next one comes soon enough
+            await self._clock.sleep(pause)
+
+    async def _beat(self) -> None:
+        now = rfc3339_micro(self._clock.now())
+        spec = {"renewTime": now}
+        try:
+            await self.client.patch(LEASES, ObjectKey(CLUSTER_LEASES, self.name), {"spec": spec})
+        except NotFound:
+            lease = {
+                "apiVersion": LEASES.api_version,
+                "kind": LEASES.kind,
+                "metadata": {"name": self.name, "namespace": CLUSTER_LEASES},
+                "spec": spec | {"holderIdentity": self.name, "leaseDurationSeconds": 10},
+            }
+            await self.client.create(LEASES, lease, CLUSTER_LEASES)
+
+    def _hear(self, old: Document | None, new: Document | None) -> None:
+        if new is not None and new["metadata"].get("deletionTimestamp"):
+            self.told.setdefault(document_key(new), self._clock.monotonic())
+        elif new is None and old is not None:
+            self.told.pop(document_key(old), None)
+
+    # ------------------------------------------------------------------------------------------------- objects
+    def between(self, limits: tuple[float, float]) -> float:
+        """A duration, by the seed."""
+        return self._random.uniform(*limits)
+
+    def has_namespace(self, name: str) -> bool:
+        """Whether objects may be made in it."""
+        if name in OWN_NAMESPACES:
+            return True
+        held = self.objects.get(Ref("Namespace", ObjectKey("", name)))
+        return held is not None and held.gone_at is None
+
+    def apply(self, work: ObjectKey, manifest: Document) -> str:
+        """Server-side apply in few words; why not, or the empty string."""
+        ref = Ref(manifest["kind"], document_key(manifest))
+        if ref.key.namespace and not self.has_namespace(ref.key.namespace):
+            return f'namespaces "{ref.key.namespace}" not found'
+        held = self.objects.get(ref)
+        if held is not None and held.gone_at is not None:
+            return f"{ref.kind} {ref.key} is being deleted"
+        running = held.running if held is not None else None
+        if ref.kind == "Deployment":
+            now = self._clock.monotonic()
+            running = workload.applied(running, manifest, now)
+            running = workload.step(running, now, self._random.random)
+        self.objects[ref] = Held(manifest, work, running)
+        return ""
+
+    def remove(self, work: ObjectKey, manifest: Document) -> float | None:
+        """Delete what this Work made; seconds until it is gone, None when it is."""
+        ref = Ref(manifest["kind"], document_key(manifest))
+        held = self.objects.get(ref)
+        if held is None or held.work != work:
+            return None
+        now = self._clock.monotonic()
+        if held.gone_at is None:
+            self.objects[ref] = held = replace(held, gone_at=now + self.between(REMOVE_S))
+        assert held.gone_at is not None
+        if now < held.gone_at:
+            return held.gone_at - now
+        self._drop(ref, self.told.get(work))
+        if ref.kind == "Namespace":
+            for inner in [r for r in self.objects if r.key.namespace == ref.key.name]:
+                self._drop(inner, self.told.get(work))
+        return None
+
+    def _drop(self, ref: Ref, told_at: float | None) -> None:
+        del self.objects[ref]
+        self.removals.append(Removal(ref, self._clock.monotonic(), told_at))
+
+    def live(self, ref: Ref) -> Document | None:
+        """The object as the member's API shows it."""
+        held = self.objects.get(ref)
+        if held is None:
+            return None
+        if held.running is None:
+            return held.manifest
+        return workload.live(held.running, self._clock.monotonic())
+
+    def next_change(self, ref: Ref) -> float | None:
+        """When to look at the object again."""
+        held = self.objects.get(ref)
+        if held is None or held.running is None:
+            return None
+        return workload.next_change(held.running, self._clock.monotonic())
+
+    @property
+    def pods(self) -> int:
+        """Pods that take room."""
+        running = [held.running for held in self.objects.values() if held.running is not None]
+        return sum(len(r.pods) for r in running)
+
+
+class Reporter:
+    """The Cluster object: made, then kept up to date when something changed."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._introduced = False
+        self._written: Document = {}
+
+    async def run_once(self) -> None:
+        """Raises StatusError, ConnectionError."""
+        if not self._introduced:
+            await self._introduce()
+            self._introduced = True
+        fresh = self._status()
+        if fresh == self._written:
+            return
+        key = ObjectKey("", self._member.name)
+        await self._member.client.patch(CLUSTERS, key, {"status": fresh}, subresource="status")
+        self._written = fresh
+
+    async def _introduce(self) -> None:
+        place = self._member.place
+        document = {
+            "apiVersion": CLUSTERS.api_version,
+            "kind": CLUSTERS.kind,
+            "metadata": {"name": place.name},
+            "spec": {
+                "syncMode": "Pull",
+                "provider": "simulated",
+                "region": place.region,
+                "zones": [place.zone],
+            },
+        }
+        try:
+            await self._member.client.create(CLUSTERS, document)
+        except AlreadyExists:
+            return
+
+    def _status(self) -> Document:
+        member = self._member
+        return {
+            "kubernetesVersion": "v1.36.2+ubernetes",
+            "apiEnablements": [
+                {
+                    "groupVersion": version,
+                    "resources": [{"kind": k, "name": plural} for k, plural in kinds.items()],
+                }
+                for version, kinds in KINDS.items()
+            ],
+            "nodeSummary": {"totalNum": 2, "readyNum": 2},
+            "resourceSummary": {
+                "allocatable": {"pods": str(member.capacity)},
+                "allocated": {"pods": str(member.pods)},
+            },
+        }
+
+
+class WorkReconciler:
+    """Works of one member."""
+
+    def __init__(self, member: Member, manager: Manager) -> None:
+        self._member = member
+        self._executor = manager.executor
+        self._clock = manager.clock
+        self._works = manager.informer(WORK_DOCUMENTS, execution_namespace(member.name))
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        work = self._works.get(key)
+        if work is None:
+            return Result()
+        try:
+            if work["metadata"].get("deletionTimestamp"):
+                return await self._remove(key, work)
+            return await self._apply(key, work)
+        except ConnectionError:
+            return Result(requeue_after=RETRY_S)
+
+    async def _apply(self, key: ObjectKey, work: Document) -> Result:
+        (manifest,) = work["spec"]["workload"]["manifests"]
+        ref = Ref(manifest["kind"], document_key(manifest))
+        held = self._member.objects.get(ref)
+        if held is None or held.manifest != manifest:
+            await self._clock.sleep(self._member.between(APPLY_S))
+            if self._works.get(key) is not work:
+                return Result()  # it changed meanwhile, and is in the queue again
+        error = self._member.apply(key, manifest)
+        status = self._status(work, ref, manifest, error)
+        if status is not None:
+            await self._executor.apply([SetStatus(WORKS, key, status)])
+        return Result(RETRY_S if error else self._member.next_change(ref))
+
+    def _status(self, work: Document, ref: Ref, manifest: Document, error: str) -> Document | None:
+        live = self._member.live(ref)
+        entry: Document = {
+            "identifier": {
+                "ordinal": 0,
+                "version": manifest["apiVersion"].rpartition("/")[2],
+                "kind": ref.kind,
+                "name": ref.key.name,
+            },
+            "health": UNKNOWN,
+        }
+        if live is not None and not error:
+            entry["health"] = health(live)
+            if (reported := reflected(live)) is not None:
+                entry["status"] = reported
+        held = work.get("status") or {}
+        applied: Document = {
+            "type": "Applied",
+            "status": "False" if error else "True",
+            "reason": "AppliedFailed" if error else "AppliedSuccessful",
+            "message": error,
+        }
+        before = (held.get("conditions") or [{}])[0]
+        same = all(before.get(name) == value for name, value in applied.items())
+        if same and held.get("manifestStatuses") == [entry]:
+            return None
+        applied["lastTransitionTime"] = rfc3339(self._clock.now())
+        return {"conditions": [applied], "manifestStatuses": [entry]}
+
+    async def _remove(self, key: ObjectKey, work: Document) -> Result:
+        left = [f for f in work["metadata"].get("finalizers") or [] if f != EXECUTION_FINALIZER]
+        for manifest in work["spec"]["workload"]["manifests"]:
+            wait = self._member.remove(key, manifest)
+            if wait is not None:
+                return Result(requeue_after=wait)
+        patch = {"metadata": {"finalizers": left or None}}
+        try:
+            uid = work["metadata"]["uid"]
+            return await self._executor.apply([Patch(WORKS, key, patch, uid=uid)])
+        except NotFound:
+            return Result()

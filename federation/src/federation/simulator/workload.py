@@ -1,0 +1,145 @@
+"""A Deployment as a member runs it, in few words: pods that become ready after a while, or never. Pure.
+
+Of the real controllers only what the federation sees is kept: generation and observedGeneration, the counts, the two
+conditions; a rollout that makes one new pod above the wanted number and takes an old one away when the new one is ready.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from machinery.meta.resource import Document
+
+BROKEN_IMAGE = "whoami:broken"
+"""An image whose pods never become ready."""
+READY_S = (0.5, 4.0)
+DEADLINE_S = 20.0
+"""A rollout that takes longer is called failed (upstream's default is 600 s; histories are shorter)."""
+NEVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPod:
+    """One pod: which template, and from when it is ready."""
+
+    version: str
+    ready_at: float
+
+    def ready(self, now: float) -> bool:
+        return self.ready_at <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What the member's control plane knows of one Deployment. `manifest` is the spec as it was applied."""
+
+    manifest: Document
+    generation: int = 1
+    observed: int = 0
+    changed_at: float = 0.0
+    pods: tuple[ModelPod, ...] = field(default=())
+
+    @property
+    def wanted(self) -> int:
+        return int(self.manifest["spec"].get("replicas", 1))
+
+    @property
+    def version(self) -> str:
+        return image_of(self.manifest)
+
+
+def image_of(manifest: Document) -> str:
+    """The template's identity: in a history only the image changes."""
+    return str(manifest["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def applied(held: Running | None, manifest: Document, now: float) -> Running:
+    """After a server-side apply: the generation grows with the spec only."""
+    if held is None:
+        return Running(manifest, changed_at=now)
+    if held.manifest["spec"] == manifest["spec"]:
+        return replace(held, manifest=manifest)
+    return replace(held, manifest=manifest, generation=held.generation + 1, changed_at=now)
+
+
+def step(held: Running, now: float, roll: Callable[[], float]) -> Running:
+    """One pass of the member's controllers."""
+    wanted, version = held.wanted, held.version
+    old = [pod for pod in held.pods if pod.version != version]
+    new = [pod for pod in held.pods if pod.version == version][:wanted]
+    while old and len(old) + sum(pod.ready(now) for pod in new) > max(wanted, 0):
+        old.pop()  # as many leave as new ones stand
+    surge = 1 if old else wanted
+    room = wanted + surge - len(old) - len(new)
+    for _ in range(max(0, min(room, wanted - len(new)))):
+        new.append(ModelPod(version, _ready_at(version, now, roll)))
+    return replace(held, observed=held.generation, pods=(*old, *new))
+
+
+def _ready_at(version: str, now: float, roll: Callable[[], float]) -> float:
+    if version == BROKEN_IMAGE:
+        return NEVER
+    least, most = READY_S
+    return now + least + (most - least) * roll()
+
+
+def power_lost(held: Running) -> Running:
+    """All pods are gone; the member's store is not."""
+    return replace(held, pods=())
+
+
+def next_change(held: Running, now: float) -> float | None:
+    """Seconds until a pod becomes ready or the rollout is called failed; None when nothing will happen."""
+    times = [pod.ready_at - now for pod in held.pods if now < pod.ready_at < NEVER]
+    late = held.changed_at + DEADLINE_S - now
+    if late > 0 and not settled(held, now):
+        times.append(late)
+    return max(0.01, min(times)) if times else None
+
+
+def settled(held: Running, now: float) -> bool:
+    """Whether the newest version runs, ready, in the wanted number."""
+    return (
+        held.observed == held.generation
+        and len(held.pods) == held.wanted
+        and all(pod.version == held.version and pod.ready(now) for pod in held.pods)
+    )
+
+
+def live(held: Running, now: float) -> Document:
+    """The object as the member's API shows it."""
+    metadata = held.manifest["metadata"] | {"generation": held.generation}
+    return held.manifest | {"metadata": metadata, "status": status(held, now)}
+
+
+def status(held: Running, now: float) -> Document:
+    """DeploymentStatus."""
+    ready = sum(pod.ready(now) for pod in held.pods)
+    counts = {
+        "replicas": len(held.pods),
+        "updatedReplicas": sum(pod.version == held.version for pod in held.pods),
+        "readyReplicas": ready,
+        "availableReplicas": ready,
+        "unavailableReplicas": max(0, held.wanted - ready),
+    }
+    return {
+        "observedGeneration": held.observed,
+        **{name: count for name, count in counts.items() if count},
+        "conditions": _conditions(held, ready, now),
+    }
+
+
+def _conditions(held: Running, ready: int, now: float) -> list[dict[str, Any]]:
+    enough = (
+        ready >= held.wanted - max(1, held.wanted // 4) if held.wanted > 1 else ready >= held.wanted
+    )
+    if settled(held, now):
+        progressing = ("True", "NewReplicaSetAvailable")
+    elif now >= held.changed_at + DEADLINE_S:
+        progressing = ("False", "ProgressDeadlineExceeded")
+    else:
+        progressing = ("True", "ReplicaSetUpdated")
+    return [
+        {"type": "Available", "status": "True" if enough else "False", "reason": "Counted"},
+        {"type": "Progressing", "status": progressing[0], "reason": progressing[1]},
+    ]
