@@ -57,7 +57,12 @@ async def _mint(access: kubeconfig.Access, cluster: str, life: dt.timedelta) -> 
     client = access.client(field_manager="fedctl")
     try:
         minted = await bootstrap.mint(
-            client, bootstrap.CLUSTERS_GROUP, life, f"join of {cluster}", SystemClock(), SystemIds()
+            client,
+            bootstrap.cluster_groups(cluster),
+            life,
+            f"join of {cluster}",
+            SystemClock(),
+            SystemIds(),
         )
     finally:
         await client.close()

@@ -65,7 +65,9 @@ async def server_ready(plan: LabPlan, process: str) -> str:
 async def cluster_token(plan: LabPlan, cluster: ClusterPlan) -> str:
     """A token with which `cluster` may join the federation."""
     async with operator(plan, plan.federation[0].name) as client:
-        return await _mint(client, bootstrap.CLUSTERS_GROUP, f"lab: cluster {cluster.name}")
+        return await _mint(
+            client, bootstrap.cluster_groups(cluster.name), f"lab: cluster {cluster.name}"
+        )
 
 
 async def node_token(plan: LabPlan, cluster: ClusterPlan) -> str:
