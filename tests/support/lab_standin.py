@@ -101,6 +101,10 @@ def run_pod(config: dict[str, Any]) -> None:
         log_directory=f"{config['stateDir']}/pods",
         linux=api.LinuxPodSandboxConfig(cgroup_parent="/kubepods/pod1"),
     )
+    network = Path(config["stateDir"], "cni/net.d/10-pods.conflist")
+    network.write_text(json.dumps(pod_network(config)))
+    while not all(c.status for c in runtime.Status(api.StatusRequest()).status.conditions):
+        time.sleep(0.05)
     if runtime.ListPodSandbox(api.ListPodSandboxRequest()).items:
         return
     pod = runtime.RunPodSandbox(api.RunPodSandboxRequest(config=sandbox)).pod_sandbox_id
@@ -119,6 +123,17 @@ def run_pod(config: dict[str, Any]) -> None:
         api.PodSandboxStatusRequest(pod_sandbox_id=pod)
     ).status.network.ip
     Path(config["stateDir"], "pod-address").write_text(address)
+
+
+def pod_network(config: dict[str, Any]) -> dict[str, Any]:
+    ipam = {
+        "type": "host-local",
+        "dataDir": f"{config['stateDir']}/cni/ipam",
+        "ranges": [[{"subnet": config["podCIDR"]}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
+    bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": ipam}
+    return {"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge]}
 
 
 def main() -> None:

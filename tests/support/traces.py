@@ -20,6 +20,8 @@ NOT_IN = (
     "/run/postgresql",
     "/run/user",
 )
+OF_OTHERS = ("/run/containerd", "/run/netns", "/var/lib/cni")
+"""Where somebody else's containerd works on a machine that is not ours alone."""
 _VOLATILE = (
     "fs.dentry",
     "fs.quota",
@@ -61,7 +63,7 @@ def _mounts(lab_directory: str) -> list[str]:
     found = [
         line.split(" ", 3)[3] for line in Path("/proc/self/mountinfo").read_text().splitlines()
     ]
-    return found if ALONE else [line for line in found if lab_directory in line or "cni" in line]
+    return found if ALONE else [line for line in found if lab_directory in line]
 
 
 def processes(lab_directory: str) -> frozenset[str]:
@@ -117,7 +119,8 @@ def files() -> frozenset[str]:
     found = set()
     for tree in TREES:
         for path, directories, names in os.walk(tree):
-            directories[:] = [d for d in directories if f"{path}/{d}" not in NOT_IN]
+            skipped = NOT_IN if ALONE else (*NOT_IN, *OF_OTHERS)
+            directories[:] = [d for d in directories if f"{path}/{d}" not in skipped]
             found.add(f"{path}/")
             for name in names:
                 try:

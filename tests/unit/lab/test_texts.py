@@ -1,6 +1,5 @@
 """What the lab hands to ip, sh, containerd and the programs: texts as functions of the plan."""
 
-import json
 import tomllib
 from dataclasses import replace
 
@@ -85,11 +84,6 @@ def test_containerd_keeps_its_data_in_the_lab() -> None:
     assert cri["cni"]["conf_dir"] == "/x/.lab/data/n/cni/net.d"
 
 
-def test_the_pod_network_is_the_nodes_range() -> None:
-    config = json.loads(programs.cni_config("/d", "10.100.1.0/24"))
-    assert config["plugins"][0]["ipam"]["ranges"] == [[{"subnet": "10.100.1.0/24"}]]
-
-
 def test_configurations_have_the_agreed_keys() -> None:
     cluster = PLAN.clusters[1]
     federation = programs.federation_config(PLAN, PLAN.federation[0])
@@ -128,6 +122,7 @@ def test_hollow_nodes_are_one_process(change: dict[str, object], stem: str, coun
     assert cluster.hollow is not None
     config = programs.node_config(plan, cluster, cluster.hollow, "/ca", "a.b")
     assert (config["node"], config["runtime"], config["hollowNodes"]) == (stem, "hollow", count)
+    assert config["kubeconfig"] == "/x/.lab/data/alpha-control/admin.kubeconfig"
     assert len(programs.node_specs(plan, "/bin")) == 2 * (1 + len(cluster.nodes))
 
 

@@ -4,7 +4,6 @@ The YAML keys written here are the contract with `federation-server` and `cluste
 Where a file stands is decided here too, so that status, join and teardown agree.
 """
 
-import json
 import sys
 from typing import Any
 from urllib.parse import urlsplit
@@ -74,7 +73,10 @@ def control_config(plan: LabPlan, cluster: ClusterPlan, ca_file: str, token: str
 def node_config(
     plan: LabPlan, cluster: ClusterPlan, host: HostPlan, ca_file: str, token: str
 ) -> dict[str, Any]:
-    """For `cluster-agent node --config`: a real node, or one process that is `hollowNodes` of them."""
+    """For `cluster-agent node --config`: a real node, or one process that is `hollowNodes` of them.
+
+    A token makes one node's identity; many hollow nodes in one process share their administrator's.
+    """
     hollow = host.role == "hollow"
     return {
         "node": host.node,
@@ -135,28 +137,8 @@ disabled_plugins = [
 
 
 def containerd_config(data: str, snapshotter: str) -> str:
-    """containerd's config.toml for a node whose data lies in `data`."""
+    """containerd's config.toml for a node whose data lies in `data`. The node writes the pod network's file itself."""
     return _CONTAINERD.format(data=data, socket=CONTAINERD_SOCKET, snapshotter=snapshotter)
-
-
-def cni_config(data: str, pod_cidr: str) -> str:
-    """The pod network of a node: Debian's bridge and host-local plugins, addresses kept with the node's data."""
-    bridge = {
-        "type": "bridge",
-        "bridge": "cni0",
-        "isGateway": True,
-        "ipMasq": False,
-        "hairpinMode": True,
-        "mtu": 1400,
-        "ipam": {
-            "type": "host-local",
-            "dataDir": f"{data}/cni/ipam",
-            "ranges": [[{"subnet": pod_cidr}]],
-            "routes": [{"dst": "0.0.0.0/0"}],
-        },
-    }
-    plugins = [bridge, {"type": "portmap", "capabilities": {"portMappings": True}}]
-    return json.dumps({"cniVersion": "0.4.0", "name": "pods", "plugins": plugins}, indent=1) + "\n"
 
 
 # ------------------------------------------------------------------------------------------------------ processes
