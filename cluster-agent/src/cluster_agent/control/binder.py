@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from cluster_agent.control.scheduler.queue import SchedulingQueue
 from machinery.api.apps import REPLICASETS, ReplicaSet
 from machinery.api.core import NAMESPACES, NODES, PODS, Namespace, Node, Pod
+from machinery.client.interface import dynamic
 from machinery.controller.action import Action, Delete, Emit, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
@@ -33,6 +34,8 @@ SCHEDULER_NAME = "default-scheduler"
 BINDS_AT_ONCE_MAX = 64
 DECISIONS_PER_TICK_MAX = 32
 """After so many decisions the loop gives way to the rest of the process."""
+BINDINGS = dynamic("", "v1", "pods", "Pod", True)
+"""Pods as the parent of `binding`, whose answer is a Status."""
 GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
 
 
@@ -287,7 +290,7 @@ class Binder:
         pod = info.pod
         try:
             await self._client.create(
-                PODS,
+                BINDINGS,
                 binding(pod, node),
                 pod.metadata.namespace,
                 name=pod.metadata.name,
