@@ -12,6 +12,10 @@ from typing import Any, TypeVar
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_RUNNING: "set[asyncio.Task[Any]]" = set()
+"""The loop itself holds tasks weakly, and a stream's protocol its reader: two pumps that wait for one another's sockets
+are a cycle that nothing else refers to, and would be collected in mid-flight."""
+
 
 class TaskOwner:
     """A set of background tasks with one life. `on_death` hears of a task that raised; default: an error log."""
@@ -26,11 +30,13 @@ class TaskOwner:
         assert not self._closed, f"spawn of {name} on a closed owner"
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
+        _RUNNING.add(task)
         task.add_done_callback(self._done)
         return task
 
     def _done(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
+        _RUNNING.discard(task)
         if task.cancelled() or (error := task.exception()) is None:
             return
         if self._on_death is not None:
