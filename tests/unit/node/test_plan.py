@@ -276,6 +276,18 @@ CASES: dict[str, tuple[World, float, list[Any], float | None]] = {
         [start("init", 1, 1)],
         None,
     ),
+    "new sandbox under Never: what has ended stays ended": (
+        world(
+            pod(container("a"), container("b"), restartPolicy="Never"),
+            observed(
+                record("a", 0, "exited", code=1, end=5),
+                boxes=(sandbox(1), sandbox(0, ready=False)),
+            ),
+        ),
+        6,
+        [start("b")],
+        None,
+    ),
     "old attempts and the empty old sandbox go": (
         world(
             pod(),

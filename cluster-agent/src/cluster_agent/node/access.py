@@ -8,7 +8,7 @@ certificate at hand; TLS contexts take the new one up in place, for connections 
 import datetime as dt
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,18 +226,26 @@ class ServingCertificates:
         addresses = {str(a) for a in names.get_values_for_type(x509.IPAddress)}
         return self._config.node_ip in addresses
 
-    async def keep(self, client: Client, ready: Callable[[], None]) -> None:
-        """Get them, and renew them in time, until cancelled."""
+    async def keep(
+        self, client: Client, registered: Callable[[], Awaitable[object]], ready: Callable[[], None]
+    ) -> None:
+        """Get them, and renew them in time, until cancelled.
+
+        A request is approved for the addresses that the Node object has, so the first one waits for it.
+        """
         while True:
             for name in self._names:
-                await self._keep_one(client, name)
+                await self._keep_one(client, name, registered)
             ready()
             await self._clock.sleep(RENEW_CHECK_S)
 
-    async def _keep_one(self, client: Client, name: str) -> None:
+    async def _keep_one(
+        self, client: Client, name: str, registered: Callable[[], Awaitable[object]]
+    ) -> None:
         store, now = self._store(name), self._clock.now()
         mine = store.load(now)
         if mine is None or not self._fits(mine) or identity.renew_at(mine.certificate) <= now:
+            await registered()
             subject = serving_subject(name, self._config.node_ip)
             approve = bool(self._config.kubeconfig)
             mine = await ask(client, self._clock, subject, SERVING, approve=approve)

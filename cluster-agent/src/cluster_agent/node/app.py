@@ -61,6 +61,7 @@ class NodeProcess:
         self._registration: Registration | None = None
         self.server: KubeletServer | None = None
         self._stopped = asyncio.Event()
+        self._registered = asyncio.Event()
         self.ready = False
         self._synced = self._served = False
 
@@ -98,7 +99,7 @@ class NodeProcess:
             self._spawn(parts.kubelet.run(), f"kubelet {name}")
             for work in parts.background:
                 self._spawn(work(), f"background {name}")
-        self._spawn(serving.keep(client, self._serving_ready), "serving")
+        self._spawn(serving.keep(client, self._registered.wait, self._serving_ready), "serving")
         self._spawn(access.keep_fresh(client), "client certificate")
         self._spawn(self._watch_runtimes(), "runtimes")
         self._start_informers(shared)
@@ -157,6 +158,7 @@ class NodeProcess:
                 await self._clock.sleep(REGISTER_RETRY.delay(failures))
             else:
                 break
+        self._registered.set()
         async with asyncio.TaskGroup() as group_:
             _ = group_.create_task(registration.run_status())
             _ = group_.create_task(registration.run_leases())

@@ -99,7 +99,7 @@ class Kubelet:
         self._tell()
 
     def _take_on(self, pod: Pod) -> None:
-        worker = self.workers[pod.metadata.uid] = PodWorker(self._s, pod)
+        worker = self.workers[pod.metadata.uid] = PodWorker(self._s, pod, self.drop)
         PODS.inc()
         STARTED.inc()
         if pod.deleting:

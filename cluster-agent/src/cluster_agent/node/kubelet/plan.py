@@ -201,7 +201,10 @@ def _tend(
     if record is not None and record.id in world.stopping:
         return
     if record is None:
-        _start(world, container, world.observed.latest(container.name), draft, now)
+        last = world.observed.latest(container.name)
+        done = last is not None and last.ended and not status.should_restart(world, container, last)
+        if not done or container in world.pod.spec.init_containers:
+            _start(world, container, last, draft, now)
     elif record.running:
         health = world.health_of(record.id)
         if health.failed:

@@ -15,7 +15,7 @@ may shorten it.
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from cluster_agent.node.cri.interface import (
@@ -66,8 +66,9 @@ class _Stopping:
 class PodWorker:
     """Keeps one pod (one uid) as wanted."""
 
-    def __init__(self, services: Services, pod: Pod) -> None:
-        self._s, self.pod = services, pod
+    def __init__(self, services: Services, pod: Pod, done: Callable[[str], None]) -> None:
+        """`done` hears of the end of a pod that the API has forgotten already."""
+        self._s, self.pod, self._done = services, pod, done
         self.uid = pod.metadata.uid
         self.in_api = True
         self._told: set[tuple[str, str]] = set()
@@ -352,6 +353,7 @@ class PodWorker:
         if self._timer is not None:
             self._timer.cancel()
         if not self.in_api:
+            self._done(self.uid)
             return
         world = self._world()
         now = self._s.clock.now()
