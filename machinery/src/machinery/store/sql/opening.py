@@ -7,7 +7,6 @@ from machinery.kit.clock import Clock
 from machinery.store.history import History
 from machinery.store.log import LogStore
 from machinery.store.memory import MemoryStore
-from machinery.store.sql.postgres import PostgresStore
 from machinery.store.sql.sqlite import SqliteStore
 
 
@@ -38,6 +37,10 @@ def open_store(
             migrate_to=migrate_to,
         )
     if backend == "postgresql":
+        from machinery.store.sql.postgres import (
+            PostgresStore,
+        )  # a second of imports: only where used
+
         plain = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
         return PostgresStore(plain, history=history, migrate_to=migrate_to)
     raise ValueError(f"database URL {url!r}: unknown database {backend}; {_SHAPES}")

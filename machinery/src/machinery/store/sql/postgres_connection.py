@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import asyncpg
-from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from machinery.store.interface import StoreUnavailable
-from machinery.store.sql.migrate import upgrade
+from machinery.store.sql.migrate import MigrationError, upgrade
 from machinery.store.sql.replay import Replay
 
 MIGRATION_LOCK = 7_020_117_312
@@ -125,7 +124,7 @@ class PostgresConnection:
             await self._end_old_backend()
             self._driver.add_termination_listener(lambda _: self._on_lost())
             await self._driver.add_listener("store_log", self._heard)
-        except CommandError as error:
+        except MigrationError as error:
             raise StoreUnavailable(f"the database cannot be used: {error}") from error
         except LOST as error:
             await self.drop()

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from alembic.util import CommandError
 from sqlalchemy import Engine, NullPool, PoolProxiedConnection, create_engine, event
 from sqlalchemy.exc import DatabaseError
 
 from machinery.store.interface import Change, Row, StoreUnavailable
 from machinery.store.sql.ledger import Ledger
-from machinery.store.sql.migrate import upgrade
+from machinery.store.sql.migrate import MigrationError, upgrade
 from machinery.store.sql.replay import Replay
 from machinery.store.sql.values import Codec
 
@@ -87,7 +86,7 @@ class SqliteFile:
                 upgrade(connection, self._migrate_to)
             self._connect()
             return self._replay()
-        except (sqlite3.Error, DatabaseError, CommandError, ValueError) as error:
+        except (sqlite3.Error, DatabaseError, MigrationError, ValueError) as error:
             self.close()
             raise StoreUnavailable(
                 f"{self.path} cannot be used: {error}; if it is damaged, restore it from a backup"
