@@ -21,10 +21,10 @@ class Ids(Protocol):
 
 
 class SystemIds:
-    """Ids of the operating system's randomness."""
+    """Ids of the operating system's randomness; suffixes, which are no secret, of a generator seeded by it."""
 
     def __init__(self) -> None:
-        self._random = random.SystemRandom()
+        self._random = random.Random()
 
     def uid(self) -> str:
         return str(uuid.uuid4())

@@ -16,6 +16,7 @@ from machinery.api.scheme import ServedKind
 from machinery.meta.resource import Document
 
 REGISTRY = "/registry/"
+_FRAME_SIZE = len('{"kind":"","apiVersion":"","metadata":{')
 
 
 def storage_prefix(kind: ServedKind) -> str:
@@ -31,6 +32,12 @@ def storage_key(kind: ServedKind, namespace: str, name: str) -> str:
 def head_of(kind: ServedKind) -> bytes:
     """What every stored value of the kind begins with."""
     return f'{{"kind":"{kind.kind}","apiVersion":"{kind.api_version}","metadata":{{'.encode()
+
+
+def head_size(kind: ServedKind) -> int:
+    """len(head_of(kind)), without making it."""
+    version = len(kind.version) + (len(kind.group) + 1 if kind.group else 0)
+    return _FRAME_SIZE + len(kind.kind) + version
 
 
 def encode(kind: ServedKind, document: Document) -> bytes:

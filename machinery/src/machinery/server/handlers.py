@@ -163,7 +163,7 @@ class Api:
         warnings: list[str] | tuple[str, ...],
     ) -> Reply:
         """One object in its form."""
-        headers = tuple(warning_headers(warnings))
+        headers = tuple(warning_headers(warnings)) if warnings else ()
         view = render.view_of(kind)
         if accepted.form is Form.OBJECT and not accepted.yaml and view is None:
             return Reply(status, found.wire() + b"\n", headers=headers)

@@ -194,10 +194,13 @@ class Front:
         protocol = request.protocol
         peer = protocol.identity() if isinstance(protocol, Connection) else None
         user = self._authenticator.authenticate(request, peer)
-        if "Impersonate-User" in request.headers or any(
-            name.startswith("Impersonate-") for name in request.headers
+        headers = request.headers
+        if (
+            "Impersonate-User" in headers
+            or "Impersonate-Group" in headers
+            or "Impersonate-Uid" in headers
         ):
-            user = impersonated(request.headers, user, self._authorizer)
+            user = impersonated(headers, user, self._authorizer)
         route = self._raw_routes.get(info.path)
         if route is not None:
             return await route(request, user)

@@ -7,7 +7,7 @@ ClusterRoles are resolved while indexing: no controller has to copy rules for th
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from machinery.meta.resource import Document
 from machinery.server.user import UserInfo
@@ -16,9 +16,11 @@ GROUP = "rbac.authorization.k8s.io"
 DECISIONS_MAX = 50_000
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
-    """A question: may this verb be used on this. Without `resource` it is about a URL path."""
+class Attributes(NamedTuple):
+    """A question: may this verb be used on this. Without `resource` it is about a URL path.
+
+    A tuple, because it is hashed on every request.
+    """
 
     verb: str
     group: str = ""
@@ -191,17 +193,29 @@ class Index:
 
 
 def _cluster_rules(cluster_roles: Sequence[Document]) -> dict[str, tuple[Rule, ...]]:
-    plain = {_meta(role, "name"): _rules(role) for role in cluster_roles}
-    found = dict(plain)
-    for role in cluster_roles:
+    """Name -> rules, aggregated ones resolved; a role may gather one that gathers others."""
+    by_name = {_meta(role, "name"): role for role in cluster_roles}
+    found: dict[str, tuple[Rule, ...]] = {}
+
+    def resolve(name: str, above: frozenset[str]) -> tuple[Rule, ...]:
+        if name in found:
+            return found[name]
+        role = by_name[name]
+        rules = dict.fromkeys(_rules(role))
         selectors = (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or ()
-        if not selectors:
-            continue
-        gathered = dict.fromkeys(plain[_meta(role, "name")])
-        for other in cluster_roles:
-            if other is not role and any(_selected(s, other) for s in selectors):
-                gathered |= dict.fromkeys(plain[_meta(other, "name")])
-        found[_meta(role, "name")] = tuple(gathered)
+        for other in by_name if selectors else ():
+            if (
+                other != name
+                and other not in above
+                and any(_selected(s, by_name[other]) for s in selectors)
+            ):
+                rules |= dict.fromkeys(resolve(other, above | {name}))
+        if not above:
+            found[name] = tuple(rules)
+        return tuple(rules)
+
+    for name in by_name:
+        resolve(name, frozenset())
     return found
 
 

@@ -70,7 +70,7 @@ class Stored:
         """The JSON that travels."""
         if not self.revision:
             return self.value
-        return codec.splice(self.value, self.revision, len(codec.head_of(self.kind)))
+        return codec.splice(self.value, self.revision, codec.head_size(self.kind))
 
     def read(self) -> Document:
         """A document with its resourceVersion; the caller must not change it."""

@@ -19,6 +19,9 @@ class UserInfo:
     uid: str = field(default="", compare=False)
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     @property
     def node(self) -> str:
         """The node's name if a kubelet speaks, else empty."""

@@ -105,6 +105,8 @@ class Priority:
 
     def __init__(self, classes: KindCache | None) -> None:
         self._classes = classes
+        self._held: Document | None = None
+        self._held_at = -1
 
     def admit(self, request: AdmissionRequest) -> Document:
         if not _is_pod(request) or request.verb != "create":
@@ -151,14 +153,19 @@ class Priority:
         raise refuse(request, f"no PriorityClass with name {name} was found")
 
     def _default(self) -> Document | None:
-        if self._classes is None or not self._classes.entries:
+        """The global default class; looked for again only when a class has changed."""
+        if self._classes is None:
             return None
+        if self._held_at == self._classes.changed:
+            return self._held
         defaults = [
             document
             for entry in self._classes.entries.values()
             if (document := entry.document()).get("globalDefault")
         ]
-        return max(defaults, key=lambda d: int(d.get("value", 0)), default=None)
+        self._held = max(defaults, key=lambda d: int(d.get("value", 0)), default=None)
+        self._held_at = self._classes.changed
+        return self._held
 
     def validate(self, request: AdmissionRequest) -> None:
         return None
