@@ -309,3 +309,10 @@ def test_json_path(path: str, expected: list[Any]) -> None:
 def test_json_path_not_understood(path: str) -> None:
     with pytest.raises(ValueError, match="unsupported"):
         jsonpath.compile_path(path)
+
+
+def test_a_column_in_braces_is_a_template() -> None:
+    fill = jsonpath.compile_template("{.status.ready}/{.status.total}")
+    assert fill({"status": {"ready": 1, "total": 3}}) == "1/3"
+    assert fill({}) is None
+    assert jsonpath.compile_template("{.spec.zones[*]}")({"spec": {"zones": ["a", "b"]}}) == "a,b"

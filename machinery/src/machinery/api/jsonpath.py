@@ -36,6 +36,26 @@ def compile_path(path: str) -> Callable[[Any], list[Any]]:
     return find
 
 
+@lru_cache(maxsize=256)
+def compile_template(template: str) -> Callable[[Any], str | None]:
+    """`{.a}/{.b}` as kubectl writes it: paths in braces, text around them; several values are joined by commas.
+
+    None where no path finds anything. Raises ValueError for a path not understood.
+    """
+    parts = re.split(r"\{([^{}]*)\}", template)
+    finders = [compile_path(path) for path in parts[1::2]]
+
+    def fill(document: Any) -> str | None:
+        found = [",".join(map(str, find(document))) for find in finders]
+        if not any(found):
+            return None
+        return "".join(
+            f"{text}{value}" for text, value in zip(parts[::2], [*found, ""], strict=True)
+        )
+
+    return fill
+
+
 def _steps(path: str) -> list[Step]:
     steps: list[Step] = []
     position = 0

@@ -36,6 +36,9 @@ def _header(column: Column) -> TableColumn:
 
 
 def _cell(column: Column) -> _Cell:
+    if "{" in column.json_path:
+        fill = jsonpath.compile_template(column.json_path)
+        return lambda document, now: fill(document)
     find = jsonpath.compile_path(column.json_path)
     kind = column.type
 
