@@ -8,6 +8,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from federation.lab.plan import lab_id
+
 ALONE = os.environ.get("CI") == "true"
 
 TREES = ("/etc", "/opt", "/run", "/srv", "/usr/lib/cni", "/var")
@@ -20,7 +22,7 @@ NOT_IN = (
     "/run/postgresql",
     "/run/user",
 )
-OF_OTHERS = ("/run/containerd", "/run/netns", "/var/lib/cni")
+OF_OTHERS = ("/run", "/var/lib")
 """Where somebody else's containerd works on a machine that is not ours alone."""
 _VOLATILE = (
     "fs.dentry",
@@ -37,21 +39,24 @@ _WORDS = ("containerd", "runc", "federation", "cluster-agent", "lab_standin")
 
 def snapshot(lab_directory: str) -> dict[str, frozenset[str]]:
     """Each aspect of the machine as a set of lines."""
-    return {
-        "processes": processes(lab_directory),
-        "mounts": lines(*_mounts(lab_directory)),
-        "links": lines(*sorted(os.listdir("/sys/class/net"))),
+    seen = {
+        "mounts": frozenset(mounts()),
+        "links": frozenset(os.listdir("/sys/class/net")),
         "routes": command("ip", "route", "show", "table", "all"),
         "rules": command("nft", "list", "ruleset"),
         "sysctls": frozenset(s for s in command("sysctl", "-a") if not s.startswith(_VOLATILE)),
-        "cgroups": cgroups(),
+        "cgroups": frozenset(path for path, _, _ in os.walk("/sys/fs/cgroup")),
+    }
+    if not ALONE:
+        ours = (lab_directory, lab_id(lab_directory))
+        seen = {
+            a: frozenset(x for x in found if any(o in x for o in ours)) for a, found in seen.items()
+        }
+    return seen | {
+        "processes": processes(lab_directory),
         "namespaces": namespaces(lab_directory),
         "files": files(),
     }
-
-
-def lines(*found: str) -> frozenset[str]:
-    return frozenset(found)
 
 
 def command(*argv: str) -> frozenset[str]:
@@ -59,11 +64,8 @@ def command(*argv: str) -> frozenset[str]:
     return frozenset(done.stdout.splitlines())
 
 
-def _mounts(lab_directory: str) -> list[str]:
-    found = [
-        line.split(" ", 3)[3] for line in Path("/proc/self/mountinfo").read_text().splitlines()
-    ]
-    return found if ALONE else [line for line in found if lab_directory in line]
+def mounts() -> list[str]:
+    return [line.split(" ", 3)[3] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
 
 
 def processes(lab_directory: str) -> frozenset[str]:
@@ -79,7 +81,7 @@ def processes(lab_directory: str) -> frozenset[str]:
             continue  # a kernel thread, or gone
         if (
             lab_directory in told
-            or "ubernetes-" in read(f"/proc/{entry}/cgroup")
+            or f"ubernetes-{lab_id(lab_directory)}" in read(f"/proc/{entry}/cgroup")
             or ALONE
             and any(word in words for word in _WORDS)
         ):
@@ -97,7 +99,7 @@ def ancestors(pid: int) -> set[int]:
 
 def namespaces(lab_directory: str) -> frozenset[str]:
     """Namespaces that are pinned by a mount or held by one of the lab's processes."""
-    pinned = {line for line in _mounts(lab_directory) if "nsfs" in line}
+    pinned = {line for line in mounts() if "nsfs" in line and (ALONE or lab_directory in line)}
     held = set()
     for line in processes(lab_directory):
         pid = line.split(" ", 1)[0]
@@ -109,15 +111,10 @@ def namespaces(lab_directory: str) -> frozenset[str]:
     return frozenset(pinned | held)
 
 
-def cgroups() -> frozenset[str]:
-    found = {path for path, _, _ in os.walk("/sys/fs/cgroup")}
-    return frozenset(p for p in found if ALONE or "ubernetes-" in p)
-
-
 def files() -> frozenset[str]:
     """Files of the system with size and time of change; directories by name."""
     found = set()
-    for tree in TREES:
+    for tree in TREES if ALONE else set(TREES) - set(OF_OTHERS):
         for path, directories, names in os.walk(tree):
             skipped = NOT_IN if ALONE else (*NOT_IN, *OF_OTHERS)
             directories[:] = [d for d in directories if f"{path}/{d}" not in skipped]

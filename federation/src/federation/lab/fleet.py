@@ -270,8 +270,11 @@ async def _fleet_missing(plan: LabPlan) -> str:
         if ready < wanted:
             lacking.append(f"{cluster.name}: {ready} of {wanted} nodes Ready")
     for row in await members.rows(plan):
+        seen, _, total = row.nodes.partition("/")
         if row.ready != "True":
             lacking.append(f"{row.name}: cluster {row.ready}")
+        elif seen != total:
+            lacking.append(f"{row.name}: the federation knows of {row.nodes} nodes Ready")
     return "; ".join(lacking)
 
 

@@ -115,7 +115,7 @@ def _row(cluster: ClusterPlan, seen: Cluster | None) -> Row:
     summary = seen.status.node_summary
     return Row(
         name=cluster.name,
-        zone=seen.spec.zone,
+        zone=seen.spec.zone or ",".join(seen.spec.zones),
         region=seen.spec.region,
         provider=seen.spec.provider,
         ready=ready.status if ready.status == "True" else f"{ready.status} ({ready.reason})",
