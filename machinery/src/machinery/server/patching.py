@@ -131,6 +131,7 @@ def applier(
 
     def wanted(live: Document | None) -> Document:
         merged = apply_managed(kind, live, applied, call.manager, force, time, subresource)
-        return defaults.apply_defaults(kind, merged)
+        tidy, _ = decode.check_fields(kind, merged, "Ignore")
+        return defaults.apply_defaults(kind, tidy)
 
     return wanted

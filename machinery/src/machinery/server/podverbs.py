@@ -96,8 +96,27 @@ class PodVerbs:
             raise errors.BadRequest("name in URL does not match name in Eviction object")
         options = deletion_of(eviction.get("deleteOptions") or {})
         options = replace(options, dry_run=options.dry_run or call.dry_run)
+        if not options.dry_run and not options.uid and not options.resource_version:
+            await self._registry.change(
+                self._pods, namespace, name, self._disrupted, call, "status", verb="bind"
+            )
         await self._registry.deleter.delete(self._pods, namespace, name, options, call)
         return success_status(code=201)
+
+    def _disrupted(self, live: Document) -> Document:
+        """The pod with the condition that tells its controllers: it was evicted, it did not fail."""
+        status = live.get("status") or {}
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "lastProbeTime": None,
+            "lastTransitionTime": rfc3339(self._registry.clock.now()),
+            "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting",
+        }
+        conditions = status.get("conditions") or ()
+        others = [c for c in conditions if c.get("type") != "DisruptionTarget"]
+        return {**live, "status": {**status, "conditions": [*others, condition]}}
 
     async def token(self, request: Document, namespace: str, name: str, call: Call) -> Document:
         """serviceaccounts/token: a JWT of the account, bound to an object if asked."""
