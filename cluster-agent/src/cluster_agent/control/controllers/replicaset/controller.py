@@ -150,6 +150,12 @@ def gather_s(replicas: int) -> float:
     return min(GATHER_S_MAX, replicas * GATHER_S_PER_POD)
 
 
+def _same_place(old: Pod, new: Pod) -> bool:
+    """Whether both versions concern the same ReplicaSets."""
+    a, b = old.metadata, new.metadata
+    return a.owner_references == b.owner_references and a.labels == b.labels
+
+
 def setup(manager: Manager) -> None:
     """Watch ReplicaSets and pods: a pod concerns its owner, an orphan everyone who would take it."""
     reconciler = ReplicaSetReconciler(manager, executor_for(manager, "replicaset-controller"))
@@ -166,6 +172,8 @@ def setup(manager: Manager) -> None:
         ]
 
     def on_pod(old: Pod | None, new: Pod | None) -> None:
+        if old is not None and new is not None and _same_place(old, new):
+            old = None
         for pod in (old, new):
             for key in concerned(pod) if pod is not None else ():
                 rs = replica_sets.get(key)
