@@ -1,0 +1,65 @@
+"""One fleet of real containers for all of a session's acceptance tests, and namespaces in it.
+
+Order: the lab's own tests first, because they compare the whole machine before and after a lab and nobody else may be
+at work; then the newcomer's, then those that share the fleet.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.fleet import AWAY, KUBECTL, Fleet, standing
+
+ORDER = ("test_lab", "test_acceptance_newcomer", "test_acceptance_fleet", "test_acceptance_kills")
+NUMBERS = itertools.count(os.getpid() * 100)
+
+STANDING = "UBERNETES_TEST_LAB"
+"""While writing a test: the directory of a lab to use and leave standing."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort this directory's files; others keep their place before them."""
+
+    def rank(item: pytest.Item) -> int:
+        if item.path.parent != Path(__file__).parent:
+            return -1
+        found = [i for i, name in enumerate(ORDER) if item.path.name.startswith(name)]
+        return found[0] if found else len(ORDER)
+
+    items.sort(key=rank)
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """alpha, beta, gamma with two real nodes each."""
+    if os.geteuid() != 0:
+        pytest.skip("real containers need root")
+    if standing_already := os.environ.get(STANDING):
+        fleet = Fleet(Path(standing_already))
+        fleet.up()
+        yield fleet
+        fleet.leave()
+    else:
+        yield from standing(Fleet(tmp_path_factory.mktemp("fleet") / ".lab"))
+
+
+@pytest.fixture
+def kubectl(fleet: Fleet) -> Callable[..., str]:
+    """kubectl on the shared fleet: kubectl(context, *words, stdin="", code=0)."""
+    if KUBECTL is None:
+        pytest.skip("kubectl is not installed")
+    return fleet.kubectl
+
+
+@pytest.fixture
+def namespace(fleet: Fleet) -> Iterator[str]:
+    """A namespace at the federation, deleted afterwards."""
+    name = f"test-{next(NUMBERS)}"
+    fleet.api().create("/api/v1/namespaces", {"metadata": {"name": name}})
+    yield name
+    try:
+        fleet.api().delete(f"/api/v1/namespaces/{name}")
+    except AWAY:
+        return  # the test deleted it, or has already failed for a server that is away
