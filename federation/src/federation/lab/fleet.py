@@ -262,20 +262,21 @@ async def _unready(directory: str, specs: Sequence[Spec]) -> str:
 
 
 async def _fleet_missing(plan: LabPlan) -> str:
-    """What the fleet lacks: nodes at each member, members at the federation."""
-    lacking = []
-    for cluster in plan.clusters:
-        wanted = len(cluster.nodes) + cluster.hollow_count
-        ready = await members.ready_nodes(plan, cluster)
-        if ready < wanted:
-            lacking.append(f"{cluster.name}: {ready} of {wanted} nodes Ready")
-    for row in await members.rows(plan):
-        seen, _, total = row.nodes.partition("/")
-        if row.ready != "True":
-            lacking.append(f"{row.name}: cluster {row.ready}")
-        elif seen != total:
-            lacking.append(f"{row.name}: the federation knows of {row.nodes} nodes Ready")
-    return "; ".join(lacking)
+    """What the fleet lacks: nodes at each member, members at the federation, their nodes' count there."""
+    wanted = {c.name: len(c.nodes) + c.hollow_count for c in plan.clusters}
+    ready = {c.name: await members.ready_nodes(plan, c) for c in plan.clusters}
+    if ready != wanted:
+        return "nodes Ready: " + ", ".join(
+            f"{name} {ready[name]}/{wanted[name]}" for name in wanted
+        )
+    rows = await members.rows(plan)
+    if any(row.ready != "True" for row in rows):
+        return "clusters Ready: " + ", ".join(f"{row.name} {row.ready}" for row in rows)
+    if any(len(set(row.nodes.split("/"))) > 1 for row in rows):
+        return "the federation counts nodes: " + ", ".join(
+            f"{row.name} {row.nodes}" for row in rows
+        )
+    return ""
 
 
 def _explain(directory: str, lack: str) -> str:
