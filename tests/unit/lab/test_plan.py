@@ -15,7 +15,7 @@ from federation.lab.plan import (
     slot_network,
 )
 
-SPEC = LabSpec(directory="/somewhere/.lab")
+SPEC = LabSpec(directory="/somewhere/.lab", nodes=2)
 
 ADDRESSES = [
     # slot, host name, address

@@ -26,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--clusters", default="alpha,beta,gamma", help="names, with commas (default: %(default)s)"
     )
     up.add_argument(
-        "--nodes", type=int, default=2, help="nodes of each cluster (default: %(default)s)"
+        "--nodes", type=int, default=1, help="nodes of each cluster (default: %(default)s)"
     )
     up.add_argument(
         "--runtime",

@@ -43,7 +43,7 @@ class LabSpec:
 
     directory: str
     clusters: tuple[str, ...] = DEFAULT_CLUSTERS
-    nodes: int = 2
+    nodes: int = 1
     runtime: Runtime = "containerd"
     hollow_nodes: int = 0
     servers: int = 1
