@@ -5,8 +5,9 @@ stand objects instead of an API server, and modelled Deployments instead of cont
 agent and everything it had in memory; the objects stay, and with `power` lost all pods start anew.
 """
 
+import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -63,6 +64,7 @@ class Removal:
     ref: Ref
     at: float
     told_at: float | None
+    cut_since: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +138,10 @@ class Member:
             await self.crash(power=False)
         await self.link.close()
 
-    async def _keep(self, once: Callable[[], object], pause: float) -> None:
+    async def _keep(self, once: Callable[[], Awaitable[None]], pause: float) -> None:
         while True:
-            try:
-                await once()  # type: ignore[misc]
-            except (StatusError, ConnectionError):
-                pass  # the next one comes soon enough
+            with contextlib.suppress(StatusError, ConnectionError):
+                await once()  # one that fails is not repeated: the next one comes soon enough
             await self._clock.sleep(pause)
 
     async def _beat(self) -> None:
@@ -212,7 +212,8 @@ class Member:
 
     def _drop(self, ref: Ref, told_at: float | None) -> None:
         del self.objects[ref]
-        self.removals.append(Removal(ref, self._clock.monotonic(), told_at))
+        now = self._clock.monotonic()
+        self.removals.append(Removal(ref, now, told_at, self.link.cut_since))
 
     def live(self, ref: Ref) -> Document | None:
         """The object as the member's API shows it."""
@@ -229,6 +230,10 @@ class Member:
         if held is None or held.running is None:
             return None
         return workload.next_change(held.running, self._clock.monotonic())
+
+    def now(self) -> float:
+        """Seconds of the history."""
+        return self._clock.monotonic()
 
     @property
     def pods(self) -> int:

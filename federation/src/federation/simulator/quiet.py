@@ -1,0 +1,176 @@
+"""What must hold when every fault is healed and time has passed: the fleet is what users asked for, and nothing else.
+
+placed      every Deployment has an answered binding, or there is truly no room
+works       there is a Work exactly where a binding or a namespace says, with the template as it is now
+members     every member holds exactly what its Works say
+status      a Deployment's status is the sum of what runs in its members
+leftovers   no binding, Work, record or object of something that was deleted
+ready       every member is Ready and carries no taint
+"""
+
+from collections.abc import Iterable, Mapping
+
+from federation.controllers.dispatcher import targets
+from federation.propagation.templates import unsynced_namespace
+from federation.propagation.works import binding_name
+from federation.simulator import workload
+from federation.simulator.member import Member, Ref
+from federation.simulator.rules import Broken, answered, view
+from federation.simulator.seen import Seen, condition_of, free_pods, ready
+from machinery.api.fleet.cluster import execution_namespace
+from machinery.api.fleet.work import TEMPLATE_GENERATION, TEMPLATE_UID, ResourceBinding
+from machinery.meta.resource import Document, ObjectKey, document_key
+
+PLACED_KINDS = {"Deployment": "deployments", "ConfigMap": "configmaps"}
+COUNTS = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+
+
+def check(seen: Seen, members: Mapping[str, Member]) -> None:
+    """Raises Broken."""
+    for name, cluster in seen.of("clusters").items():
+        if ready(cluster) != "True" or cluster["spec"].get("taints"):
+            raise Broken("ready", f"{name} is {ready(cluster)}, {cluster['spec'].get('taints')}")
+    bindings = {key: view(document) for key, document in seen.of("resourcebindings").items()}
+    _placed(seen, bindings)
+    _records(seen)
+    wanted = _expected(seen, bindings, sorted(members))
+    _works(seen, wanted)
+    for member in members.values():
+        _member(seen, member)
+    _statuses(seen, bindings, members)
+
+
+def _placed(seen: Seen, bindings: Mapping[ObjectKey, ResourceBinding]) -> None:
+    for key, document in seen.of("deployments").items():
+        binding = bindings.get(ObjectKey(key.namespace, binding_name("Deployment", key.name)))
+        if binding is None:
+            raise Broken("placed", f"Deployment {key} has no binding")
+        asked = document["spec"].get("replicas", 1)
+        if binding.spec.replicas != asked:
+            raise Broken("placed", f"{key} asks {asked}, its binding {binding.spec.replicas}")
+        scheduled = condition_of(seen.of("resourcebindings")[binding.key], "Scheduled")
+        if scheduled.get("status") == "True" and answered(binding):
+            continue
+        room = sum(free_pods(c) for c in seen.of("clusters").values())
+        held = sum(t.replicas for t in binding.spec.clusters)
+        if scheduled.get("reason") != "Unschedulable" or room + held >= asked:
+            why = f"{scheduled.get('reason')}: {scheduled.get('message')}"
+            raise Broken(
+                "placed", f"{key} ({asked}) is not placed, room {room}, held {held}: {why}"
+            )
+    for key, binding in bindings.items():
+        source = binding.spec.resource
+        template = seen.of(PLACED_KINDS[source.kind]).get(ObjectKey(source.namespace, source.name))
+        if template is None or template["metadata"]["uid"] != source.uid:
+            raise Broken("leftovers", f"binding {key} has no template")
+
+
+def _records(seen: Seen) -> None:
+    uids = {d["metadata"]["uid"] for d in seen.of("deployments").values()}
+    for key, record in seen.of("replicasets").items():
+        (owner,) = record["metadata"]["ownerReferences"]
+        if owner["uid"] not in uids:
+            raise Broken("leftovers", f"ReplicaSet {key} records a Deployment that is gone")
+
+
+def _expected(
+    seen: Seen, bindings: Mapping[ObjectKey, ResourceBinding], members: Iterable[str]
+) -> dict[tuple[str, Ref], tuple[Document, int | None]]:
+    """(cluster, object) -> (template, replicas) by what users wrote and what was decided."""
+    wanted: dict[tuple[str, Ref], tuple[Document, int | None]] = {}
+    for name, namespace in seen.of("namespaces").items():
+        if not unsynced_namespace(name.name):
+            for member in members:
+                wanted[member, Ref("Namespace", name)] = (namespace, None)
+    for key, deployment in seen.of("deployments").items():
+        binding = bindings[ObjectKey(key.namespace, binding_name("Deployment", key.name))]
+        for cluster, count in targets(binding).items():
+            wanted[cluster, Ref("Deployment", key)] = (deployment, count)
+            for config in _configs(deployment):
+                found = ObjectKey(key.namespace, config)
+                template = seen.of("configmaps").get(found)
+                if template is not None:
+                    wanted[cluster, Ref("ConfigMap", found)] = (template, None)
+    return wanted
+
+
+def _configs(deployment: Document) -> list[str]:
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    return [s["configMapRef"]["name"] for c in containers for s in c.get("envFrom") or ()]
+
+
+def _works(seen: Seen, wanted: Mapping[tuple[str, Ref], tuple[Document, int | None]]) -> None:
+    found: dict[tuple[str, Ref], Document] = {}
+    for key, work in seen.of("works").items():
+        (manifest,) = work["spec"]["workload"]["manifests"]
+        cluster = key.namespace.removeprefix(execution_namespace(""))
+        if work["metadata"].get("deletionTimestamp"):
+            raise Broken("works", f"Work {key} is still being deleted")
+        found[cluster, Ref(manifest["kind"], document_key(manifest))] = manifest
+    for extra in sorted(found.keys() - wanted.keys()):
+        raise Broken("leftovers", f"there is a Work for {extra}, which nobody wants there")
+    for missing in sorted(wanted.keys() - found.keys()):
+        raise Broken("works", f"there is no Work for {missing}")
+    for where, (template, count) in sorted(wanted.items(), key=lambda item: item[0]):
+        _carries(where, found[where], template, count)
+
+
+def _carries(
+    where: tuple[str, Ref], manifest: Document, template: Document, count: int | None
+) -> None:
+    annotations = manifest["metadata"]["annotations"]
+    if annotations[TEMPLATE_UID] != template["metadata"]["uid"]:
+        raise Broken("works", f"the Work for {where} is of an older object of that name")
+    generation = str(template["metadata"].get("generation", 0))
+    if annotations[TEMPLATE_GENERATION] != generation:
+        raise Broken("works", f"the Work for {where} is not of generation {generation}")
+    if manifest.get("data") != template.get("data"):
+        raise Broken("works", f"the Work for {where} has old data")
+    if count is not None and manifest["spec"] != template["spec"] | {"replicas": count}:
+        raise Broken("works", f"the Work for {where} has not the spec of its template")
+
+
+def _member(seen: Seen, member: Member) -> None:
+    wanted: dict[Ref, Document] = {}
+    for key, work in seen.of("works").items():
+        if key.namespace == execution_namespace(member.name):
+            (manifest,) = work["spec"]["workload"]["manifests"]
+            wanted[Ref(manifest["kind"], document_key(manifest))] = manifest
+            if condition_of(work, "Applied").get("status") != "True":
+                raise Broken("members", f"{member.name} has not applied {key}")
+    for extra in sorted(member.objects.keys() - wanted.keys()):
+        raise Broken("leftovers", f"{member.name} still has {extra}")
+    for missing in sorted(wanted.keys() - member.objects.keys()):
+        raise Broken("members", f"{member.name} has no {missing}")
+    for ref, manifest in wanted.items():
+        if member.objects[ref].manifest != manifest:
+            raise Broken("members", f"{member.name} has an old {ref}")
+
+
+def _statuses(
+    seen: Seen, bindings: Mapping[ObjectKey, ResourceBinding], members: Mapping[str, Member]
+) -> None:
+    for key, deployment in seen.of("deployments").items():
+        binding = bindings[ObjectKey(key.namespace, binding_name("Deployment", key.name))]
+        truth = dict.fromkeys(COUNTS, 0)
+        for cluster in targets(binding):
+            member = members[cluster]
+            running = member.objects[Ref("Deployment", key)].running
+            assert running is not None
+            reported = workload.status(running, member.now())
+            for name in COUNTS:
+                truth[name] += reported.get(name, 0)
+        status = deployment.get("status") or {}
+        told = {name: status.get(name, 0) for name in COUNTS}
+        if told != truth:
+            raise Broken("status", f"{key} is told as {told}, but it is {truth}")
+        placed = sum(targets(binding).values()) == deployment["spec"].get("replicas", 1)
+        generation = deployment["metadata"]["generation"]
+        if placed and status.get("observedGeneration") != generation:
+            seen_generation = status.get("observedGeneration")
+            raise Broken("status", f"{key} is at generation {generation}, told {seen_generation}")
+        complete = truth["availableReplicas"] == truth["updatedReplicas"] == truth["replicas"]
+        if placed and complete and truth["replicas"] == deployment["spec"].get("replicas", 1):
+            reason = condition_of(deployment, "Progressing").get("reason")
+            if reason != "NewReplicaSetAvailable":
+                raise Broken("status", f"{key} is complete, but Progressing says {reason}")

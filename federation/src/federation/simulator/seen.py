@@ -1,0 +1,121 @@
+"""What stands in the federation's store, and when it came to stand there, for those who judge.
+
+The judge reads the store's own log, not the server's caches: it sees every write, in order, also while the server is
+down. Documents are decoded once.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from machinery.api.fleet.cluster import CLUSTER_LEASES
+from machinery.meta.resource import Document, ObjectKey
+from machinery.server import codec
+from machinery.store.interface import Change, Event
+
+ROOM_MEMORY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One write: the object before and after. `new` is None when it is gone."""
+
+    plural: str
+    key: ObjectKey
+    old: Document | None
+    new: Document | None
+    at: float
+
+
+@dataclass(slots=True)
+class ClusterFacts:
+    """What can be said of a member from the outside."""
+
+    created_at: float
+    last_beat: float | None = None
+    beating_since: float | None = None
+    """When the present run of regular heartbeats began."""
+    standing_since: float = 0.0
+    """When readiness or taints last changed."""
+    room: deque[tuple[float, int]] = field(default_factory=deque)
+
+
+class Seen:
+    """The present state by kind and key, and the facts of members."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[ObjectKey, Document]] = {}
+        self.facts: dict[str, ClusterFacts] = {}
+        self.beats: dict[str, float] = {}
+        self.writes = 0
+        self.last_write: dict[str, float] = {}
+        """Plural -> time of the last write; heartbeats are not counted."""
+
+    def of(self, plural: str) -> dict[ObjectKey, Document]:
+        """Every object of a kind."""
+        return self.objects.setdefault(plural, {})
+
+    def take(self, event: Event, now: float) -> Written:
+        """Note one write."""
+        self.writes += 1
+        _, _, _, plural, namespace, name = event.row.key.split("/", 5)
+        key = ObjectKey(namespace, name)
+        held = self.of(plural)
+        old = held.get(key)
+        new: Document | None = None
+        if event.change is Change.DELETE:
+            held.pop(key, None)
+        else:
+            new = held[key] = codec.decode(event.row.value, event.row.revision)
+        heartbeat = plural == "leases" and namespace == CLUSTER_LEASES
+        if not heartbeat:
+            self.last_write[plural] = now
+        elif new is not None:
+            self._beat(name, now)
+        if plural == "clusters":
+            self._cluster(name, old, new, now)
+        return Written(plural, key, old, new, now)
+
+    def _beat(self, name: str, now: float) -> None:
+        facts = self.facts.get(name)
+        last = self.beats.get(name)
+        self.beats[name] = now
+        if facts is not None:
+            regular = last is not None and now - last < 3.0 and facts.beating_since is not None
+            facts.beating_since = facts.beating_since if regular else now
+            facts.last_beat = now
+
+    def _cluster(self, name: str, old: Document | None, new: Document | None, now: float) -> None:
+        if new is None:
+            self.facts.pop(name, None)
+            return
+        facts = self.facts.get(name)
+        if facts is None:
+            facts = self.facts[name] = ClusterFacts(now, self.beats.get(name))
+        if old is None or _standing(old) != _standing(new):
+            facts.standing_since = now
+        while facts.room and facts.room[0][0] < now - ROOM_MEMORY_S and len(facts.room) > 1:
+            facts.room.popleft()
+        facts.room.append((now, free_pods(new)))
+
+
+def _standing(cluster: Document) -> tuple[Any, ...]:
+    return ready(cluster), [t["key"] for t in cluster["spec"].get("taints") or ()]
+
+
+def condition_of(document: Document, kind: str) -> Document:
+    """The condition, or an empty document."""
+    conditions = (document.get("status") or {}).get("conditions") or ()
+    return next((c for c in conditions if c["type"] == kind), {})
+
+
+def ready(cluster: Document) -> str:
+    """Status of the condition Ready."""
+    return str(condition_of(cluster, "Ready").get("status", ""))
+
+
+def free_pods(cluster: Document) -> int:
+    """Room by what the member reported; none when it reported nothing."""
+    summary = (cluster.get("status") or {}).get("resourceSummary") or {}
+    offered = int((summary.get("allocatable") or {}).get("pods", 0))
+    return max(0, offered - int((summary.get("allocated") or {}).get("pods", 0)))

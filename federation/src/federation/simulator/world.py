@@ -1,0 +1,238 @@
+"""One history: a server, members, users and faults by one seed, and a judge that reads every write.
+
+`play` returns what it cost, or raises Broken with the story. Everything random comes from the seed, everything timed
+from the loop, so that the same seed tells the same story again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from federation.simulator import quiet
+from federation.simulator.member import Member, Place
+from federation.simulator.rules import Broken, Rules
+from federation.simulator.scenario import CHAPTERS, STEPS, Scenario, Step
+from federation.simulator.seen import Seen
+from federation.simulator.server import FederationServer, Setup, controllers
+from federation.simulator.users import Users
+from federation.simulator.virtual import VirtualClock
+from machinery.kit.clock import Clock
+from machinery.kit.ids import SeededIds
+from machinery.kit.tasks import TaskOwner
+from machinery.server.codec import REGISTRY
+
+PLACES = (
+    Place("alpha", "region-1", "zone-a", 30),
+    Place("beta", "region-1", "zone-b", 25),
+    Place("gamma", "region-2", "zone-c", 40),
+)
+QUIET_S = 12.0
+"""A fleet in which nothing but heartbeats was written for this long is at rest."""
+RESTLESS_S = 180.0
+"""A fleet that is not at rest after this long never will be."""
+TICK_S = 0.5
+
+MakeMember = Callable[[Place, Clock, str, FederationServer], Member]
+
+
+def member(place: Place, clock: Clock, seed: str, server: FederationServer) -> Member:
+    """A member as it should be."""
+    return Member(place, clock, seed, server.agent)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a history is made of; tests put in broken parts to see that they are caught."""
+
+    places: Sequence[Place] = PLACES
+    chapters: int = CHAPTERS
+    steps: int = STEPS
+    setup: Setup = controllers
+    member: MakeMember = member
+
+
+@dataclass(slots=True)
+class Told:
+    """The story so far."""
+
+    seed: int
+    lines: list[str] = field(default_factory=list)
+    events: int = 0
+    virtual_s: float = 0.0
+    writes: int = 0
+
+    def say(self, now: float, text: str) -> None:
+        self.lines.append(f"{now:9.3f}  {text}")
+
+
+class _Faults(logging.Handler):
+    """Errors that a supervisor logged: they end up in the story, and must stop in the end."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._say = say
+        self.count = 0
+        self.fatal = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        text = f"{record.getMessage()}: {type(error).__name__ if error else ''} {error or ''}"
+        where = getattr(record, "task", "") or getattr(record, "error", "")
+        self._say(f"  ! {text} {where}")
+        self.count += 1
+        if record.getMessage() in ("background task died", "informer handler failed"):
+            self.fatal = text
+
+
+class World:
+    """The parts of one history."""
+
+    def __init__(self, seed: int, options: Options, told: Told) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.clock = VirtualClock(self.loop)
+        self.told = told
+        self.options = options
+        self.server = FederationServer(self.clock, SeededIds(seed), options.setup)
+        self.members = {
+            place.name: options.member(place, self.clock, f"{seed}-{place.name}", self.server)
+            for place in options.places
+        }
+        self.steps = Scenario(seed, sorted(self.members)).steps(options.chapters, options.steps)
+        self.seen = Seen()
+        self.rules = Rules(self.seen)
+        self.users = Users(lambda: self.server.client("user"))
+        self.faults = _Faults(self.say)
+        self._tasks = TaskOwner()
+        self._breach: BaseException | None = None
+
+    def say(self, text: str) -> None:
+        self.told.say(self.loop.time(), text)
+
+    # ------------------------------------------------------------------------------------------------- the judge
+    async def _judge(self) -> None:
+        watch = self.server.store.watch(REGISTRY, 0)
+        async for batch in watch:
+            for event in batch:
+                self.rules.on_write(self.seen.take(event, self.loop.time()))
+
+    def check(self) -> None:
+        """What can be asked at any time. Raises Broken."""
+        if self._breach is not None:
+            raise self._breach
+        self.rules.on_members(self.members.values())
+        self.rules.on_time(self.loop.time())
+        if self.faults.fatal:
+            raise Broken("alive", self.faults.fatal)
+
+    async def wait(self, seconds: float) -> None:
+        """Let time pass, looking on."""
+        until = self.loop.time() + seconds
+        while (left := until - self.loop.time()) > 0:
+            await asyncio.sleep(min(TICK_S, left))
+            self.check()
+        await asyncio.sleep(0)
+        self.check()
+
+    # ------------------------------------------------------------------------------------------------- the history
+    async def play(self) -> None:
+        """Raises Broken."""
+        logger = logging.getLogger()
+        logger.addHandler(self.faults)
+        try:
+            await self._start()
+            for number, step in enumerate(self.steps, 1):
+                await self.wait(step.wait)
+                self.say(f"[{number}] {step}")
+                await self._perform(step)
+                self.told.events += 1
+                self.check()
+        finally:
+            logger.removeHandler(self.faults)
+            self.told.virtual_s, self.told.writes = self.loop.time(), self.seen.writes
+            await self._end()
+
+    async def _start(self) -> None:
+        await self.server.start()
+        self.rules.server_since = self.loop.time()
+        judge = self._tasks.spawn(self._judge(), "judge")
+        judge.add_done_callback(self._judged)
+        for name, part in self.members.items():
+            await self.server.admit(name)
+            part.start()
+        await self.wait(3.0)
+
+    def _judged(self, judge: "asyncio.Task[None]") -> None:
+        if not judge.cancelled():
+            self._breach = judge.exception()
+
+    async def _end(self) -> None:
+        await self._tasks.close()
+        for part in self.members.values():
+            await part.close()
+        if self.server.up:
+            await self.server.stop()
+        await self.server.store.close()
+
+    async def _perform(self, step: Step) -> None:
+        part = self.members.get(step.where)
+        match step.verb:
+            case "quiet":
+                await self._quiet()
+            case "restart-server":
+                await self._restart(float(step.value))
+            case _ if part is not None:
+                await self._disturb(part, step)
+            case _:
+                refused = await self.users.perform(step)
+                if refused:
+                    self.say(f"    refused: {refused}")
+
+    async def _disturb(self, part: Member, step: Step) -> None:
+        match step.verb:
+            case "crash" | "power-loss":
+                await part.crash(power=step.verb == "power-loss")
+            case "return":
+                part.start()
+            case "cut":
+                part.link.cut(self.loop.time())
+            case "slow":
+                part.link.slow = True
+            case "heal":
+                part.link.heal()
+            case "resize":
+                part.capacity = int(step.value)
+            case _:
+                raise AssertionError(f"no such step: {step}")
+
+    async def _restart(self, down_s: float) -> None:
+        self.rules.server_since = None
+        await self.server.stop()
+        for part in self.members.values():
+            part.link.break_watches("the server went away")
+        await self.wait(down_s)
+        await self.server.start()
+        self.rules.server_since = self.loop.time()
+
+    async def _quiet(self) -> None:
+        """Heal everything, wait until nothing moves, and look at the whole fleet. Raises Broken."""
+        for part in self.members.values():
+            part.link.heal()
+            if not part.alive:
+                part.start()
+        limit = self.loop.time() + RESTLESS_S
+        errors, since = self.faults.count, self.loop.time()
+        while self.loop.time() - max([since, *self.seen.last_write.values()]) < QUIET_S:
+            if self.loop.time() > limit:
+                late = {k: t for k, t in self.seen.last_write.items() if t > limit - QUIET_S}
+                raise Broken("rest", f"the fleet never rests: writes of {sorted(late)}")
+            await self.wait(1.0)
+            if self.faults.count != errors:
+                errors, since = self.faults.count, self.loop.time()
+        quiet.check(self.seen, self.members)
+        self.say(f"    at rest: {len(self.seen.of('works'))} Works")
+
+
+async def history(seed: int, options: Options, told: Told) -> None:
+    """Play one seed. Raises Broken."""
+    await World(seed, options, told).play()
