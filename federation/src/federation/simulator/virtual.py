@@ -17,8 +17,12 @@ EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 """The wall clock when a history begins."""
 
 
+INSTANT_MAX = 100_000
+"""Passes of the loop in which time may stand still; more of them is a loop that never waits."""
+
+
 class Deadlock(Exception):
-    """Nothing is ready and nothing is due: the world stands still."""
+    """Nothing is ready and nothing is due, or somebody is ready for ever: the world stands still."""
 
 
 class _JumpingSelector(selectors.BaseSelector):
@@ -26,6 +30,7 @@ class _JumpingSelector(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self.now = 0.0
+        self._still = 0
         self._keys: dict[int, selectors.SelectorKey] = {}
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -41,8 +46,12 @@ class _JumpingSelector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Deadlock("every task waits for another one, and no timer runs")
+        self._still += 1
         if timeout > 0:
             self.now += timeout
+            self._still = 0
+        elif self._still > INSTANT_MAX:
+            raise Deadlock(f"time stands still at {self.now:.3f}: some task never waits")
         return []
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
