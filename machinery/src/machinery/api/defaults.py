@@ -54,7 +54,14 @@ def from_schema(schema: Mapping[str, Any], value: Any) -> Any:
 # --------------------------------------------------------------------------------------------------------- built kinds
 def _pod(document: Document) -> Document:
     spec = pod_spec(document.get("spec") or {}, of_pod=True)
-    return {"status": {}, **document, "spec": spec}
+    filled = {"status": {}, **document, "spec": spec}
+    conditions = (filled["status"] or {}).get("conditions")
+    if conditions and not all("lastProbeTime" in one for one in conditions):
+        timed = [
+            one if "lastProbeTime" in one else {**one, "lastProbeTime": None} for one in conditions
+        ]
+        filled["status"] = {**filled["status"], "conditions": timed}
+    return filled
 
 
 def _template(spec: Document) -> Document:

@@ -34,6 +34,8 @@ _LEAVES: Final = {
 _FILLED_LATER: Final = frozenset(
     {"metadata", "spec", "status", "resources", "strategy", "template"}
 )
+_FILLED_TIMES: Final = frozenset({("PodCondition", "lastProbeTime")})
+"""Times that Go writes as null when unset, which the defaults fill in: every kubelet leaves this one out."""
 _INT32: Final = 2**31 - 1
 _INT64: Final = 2**63 - 1
 
@@ -189,7 +191,10 @@ def _struct(node: Node) -> Any:
         attribute = f"f{index}"
         renamed[attribute] = key
         kind = _type(part.node, non_zero=part.absent_when_zero)
-        if part.always and key not in _FILLED_LATER:
+        if part.always and part.node.sort in ("time", "micro"):
+            kind = kind | None
+        filled_later = key in _FILLED_LATER or (node.struct_name, key) in _FILLED_TIMES
+        if part.always and not filled_later:
             required.append((attribute, kind))
         else:
             optional.append((attribute, kind, msgspec.UNSET))

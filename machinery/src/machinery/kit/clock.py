@@ -65,12 +65,12 @@ class FakeClock:
 
 def rfc3339(moment: dt.datetime) -> str:
     """`2026-01-31T07:08:09Z`: metav1.Time, whole seconds."""
-    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(dt.UTC).isoformat(timespec="seconds")[:-6] + "Z"
 
 
 def rfc3339_micro(moment: dt.datetime) -> str:
     """`2026-01-31T07:08:09.000010Z`: metav1.MicroTime."""
-    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(dt.UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def parse_time(text: str) -> dt.datetime:

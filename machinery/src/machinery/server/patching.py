@@ -37,7 +37,7 @@ def patcher(
     kind: ServedKind, media: str, body: bytes, name: str, call: Call
 ) -> Callable[[Document], Document]:
     """The function from the live object to the wanted one, for every type but apply. Raises BadRequest …"""
-    shown = ""
+    shown: Any = None
     twice: tuple[str, ...] = ()
     if media == JSON:
         operations = _parse(body)
@@ -54,7 +54,7 @@ def patcher(
 
     elif media == STRATEGIC and not kind.custom:
         patch, twice = _parse_object(body)
-        shown = gotext.text(patch)
+        shown = patch
 
         def make(live: Document) -> Any:
             return strategic.apply(kind.schema_name, live, patch)
@@ -92,8 +92,9 @@ def _parse_object(body: bytes) -> tuple[Any, tuple[str, ...]]:
 
 
 def _checked(  # noqa: PLR0913 - all that a complaint may quote
-    kind: ServedKind, document: Any, shown: str, twice: Sequence[str], name: str, call: Call
+    kind: ServedKind, document: Any, shown: Any, twice: Sequence[str], name: str, call: Call
 ) -> Document:
+    """`shown` is the patch that a complaint quotes; without one it quotes the result."""
     if not isinstance(document, dict):
         document = {}
     metadata = document.get("metadata")
@@ -102,14 +103,17 @@ def _checked(  # noqa: PLR0913 - all that a complaint may quote
     try:
         tidy, warnings = decode.check_fields(kind, document, call.field_validation)
     except BadRequest as error:
-        value = shown or orjson.dumps(document).decode()
-        raise patch_errors.unfit_result(value, error.message) from None
+        raise patch_errors.unfit_result(_quoted(shown, document), error.message) from None
     doubled = tuple(f'duplicate field "{path}"' for path in twice)
     if doubled and call.field_validation == "Strict":
-        value = shown or orjson.dumps(document).decode()
-        raise patch_errors.unfit_result(value, "strict decoding error: " + ", ".join(doubled))
+        text = "strict decoding error: " + ", ".join(doubled)
+        raise patch_errors.unfit_result(_quoted(shown, document), text)
     call.warnings[:] = (*doubled, *warnings) if call.field_validation != "Ignore" else ()
     return defaults.apply_defaults(kind, tidy)
+
+
+def _quoted(shown: Any, document: Document) -> str:
+    return gotext.text(shown) if shown is not None else orjson.dumps(document).decode()
 
 
 def check_name(given: Any, name: str) -> None:
