@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import gc
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -59,10 +60,19 @@ def text(path: str) -> str:
         return ""
 
 
-@functools.cache
 def parsed(path: str) -> ast.Module:
     """A Python file."""
-    return ast.parse(text(path), path)
+    return _trees()[path]
+
+
+@functools.cache
+def _trees() -> dict[str, ast.Module]:
+    """All at once with the collector off: it would go through every tree made so far, again and again (2.5 s, not 0.7)."""
+    gc.disable()
+    try:
+        return {path: ast.parse(text(path), path) for path in python()}
+    finally:
+        gc.enable()
 
 
 def module(path: str) -> str:
