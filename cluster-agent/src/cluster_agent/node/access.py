@@ -5,6 +5,7 @@ anybody, so that a node starts while its API is away. Both are renewed at four f
 certificate at hand; TLS contexts take the new one up in place, for connections made from then on.
 """
 
+import asyncio
 import datetime as dt
 import logging
 import ssl
@@ -32,6 +33,8 @@ SIGNER_SERVING = "kubernetes.io/kubelet-serving"
 RETRY = Backoff(base_s=1.0, cap_s=30.0)
 RENEW_CHECK_S = 60.0
 ASKING_TIMEOUT_S = 60.0
+ASKING_MAX = 32
+"""Requests of hollow nodes under way at a time."""
 
 
 class IdentityStore:
@@ -234,13 +237,19 @@ class ServingCertificates:
         A request is approved for the addresses that the Node object has, so the first one waits for it.
         """
         while True:
-            for name in self._names:
-                await self._keep_one(client, name, registered)
+            limit = asyncio.Semaphore(ASKING_MAX)
+            async with asyncio.TaskGroup() as group:
+                for name in self._names:
+                    _ = group.create_task(self._keep_one(client, name, registered, limit))
             ready()
             await self._clock.sleep(RENEW_CHECK_S)
 
     async def _keep_one(
-        self, client: Client, name: str, registered: Callable[[], Awaitable[object]]
+        self,
+        client: Client,
+        name: str,
+        registered: Callable[[], Awaitable[object]],
+        limit: asyncio.Semaphore,
     ) -> None:
         store, now = self._store(name), self._clock.now()
         mine = store.load(now)
@@ -248,7 +257,8 @@ class ServingCertificates:
             await registered()
             subject = serving_subject(name, self._config.node_ip)
             approve = bool(self._config.kubeconfig)
-            mine = await ask(client, self._clock, subject, SERVING, approve=approve)
+            async with limit:
+                mine = await ask(client, self._clock, subject, SERVING, approve=approve)
             store.save(mine)
             self._loaded.discard(name)
             log.info("serving certificate obtained", extra={"node": name})

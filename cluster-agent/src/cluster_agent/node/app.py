@@ -8,6 +8,7 @@ watch of all their pods, the status writer and the endpoint.
 """
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import os
@@ -264,6 +265,7 @@ def image_documents(images: list[Image]) -> list[Document]:
 
 async def run(config: NodeConfig) -> None:
     """The whole life of a node process: until SIGTERM or SIGINT."""
+    gc.set_threshold(100_000, 50, 1_000)  # decoding thousands of pods must not look like garbage
     process = NodeProcess(config)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

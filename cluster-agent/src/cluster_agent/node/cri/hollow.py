@@ -165,7 +165,7 @@ class HollowRuntime:
         return str(self._network[self._next_ip])
 
     def _new_id(self) -> str:
-        return (self._ids.uid() + self._ids.uid()).replace("-", "")
+        return self._ids.uid().replace("-", "") * 2
 
     # ----------------------------------------------------------------------------------------------- containers
     async def create_container(

@@ -72,12 +72,14 @@ class TaskExec:
 
     async def _run(self, request: StreamRequest, streams: Streams) -> int:
         stdin = self._pipe("stdin", request.stdin)
-        stdout = self._pipe("stdout", request.stdout or request.tty)
-        stderr = self._pipe("stderr", request.stderr and not request.tty)
+        stdout = self._pipe("stdout", True)  # the shim wants both, also when nobody listens
+        stderr = self._pipe("stderr", not request.tty)
         held = [os.open(p, os.O_RDWR | os.O_NONBLOCK) for p in (stdin, stdout, stderr) if p]
+        out = streams.stdout if request.stdout or request.tty else _discard
+        err = streams.stderr if request.stderr else _discard
         readers = [
             (os.open(path, os.O_RDONLY | os.O_NONBLOCK), send)
-            for path, send in ((stdout, streams.stdout), (stderr, streams.stderr))
+            for path, send in ((stdout, out), (stderr, err))
             if path
         ]
         try:
@@ -185,6 +187,10 @@ class TaskExec:
                 await asyncio.sleep(0.05)
             else:
                 return
+
+
+async def _discard(_data: bytes) -> None:
+    return
 
 
 async def _copy_out(descriptor: int, send: Callable[[bytes], Awaitable[None]]) -> None:

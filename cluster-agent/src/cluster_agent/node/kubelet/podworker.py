@@ -540,12 +540,12 @@ def close_unawaited(work: Awaitable[None]) -> None:
 
 
 def _worth_a_look(before: Pod, after: Pod) -> bool:
-    """Our own status writes come back as events; they tell us nothing new."""
-    return (
-        before.metadata.generation != after.metadata.generation
-        or before.spec != after.spec
-        or before.deleting != after.deleting
-        or (
-            bool(after.spec.readiness_gates) and before.status.conditions != after.status.conditions
-        )
-    )
+    """Our own status writes come back as events; they tell us nothing new. A generation saves comparing specs."""
+    if after.spec.readiness_gates and before.status.conditions != after.status.conditions:
+        return True
+    if before.deleting != after.deleting:
+        return True
+    generation = after.metadata.generation
+    if generation:
+        return before.metadata.generation != generation
+    return before.spec != after.spec

@@ -6,6 +6,7 @@ not in it: the status writer patches strategically, by condition type, so that n
 
 import datetime as dt
 from collections.abc import Iterable
+from functools import lru_cache
 
 from cluster_agent.node.cri.interface import (
     NOTE_BACKOFF,
@@ -16,7 +17,7 @@ from cluster_agent.node.kubelet.resources import is_sidecar, qos_class
 from cluster_agent.node.kubelet.world import World
 from machinery.api.core import Container
 from machinery.kit.backoff import Backoff
-from machinery.kit.clock import rfc3339
+from machinery.kit.clock import rfc3339 as _rfc3339
 from machinery.meta.objectmeta import condition
 from machinery.meta.resource import Document
 
@@ -24,6 +25,9 @@ RESTART_BACKOFF = Backoff(base_s=10, cap_s=300)
 RESTART_RESET_S = 600
 ERROR_SHOWN_S = 1.0
 """How long a failed pull shows as ErrImagePull before it shows as ImagePullBackOff."""
+
+rfc3339 = lru_cache(maxsize=8192)(_rfc3339)
+"""A status says the same few moments many times; writing one down costs more than looking it up."""
 
 _EPOCH = "1970-01-01T00:00:00Z"
 
