@@ -92,9 +92,14 @@ class Player:
 
     def info(self, name: str) -> PodInfo:
         document = dict(self.pods[name])
-        document["status"] = {"nominatedNodeName": self.nominated.get(name, ""), "startTime": self.pods[name].get("start", "2026-01-01T00:00:00Z")}
+        document["status"] = {
+            "nominatedNodeName": self.nominated.get(name, ""),
+            "startTime": self.pods[name].get("start", "2026-01-01T00:00:00Z"),
+        }
         if name in self.victims:
-            document["metadata"] = document["metadata"] | {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+            document["metadata"] = document["metadata"] | {
+                "deletionTimestamp": "2026-01-01T00:00:00Z"
+            }
         return PodInfo(msgspec.convert(document, Pod))
 
     def settle(self) -> None:
@@ -119,11 +124,17 @@ class Player:
     def awaits_victims(self, name: str) -> bool:
         """A nominated pod is tried again when a victim has gone, not while they all still end."""
         row = self.snapshot.row(self.nominated.get(name, ""))
-        return row is not None and any(p.uid in self.victims for p in self.snapshot.pods[row].values())
+        return row is not None and any(
+            p.uid in self.victims for p in self.snapshot.pods[row].values()
+        )
 
     def schedule(self, name: str) -> None:
         if self.pods[name]["spec"].get("schedulingGates"):
-            self.seen[name] = [None, "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates"]
+            self.seen[name] = [
+                None,
+                "SchedulingGated",
+                "Scheduling is blocked due to non-empty scheduling gates",
+            ]
             return
         info = self.info(name)
         context = Context(self.namespaces)
@@ -157,7 +168,11 @@ class Player:
             for victim in result.victims:
                 self.victims.add(victim.uid)
                 self.snapshot.add_pod(self.info(victim.uid), result.node)
-            for other in [o for o, n in self.nominated.items() if n == result.node and self.pods[o]["spec"]["priority"] < info.pod.spec.priority]:
+            for other in [
+                o
+                for o, n in self.nominated.items()
+                if n == result.node and self.pods[o]["spec"]["priority"] < info.pod.spec.priority
+            ]:
                 del self.nominated[other]
         elif result.message:
             message = f"{message} {result.message}"
@@ -207,7 +222,11 @@ def compare(number: int, name: str, decision: dict[str, Any], player: Player) ->
     if got != decision.get("node"):
         yield f"step {number} {name}: want node {decision.get('node')} got {got} {player.seen.get(name)}"
     scheduled = decision.get("PodScheduled")
-    if scheduled and scheduled[0] == "False" and player.seen.get(name, [None, None, None])[2] != scheduled[2]:
+    if (
+        scheduled
+        and scheduled[0] == "False"
+        and player.seen.get(name, [None, None, None])[2] != scheduled[2]
+    ):
         yield f"step {number} {name}: want {scheduled[2]!r} got {player.seen.get(name)}"
     if decision.get("nominatedNodeName") != player.nominated.get(name):
         yield f"step {number} {name}: want nominated {decision.get('nominatedNodeName')} got {player.nominated.get(name)}"

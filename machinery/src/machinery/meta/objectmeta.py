@@ -7,7 +7,6 @@ import msgspec
 
 from machinery.meta.resource import Document, ObjectKey
 
-
 _FROZEN: dict[str, Any] = {"frozen": True}
 """Apart, since msgspec inherits `frozen` and the type checker's rule for dataclasses wants it repeated."""
 
@@ -84,7 +83,12 @@ def is_true(conditions: tuple[Condition, ...], kind: str) -> bool:
 
 def controller_of(meta: ObjectMeta) -> OwnerReference | None:
     """The one owner that manages the object, or None."""
-    return next((o for o in meta.owner_references if o.controller), None)
+    for (
+        owner
+    ) in meta.owner_references:  # a plain loop: asked of every pod in every pass of its ReplicaSet
+        if owner.controller:
+            return owner
+    return None
 
 
 def owner_reference(owner: Object, *, controller: bool = True) -> Document:
