@@ -8,7 +8,7 @@ import numpy as np
 
 from machinery.scheduling import affinity, filters, spread
 from machinery.scheduling.filters import Rejection, StaticFilter, Verdict
-from machinery.scheduling.scores import Context, scores
+from machinery.scheduling.scores import Context, StaticScores, scores
 from machinery.scheduling.snapshot import Ints, Mask, PodInfo, Snapshot
 
 NO_NODES = "no nodes available to schedule pods"
@@ -38,6 +38,7 @@ class Decider:
         self.snapshot = snapshot
         self._roll = roll
         self._static = StaticFilter()
+        self._static_scores = StaticScores()
 
     def decide(self, info: PodInfo, context: Context, *, explain: bool = False) -> Placed | Refused:
         """Where the pod goes. `explain` adds the scores of every feasible node to the answer."""
@@ -81,7 +82,7 @@ class Decider:
         rows = np.flatnonzero(feasible)
         if len(rows) == 1 and not explain:
             return Placed(self.snapshot.names[int(rows[0])])
-        by_plugin = scores(info, self.snapshot, feasible, context)
+        by_plugin = scores(info, self.snapshot, feasible, context, self._static_scores)
         total: Ints = np.zeros(len(self.snapshot), np.int64)
         for value in by_plugin.values():
             total = total + value

@@ -1,5 +1,10 @@
-"""How well a pod fits: the scores of kube-scheduler 1.36, each 0..100, with their weights."""
+"""How well a pod fits: the scores of kube-scheduler 1.36, each 0..100, with their weights.
 
+What of a score depends on the nodes' own facts alone is worked out once for a class of pods (`StaticScores`): a walk over
+a thousand nodes is for the first pod of a ReplicaSet, not for each.
+"""
+
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,7 +12,7 @@ import numpy as np
 from machinery.api.core import Node, Pod
 from machinery.scheduling import affinity, spread
 from machinery.scheduling.affinity import NamespaceLabels
-from machinery.scheduling.filters import tolerates
+from machinery.scheduling.filters import CLASSES_KEPT_MAX, class_key, tolerates
 from machinery.scheduling.resources import CPU, MEMORY
 from machinery.scheduling.selection import Matcher, term_matches
 from machinery.scheduling.snapshot import Ints, Mask, PodInfo, Snapshot
@@ -34,16 +39,52 @@ class Context:
     owner_selector: Matcher | None = None
 
 
-def scores(info: PodInfo, snapshot: Snapshot, feasible: Mask, context: Context) -> dict[str, Ints]:
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """By row: soft taints not tolerated, weight of preferred node affinity (None without terms), score of images."""
+
+    generation: int
+    intolerable: Ints
+    preferred: Ints | None
+    images: Ints
+
+
+class StaticScores:
+    """NodeFacts, one per class of pods, kept while no node's facts change."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, NodeFacts] = OrderedDict()
+
+    def __call__(self, pod: Pod, snapshot: Snapshot) -> NodeFacts:
+        key = class_key(pod)
+        known = self._known.get(key)
+        if known is None or known.generation != snapshot.generation:
+            known = self._known[key] = NodeFacts(
+                snapshot.generation,
+                np.array([_intolerable(pod, node) for node in snapshot.nodes], np.int64),
+                _preferred(pod, snapshot),
+                _images(pod, snapshot),
+            )
+            if len(self._known) > CLASSES_KEPT_MAX:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(key)
+        return known
+
+
+def scores(
+    info: PodInfo, snapshot: Snapshot, feasible: Mask, context: Context, static: StaticScores
+) -> dict[str, Ints]:
     """Weighted scores by plugin, one number a row; rows that are not feasible hold no meaning."""
+    facts = static(info.pod, snapshot)
     found: dict[str, Ints | None] = {
-        "TaintToleration": _taints(info.pod, snapshot, feasible),
-        "NodeAffinity": _node_affinity(info.pod, snapshot, feasible),
+        "TaintToleration": _taints(facts.intolerable, feasible),
+        "NodeAffinity": _node_affinity(facts.preferred, feasible),
         "NodeResourcesFit": least_allocated(info, snapshot),
         "PodTopologySpread": spread.soft_score(info, snapshot, feasible, context.owner_selector),
         "InterPodAffinity": affinity.preferred_score(info, snapshot, feasible, context.namespaces),
         "NodeResourcesBalancedAllocation": balanced(info, snapshot),
-        "ImageLocality": _images(info.pod, snapshot),
+        "ImageLocality": facts.images,
     }
     return {name: value * WEIGHTS[name] for name, value in found.items() if value is not None}
 
@@ -83,11 +124,10 @@ def _evenness(info: PodInfo, snapshot: Snapshot, times: int) -> Ints:
     return ((1 - deviation) * 100).astype(np.int64)
 
 
-def _taints(pod: Pod, snapshot: Snapshot, feasible: Mask) -> Ints:
-    soft = np.array([_intolerable(pod, node) for node in snapshot.nodes], np.int64)
+def _taints(soft: Ints, feasible: Mask) -> Ints:
     highest = int(soft[feasible].max()) if feasible.any() else 0
     if highest == 0:
-        return np.full(len(snapshot), 100, np.int64)
+        return np.full(len(soft), 100, np.int64)
     return 100 - 100 * soft // highest
 
 
@@ -102,14 +142,14 @@ def _intolerable(pod: Pod, node: Node) -> int:
     )
 
 
-def _node_affinity(pod: Pod, snapshot: Snapshot, feasible: Mask) -> Ints | None:
+def _preferred(pod: Pod, snapshot: Snapshot) -> Ints | None:
     node_affinity = pod.spec.affinity.node_affinity if pod.spec.affinity is not None else None
     terms = (
         node_affinity.preferred_during_scheduling_ignored_during_execution if node_affinity else ()
     )
     if not terms:
         return None
-    raw = np.array(
+    return np.array(
         [
             sum(
                 t.weight
@@ -120,8 +160,13 @@ def _node_affinity(pod: Pod, snapshot: Snapshot, feasible: Mask) -> Ints | None:
         ],
         np.int64,
     )
+
+
+def _node_affinity(raw: Ints | None, feasible: Mask) -> Ints | None:
+    if raw is None:
+        return None
     highest = int(raw[feasible].max()) if feasible.any() else 0
-    return raw * 100 // highest if highest else np.zeros(len(snapshot), np.int64)
+    return raw * 100 // highest if highest else np.zeros(len(raw), np.int64)
 
 
 def _images(pod: Pod, snapshot: Snapshot) -> Ints:

@@ -7,9 +7,8 @@ from machinery.api.core import LabelSelector, LabelSelectorRequirement
 
 def matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
     """Every label and every expression must hold."""
-    for key, value in selector.match_labels.items():
-        if labels.get(key) != value:
-            return False
+    if not selector.match_labels.items() <= labels.items():
+        return False
     expressions = selector.match_expressions
     return not expressions or all(_holds(requirement, labels) for requirement in expressions)
 

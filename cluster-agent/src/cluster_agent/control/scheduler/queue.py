@@ -32,6 +32,8 @@ class SchedulingQueue:
         self._pods: dict[ObjectKey, _Waiting] = {}
         self._active: list[tuple[int, float, ObjectKey]] = []
         self._resting: set[ObjectKey] = set()
+        self._earliest = 0.0
+        """No resting pod is due before this: most pops need not look at them."""
         self._moves = 0
 
     def __len__(self) -> int:
@@ -52,6 +54,7 @@ class SchedulingQueue:
             waiting = self._pods[key] = _Waiting(priority, now)
         waiting.priority = priority
         waiting.parked_since = None
+        self._earliest = min(self._earliest, waiting.ready_at)
         self._activate(key, waiting, now)
 
     def remove(self, key: ObjectKey) -> None:
@@ -89,6 +92,7 @@ class SchedulingQueue:
     def something_changed(self) -> None:
         """A node or a pod came, went or changed: every parked pod may have a chance again."""
         self._moves += 1
+        self._earliest = 0.0
         for key in self._resting:
             self._pods[key].parked_since = None
 
@@ -109,11 +113,18 @@ class SchedulingQueue:
         waiting.ready_at = now + PAUSE.delay(max(1, waiting.attempts))
         waiting.active = False
         self._resting.add(key)
+        self._earliest = min(self._earliest, waiting.ready_at)
 
     def _release(self, now: float) -> None:
-        due = [key for key in self._resting if self._due(self._pods[key]) <= now]
-        for key in due:
-            self._activate(key, self._pods[key], now)
+        if now < self._earliest:
+            return
+        self._earliest = float("inf")
+        for key in list(self._resting):
+            due = self._due(self._pods[key])
+            if due <= now:
+                self._activate(key, self._pods[key], now)
+            else:
+                self._earliest = min(self._earliest, due)
 
     def _activate(self, key: ObjectKey, waiting: _Waiting, now: float) -> None:
         if waiting.active or waiting.ready_at > now:

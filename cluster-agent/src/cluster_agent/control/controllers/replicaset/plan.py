@@ -6,10 +6,10 @@ before the pass; what the pass itself did is seen in the next one, when the info
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cluster_agent.control.controllers.pods import available_in, is_active, is_ready, is_terminating
+from cluster_agent.control.controllers.pods import ENDED, available_in, is_ready
 from cluster_agent.control.controllers.replicaset.ranking import first_to_go
 from cluster_agent.control.controllers.workloads import (
     REPLICASETS,
@@ -51,10 +51,9 @@ def sort_out(pods: Iterable[Pod]) -> Pods:
     active: list[Pod] = []
     terminating: list[Pod] = []
     for pod in pods:
-        if is_active(pod):
-            active.append(pod)
-        elif is_terminating(pod):
-            terminating.append(pod)
+        if pod.status.phase in ENDED:
+            continue
+        (active if pod.metadata.deletion_timestamp is None else terminating).append(pod)
     return Pods(active, terminating)
 
 
@@ -121,12 +120,12 @@ def pod_prefix(name: str) -> str:
 def _counted(
     rs: ReplicaSet, pods: Pods, failure: Failure | None, now: dt.datetime
 ) -> tuple[ReplicaSetStatus, float | None]:
-    labels = list(template_labels(rs.spec.template).items())
+    labels = template_labels(rs.spec.template).items()
     min_ready_s = rs.spec.min_ready_seconds
     ready = available = labelled = 0
     wait: float | None = None
     for pod in pods.active:
-        labelled += _has(pod.metadata.labels, labels)
+        labelled += labels <= pod.metadata.labels.items()
         if not is_ready(pod):
             continue
         ready += 1
@@ -145,10 +144,6 @@ def _counted(
         conditions=_conditions(rs, failure, now),
     )
     return status, wait
-
-
-def _has(labels: Mapping[str, str], wanted: Sequence[tuple[str, str]]) -> bool:
-    return all(labels.get(key) == value for key, value in wanted)
 
 
 def _conditions(rs: ReplicaSet, failure: Failure | None, now: dt.datetime) -> tuple[Condition, ...]:
