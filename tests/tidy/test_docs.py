@@ -116,7 +116,7 @@ def _agent_verbs() -> set[str]:
 def test_options_of_the_lab_in_the_readme_are_its_options() -> None:
     parser = argparse.ArgumentParser()
     lab.add(parser)
-    up = next(a for a in parser._actions if a.dest == "verb").choices["up"]  # type: ignore[index,call-overload]
+    up = next(a for a in parser._actions if a.dest == "verb").choices["up"]  # type: ignore[index]
     real = {option for action in up._actions for option in action.option_strings}
     section = tree.text("README.md").partition("## Options of the lab")[2].partition("\n## ")[0]
     told = set(re.findall(r"(--[a-z][a-z-]+)", section)) - {"--dir"}

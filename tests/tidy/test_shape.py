@@ -128,7 +128,7 @@ def _asserts(node: ast.AST, helpers: set[str]) -> bool:
 
 def test_every_skip_has_a_reason() -> None:
     bare = [
-        f"{file}:{node.lineno}"
+        f"{file}:{getattr(node, 'lineno', 0)}"
         for file in tree.python("tests/")
         if "skip" in tree.text(file) or "xfail" in tree.text(file)
         for node in ast.walk(tree.parsed(file))
