@@ -1,0 +1,62 @@
+"""What a member says of itself."""
+
+from cluster_agent.link.report import Place, cluster_document, status
+from machinery.api.core import (
+    Container,
+    Node,
+    NodeSpec,
+    NodeStatus,
+    Pod,
+    PodSpec,
+    PodStatus,
+    ResourceRequirements,
+)
+from machinery.meta.objectmeta import Condition, ObjectMeta
+
+PLACE = Place(
+    "alpha", "lab", "region-1", ("zone-a",), "https://198.18.0.1:6443", "0.1.0", "v1.36.2+ubernetes",
+    (("apps/v1", (("Deployment", "deployments"),)),),
+)  # fmt: skip
+
+
+def node(name: str, ready: str = "True", *, cordoned: bool = False) -> Node:
+    return Node(
+        metadata=ObjectMeta(name=name),
+        spec=NodeSpec(unschedulable=cordoned),
+        status=NodeStatus(
+            allocatable={"cpu": "2", "memory": "1Gi", "pods": "110"},
+            conditions=(Condition(type="Ready", status=ready),),
+        ),
+    )
+
+
+def pod(name: str, where: str = "", phase: str = "Running") -> Pod:
+    container = Container(name="c", resources=ResourceRequirements(requests={"cpu": "250m"}))
+    return Pod(
+        metadata=ObjectMeta(name=name),
+        spec=PodSpec(containers=(container,), node_name=where),
+        status=PodStatus(phase=phase),
+    )
+
+
+def test_the_cluster_says_where_it_is() -> None:
+    spec = cluster_document(PLACE, "id-1")["spec"]
+    assert spec["zones"] == ["zone-a"]
+    assert (spec["provider"], spec["region"], spec["syncMode"]) == ("lab", "region-1", "Pull")
+
+
+def test_room_counts_usable_nodes_and_living_pods() -> None:
+    nodes = [node("a"), node("b", "Unknown"), node("c", cordoned=True)]
+    pods = [pod("p", "a"), pod("waits"), pod("done", "a", "Succeeded")]
+    said = status(PLACE, nodes, pods)
+    assert said["nodeSummary"] == {"totalNum": 3, "readyNum": 2}
+    summary = said["resourceSummary"]
+    assert summary["allocatable"] == {"cpu": "2000m", "memory": "1073741824", "pods": "110"}
+    assert summary["allocated"] == {"cpu": "250m", "pods": "1"}
+    assert summary["allocating"] == {"cpu": "250m", "pods": "1"}
+
+
+def test_kinds_are_listed_by_group_version() -> None:
+    assert status(PLACE, [], [])["apiEnablements"] == [
+        {"groupVersion": "apps/v1", "resources": [{"kind": "Deployment", "name": "deployments"}]}
+    ]
