@@ -230,7 +230,8 @@ class Snapshot:
 
     def _count(self, info: PodInfo, row: int, sign: int) -> None:
         for name, value in info.requests.items():
-            self._used[row, self._column(name)] += sign * value
+            column = self._column(name)  # may widen the arrays, so it comes first
+            self._used[row, column] += sign * value
         self._used[row, self.columns[PODS]] += sign
         self._scored[row, 0] += sign * info.scored[0]
         self._scored[row, 1] += sign * info.scored[1]
