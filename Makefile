@@ -49,8 +49,8 @@ fast: setup ## unit and tidy tests
 e2e: setup ## a real fleet of processes and containers (needs root), one test at a time
 	$(if $(call have,tests/e2e),$(PYTEST) --timeout 900 tests/e2e,@echo "no tests in tests/e2e")
 
-sim: setup ## the fleet in virtual time: SEEDS=200 histories, every invariant after every event
-	$(BIN)/python -m federation.simulator --seeds $(SEEDS)
+sim: setup ## the fleet in virtual time: SEEDS=200 histories, every invariant after every event; SEED=7 tells one
+	$(BIN)/python -m federation.simulator $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
 
 bench: setup ## CPU per operation against the numbers we promise
 	$(PYTEST) -s --timeout 1800 tests/bench

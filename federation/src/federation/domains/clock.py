@@ -9,6 +9,9 @@ zones, and evidence from peers, come on top of this.
 import enum
 from dataclasses import dataclass
 
+LOOK_LATE_S = 0.01
+"""How much after a limit to look: a wait that ends a rounding error too early would be followed by one of nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class FailureClock:
@@ -66,4 +69,4 @@ def next_look(silent_s: float | None, clock: FailureClock) -> float | None:
     if silent_s is None or silent_s >= clock.unreachable_s:
         return None
     limit = clock.suspect_s if silent_s < clock.suspect_s else clock.unreachable_s
-    return limit - silent_s
+    return limit - silent_s + LOOK_LATE_S

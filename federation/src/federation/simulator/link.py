@@ -26,6 +26,8 @@ T = TypeVar("T")
 _EVERYTHING, _AS_USUAL = ListOptions(), DeleteOptions()
 FAST_S = (0.001, 0.02)
 SLOW_S = (0.3, 1.5)
+ORDER_S = 1e-6
+"""Between two events of one stream: timers of the same instant have no order."""
 
 
 class Link:
@@ -42,6 +44,11 @@ class Link:
     @property
     def up(self) -> bool:
         return self.cut_since is None
+
+    @property
+    def streaming(self) -> bool:
+        """Whether a watch is open: an informer that lost it waits up to 45 s before it tries again."""
+        return bool(self._watches)
 
     def delay(self) -> float:
         """How long one message takes."""
@@ -116,7 +123,7 @@ class _Watch:
 
     def _deliver(self, item: WatchEvent[Any] | Exception | None) -> None:
         loop = asyncio.get_running_loop()
-        self._due = max(self._due, loop.time() + self._link.delay())
+        self._due = max(self._due + ORDER_S, loop.time() + self._link.delay())
         loop.call_at(self._due, self._arrive, item)
 
     def _arrive(self, item: WatchEvent[Any] | Exception | None) -> None:

@@ -136,8 +136,10 @@ def _member(seen: Seen, member: Member) -> None:
         if key.namespace == execution_namespace(member.name):
             (manifest,) = work["spec"]["workload"]["manifests"]
             wanted[Ref(manifest["kind"], document_key(manifest))] = manifest
-            if condition_of(work, "Applied").get("status") != "True":
-                raise Broken("members", f"{member.name} has not applied {key}")
+            applied = condition_of(work, "Applied")
+            if applied.get("status") != "True":
+                why = applied.get("message", "not tried")
+                raise Broken("members", f"{member.name} has not applied {key}: {why}")
     for extra in sorted(member.objects.keys() - wanted.keys()):
         raise Broken("leftovers", f"{member.name} still has {extra}")
     for missing in sorted(wanted.keys() - member.objects.keys()):

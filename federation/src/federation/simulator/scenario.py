@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from federation.simulator.workload import BROKEN_IMAGE
 
-CHAPTERS = 3
-STEPS = 25
+CHAPTERS = 2
+STEPS = 32
 """Steps of a chapter, the quiet point not counted."""
 IMAGES = ("whoami:1", "whoami:2", "whoami:3")
 REPLICAS_MAX = 12

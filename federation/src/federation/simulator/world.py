@@ -222,15 +222,23 @@ class World:
                 part.start()
         limit = self.loop.time() + RESTLESS_S
         errors, since = self.faults.count, self.loop.time()
-        while self.loop.time() - max([since, *self.seen.last_write.values()]) < QUIET_S:
+        while not self._at_rest(since):
             if self.loop.time() > limit:
                 late = {k: t for k, t in self.seen.last_write.items() if t > limit - QUIET_S}
                 raise Broken("rest", f"the fleet never rests: writes of {sorted(late)}")
             await self.wait(1.0)
-            if self.faults.count != errors:
+            if self.faults.count != errors or not self._streaming:
                 errors, since = self.faults.count, self.loop.time()
-        quiet.check(self.seen, self.members)
         self.say(f"    at rest: {len(self.seen.of('works'))} Works")
+        quiet.check(self.seen, self.members)
+
+    def _at_rest(self, since: float) -> bool:
+        last = max([since, *self.seen.last_write.values()])
+        return self._streaming and self.loop.time() - last >= QUIET_S
+
+    @property
+    def _streaming(self) -> bool:
+        return all(part.link.streaming for part in self.members.values())
 
 
 async def history(seed: int, options: Options, told: Told) -> None:
