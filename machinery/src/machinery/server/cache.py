@@ -59,6 +59,7 @@ _probe = msgspec.json.Decoder(_Probe)
 _pod_probe = msgspec.json.Decoder(_PodProbe)
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 _NO_LABELS: dict[str, str] = {}
+_NO_NODE = frozenset({""})
 
 
 class Entry:
@@ -122,7 +123,7 @@ class CacheEvent:
 class Selection:
     """Namespace, label and field selector of a list or watch, with the shortcut that an index can answer."""
 
-    __slots__ = ("fields", "labels", "name", "namespace", "node")
+    __slots__ = ("assigned", "fields", "labels", "name", "namespace", "node")
 
     def __init__(
         self, namespace: str, labels: Selector = EVERYTHING, fields: Selector = EVERYTHING
@@ -131,6 +132,8 @@ class Selection:
         self.labels = labels.requirements
         self.name = ""
         self.node = ""
+        self.assigned = False
+        """Only pods that have a node: what a process of many nodes watches."""
         rest: list[Requirement] = []
         for term in fields.requirements:
             value = next(iter(term.values)) if term.operator == "in" else ""
@@ -140,18 +143,22 @@ class Selection:
                 self.name = value
             elif term.key == "spec.nodeName" and value and not self.node:
                 self.node = value
+            elif (
+                term.key == "spec.nodeName" and term.operator == "notin" and term.values == _NO_NODE
+            ):
+                self.assigned = True
             else:
                 rest.append(term)
         self.fields = tuple(rest)
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return (self.namespace, self.labels, self.fields, self.name, self.node)
+        return (self.namespace, self.labels, self.fields, self.name, self.node, self.assigned)
 
     @property
     def everything(self) -> bool:
         """Whether no selector is given (the namespace aside)."""
-        return not (self.labels or self.fields or self.name or self.node)
+        return not (self.labels or self.fields or self.name or self.node or self.assigned)
 
     def matches(self, entry: Entry, kind: ServedKind) -> bool:
         if self.namespace and entry.namespace != self.namespace:
@@ -159,6 +166,8 @@ class Selection:
         if self.name and entry.name != self.name:
             return False
         if self.node and entry.node != self.node:
+            return False
+        if self.assigned and not entry.node:
             return False
         if self.labels:
             labels = entry.labels

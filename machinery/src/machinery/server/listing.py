@@ -274,10 +274,13 @@ def _go_json_error(token: str) -> str:
 class Lister:
     """Answers LISTs from the watch cache."""
 
-    def __init__(self, cache: WatchCache, clock: Clock, ttl_s: float) -> None:
+    def __init__(
+        self, cache: WatchCache, clock: Clock, ttl_s: float, ahead_wait_s: float = AHEAD_WAIT_S
+    ) -> None:
         self._cache = cache
         self._clock = clock
         self._ttl_s = ttl_s
+        self._ahead_wait_s = ahead_wait_s
         self._snapshots: dict[tuple[str, int], tuple[float, dict[str, Entry]]] = {}
 
     async def page(self, kinds: KindCache, query: ListQuery) -> Page:
@@ -294,7 +297,9 @@ class Lister:
         exact = query.match == "Exact" or (query.limit and not query.match)
         if exact:
             return await self._exact(kinds, query, asked)
-        if self._cache.revision < asked and not await self._cache.wait_for(asked, AHEAD_WAIT_S):
+        if self._cache.revision < asked and not await self._cache.wait_for(
+            asked, self._ahead_wait_s
+        ):
             raise too_large(asked, self._cache.revision)
         return self._first(kinds, query.selection, self._cache.revision, query.limit)
 
@@ -308,7 +313,9 @@ class Lister:
                 reason="",
             )
         asked = int(revision)
-        if self._cache.revision < asked and not await self._cache.wait_for(asked, AHEAD_WAIT_S):
+        if self._cache.revision < asked and not await self._cache.wait_for(
+            asked, self._ahead_wait_s
+        ):
             raise too_large(asked, self._cache.revision)
 
     async def _exact(self, kinds: KindCache, query: ListQuery, revision: int) -> Page:

@@ -1,7 +1,7 @@
 """The registry: create, get, update, patch and delete of stored objects, in the order upstream does them.
 
-    create   default → prepare → admit → validate → record managers → store
-    update   read → (patch) → default → prepare → admit → validate → record managers → store if anything changed
+    create   default → admit → prepare → validate → record managers → store
+    update   read → (patch) → default → admit → prepare → validate → record managers → store if anything changed
     delete   preconditions → grace and finalizers (deletion.py) → mark or remove
 
 Every write is a compare-and-swap on the row that was read. A request that names a resourceVersion loses with 409 when
@@ -164,20 +164,11 @@ class Registry:
             name = generate[:GENERATED_BASE_MAX] + self.ids.suffix()
             document = {**document, "metadata": {**metadata, "name": name}}
         document = defaults.apply_defaults(kind, document)
-        document = strategy.prepare_create(kind, document)
+        name = document["metadata"].get("name", "")
+        request = AdmissionRequest("create", kind, namespace, name, "", document, None, call)
+        document = strategy.prepare_create(kind, self.admission.admit(request))
         stamp = {"uid": self.ids.uid(), "creationTimestamp": rfc3339(self.clock.now())}
         document = {**document, "metadata": {**document["metadata"], **stamp}}
-        request = AdmissionRequest(
-            "create",
-            kind,
-            namespace,
-            document["metadata"].get("name", ""),
-            "",
-            document,
-            None,
-            call,
-        )
-        document = self.admission.admit(request)
         causes = validation.validate_create(kind, document)
         if causes:
             raise errors.invalid(
@@ -347,9 +338,8 @@ class Registry:
     ) -> Document:
         """Prepared, admitted and validated."""
         namespace, name = live["metadata"].get("namespace", ""), live["metadata"]["name"]
-        new = strategy.prepare_update(kind, wanted, live, subresource)
-        request = AdmissionRequest("update", kind, namespace, name, subresource, new, live, call)
-        new = self.admission.admit(request)
+        request = AdmissionRequest("update", kind, namespace, name, subresource, wanted, live, call)
+        new = strategy.prepare_update(kind, self.admission.admit(request), live, subresource)
         causes = validation.validate_update(kind, new, live, subresource)
         if causes:
             raise errors.invalid(kind.kind, kind.group, name, causes)

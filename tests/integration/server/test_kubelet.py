@@ -1,0 +1,294 @@
+"""The way to a kubelet: logs, exec by WebSocket and by SPDY's upgrade, refusals, and who the node must be.
+
+The kubelet is a stand-in of some lines: it says what it was asked, and echoes bytes after an upgrade.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.support.apiserver import RunningServer, running_server
+
+from machinery.server.config import ServerConfig
+from machinery.server.pki import client_context, server_context
+from machinery.server.user import UserInfo
+
+pytestmark = pytest.mark.integration
+CONFIG = ServerConfig(static_tokens=(("tok-root", UserInfo("root", ("system:masters",))),))
+ROOT = {"Authorization": "Bearer tok-root"}
+POD = "/api/v1/namespaces/default/pods/p"
+EXEC = f"{POD}/exec?container=c&command=sh&stdin=true&stdout=true"
+
+
+@dataclass
+class Kubelet:
+    """Answers on TLS as `system:node:<name>`; `answer` maps the start of a path to bytes."""
+
+    heads: list[str] = field(default_factory=list)
+    peers: list[str] = field(default_factory=list)
+    answers: dict[str, bytes] = field(default_factory=dict)
+    follow: asyncio.Event = field(default_factory=asyncio.Event)
+    port: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.heads.append(head)
+        certificate: Any = writer.get_extra_info("peercert")
+        self.peers.append(dict(pair[0] for pair in certificate["subject"])["commonName"])
+        target = head.split(" ")[1]
+        try:
+            if "upgrade:" in head.lower():
+                await self._echo(head, reader, writer)
+            elif target.startswith("/containerLogs/") and "follow" in target:
+                await self._follow(writer)
+            else:
+                writer.write(self._answer(target))
+            await writer.drain()
+        except ConnectionError:
+            return
+        finally:
+            writer.close()
+
+    def _answer(self, target: str) -> bytes:
+        for start, answer in self.answers.items():
+            if target.startswith(start):
+                return answer
+        body = f"asked {target}".encode()
+        return b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (
+            len(body),
+            body,
+        )
+
+    async def _follow(self, writer: asyncio.StreamWriter) -> None:
+        """A first line, and another when told to."""
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nfirst\n\r\n"
+        )
+        await writer.drain()
+        await self.follow.wait()
+        writer.write(b"7\r\nsecond\n\r\n0\r\n\r\n")
+
+    async def _echo(
+        self, head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        refusal = self.answers.get("/exec")
+        if refusal is not None:
+            writer.write(refusal)
+            return
+        # bytes right behind the head, in the same write: none may be lost
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nhello"
+        )
+        while data := await reader.read(1024):
+            writer.write(data.upper())
+            if data.endswith(b"bye"):
+                return
+
+
+@dataclass
+class World:
+    server: RunningServer
+    kubelet: Kubelet
+    session: aiohttp.ClientSession
+
+    async def add_node(self, name: str, port: int) -> None:
+        document = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+        await self.post("/api/v1/nodes", document)
+        status = {
+            "status": {
+                "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+                "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+            }
+        }
+        await self.server.rest.request(
+            "PATCH", f"/api/v1/nodes/{name}/status", body=json.dumps(status).encode(),
+            content_type="application/merge-patch+json",
+        )  # fmt: skip
+
+    async def add_pod(self, name: str, node: str) -> None:
+        spec: dict[str, Any] = {
+            "containers": [{"name": "c", "image": "x"}, {"name": "d", "image": "x"}]
+        }
+        if node:
+            spec["nodeName"] = node
+        document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+        await self.post("/api/v1/namespaces/default/pods", document)
+
+    async def post(self, path: str, document: dict[str, Any]) -> None:
+        await self.server.rest.request("POST", path, body=json.dumps(document).encode())
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with self.session.get(self.server.api.url + path, headers=ROOT) as answer:
+            return answer.status, await answer.text()
+
+    async def upgrade(
+        self, method: str, path: str
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection after the head of an upgrade request, with bytes sent right behind it."""
+        tls = client_context(self.server.api.ca_pem)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.api.port, ssl=tls)
+        key = base64.b64encode(os.urandom(16)).decode()
+        head = [
+            f"{method} {path} HTTP/1.1", "Host: x", "Authorization: Bearer tok-root",
+            "Connection: Upgrade", "Upgrade: websocket", f"Sec-WebSocket-Key: {key}",
+            "Sec-WebSocket-Version: 13", "Sec-WebSocket-Protocol: v5.channel.k8s.io",
+        ]  # fmt: skip
+        writer.write(("\r\n".join(head) + "\r\n\r\nearly ").encode())
+        return reader, writer
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with running_server(config=CONFIG) as server:
+        kubelet = Kubelet()
+        pair = server.api.authority.issue_serving("system:node:n1", ["n1"])
+        tls = server_context(server.api.ca_pem, pair)
+        tls.verify_mode = ssl.CERT_REQUIRED
+        listening = await asyncio.start_server(kubelet.serve, "127.0.0.1", 0, ssl=tls)
+        kubelet.port = listening.sockets[0].getsockname()[1]
+        connector = aiohttp.TCPConnector(ssl=client_context(server.api.ca_pem))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            world = World(server, kubelet, session)
+            await world.add_node("n1", kubelet.port)
+            await world.add_pod("p", "n1")
+            yield world
+        listening.close()
+        await listening.wait_closed()
+
+
+async def test_logs_are_the_kubelets(world: World) -> None:
+    status, text = await world.get(f"{POD}/log?container=d&tailLines=5&pretty=true")
+    assert (status, text) == (200, "asked /containerLogs/default/p/d?tailLines=5")
+    assert world.kubelet.peers == ["kube-apiserver-kubelet-client"], "mutual TLS"
+
+
+async def test_following_logs_come_as_they_are_written(world: World) -> None:
+    url = f"{world.server.api.url}{POD}/log?container=c&follow=true"
+    async with world.session.get(url, headers=ROOT) as answer:
+        assert await answer.content.readline() == b"first\n"
+        world.kubelet.follow.set()
+        assert await answer.content.readline() == b"second\n"
+        assert await answer.content.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        (f"{POD}/log", 400, "a container name must be specified for pod p, choose one of: [c d]"),
+        (f"{POD}/log?container=zz", 400, "container zz is not valid for pod p"),
+        ("/api/v1/namespaces/default/pods/nope/log", 404, 'pods \\"nope\\" not found'),
+        (f"{POD}/exec?command=ls&stdout=1&container=c", 400, "Upgrade request required"),
+        ("/api/v1/nodes/nope/proxy/x", 404, 'nodes \\"nope\\" not found'),
+        (f"{POD}/nothing", 404, "could not find the requested resource"),
+    ],
+)
+async def test_refused_here(world: World, path: str, status: int, words: str) -> None:
+    code, text = await world.get(path)
+    assert code == status
+    assert words in text
+
+
+async def test_a_pod_without_a_node(world: World) -> None:
+    await world.add_pod("waiting", "")
+    pod = "/api/v1/namespaces/default/pods/waiting"
+    assert await world.get(f"{pod}/log?container=c") == (204, "")
+    code, text = await world.get(f"{pod}/exec?container=c&command=ls&stdout=1")
+    assert code == 400
+    assert "does not have a host assigned" in text
+
+
+async def test_node_proxy(world: World) -> None:
+    assert await world.get("/api/v1/nodes/n1/proxy/metrics/cadvisor?x=1") == (
+        200,
+        "asked /metrics/cadvisor?x=1",
+    )
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_exec_is_spliced_and_no_byte_is_lost(world: World, method: str) -> None:
+    reader, writer = await world.upgrade(method, EXEC)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert await reader.readexactly(5) == b"hello", "sent right behind the kubelet's head"
+    assert await reader.readexactly(6) == b"EARLY ", "sent right behind the client's head"
+    for number in range(50):
+        writer.write(b"line %d\n" % number)
+        line = await reader.readline()
+        assert line == b"LINE %d\n" % number
+    writer.write(b"bye")
+    assert await reader.read() == b"BYE", "the end of the kubelet is the end for the client"
+    writer.close()
+    asked = world.kubelet.heads[-1]
+    assert asked.startswith(f"{method} /exec/default/p/c?input=1&output=1&command=sh HTTP/1.1")
+    assert "Sec-WebSocket-Protocol: v5.channel.k8s.io" in asked
+    assert "Authorization" not in asked, "the caller's credentials stay here"
+
+
+async def test_a_big_stream_arrives_whole(world: World) -> None:
+    reader, writer = await world.upgrade("GET", EXEC)
+    await reader.readuntil(b"hello")
+    await reader.readexactly(6)
+    sent = b"x" * 2_000_000 + b"bye"
+
+    async def send() -> None:
+        writer.write(sent)
+        await writer.drain()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(send())
+        got = await reader.readexactly(len(sent))
+    assert got == sent.upper()
+    writer.close()
+
+
+async def test_a_refused_upgrade_is_a_status(world: World) -> None:
+    body = b"container not running"
+    world.kubelet.answers["/exec"] = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (
+        len(body),
+        body,
+    )
+    reader, writer = await world.upgrade("GET", EXEC)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404 ")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    status = json.loads(await reader.readexactly(length))
+    assert (status["code"], status["message"]) == (404, "container not running")
+    writer.close()
+
+
+async def test_logs_of_a_container_that_is_gone(world: World) -> None:
+    body = b"container not found"
+    world.kubelet.answers["/containerLogs/"] = (
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    code, text = await world.get(f"{POD}/log?container=c")
+    assert code == 404
+    assert json.loads(text)["message"] == "container not found"
+
+
+async def test_another_machine_at_the_nodes_address_is_not_believed(world: World) -> None:
+    await world.add_node("n2", world.kubelet.port)
+    await world.add_pod("q", "n2")
+    code, text = await world.get("/api/v1/namespaces/default/pods/q/log?container=c")
+    assert code == 500
+    assert "is not node n2" in text
+    assert not world.kubelet.heads
+
+
+async def test_a_kubelet_that_is_away(world: World) -> None:
+    with_free_port = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
+    port = with_free_port.sockets[0].getsockname()[1]
+    with_free_port.close()
+    await with_free_port.wait_closed()
+    await world.add_node("n3", port)
+    await world.add_pod("r", "n3")
+    code, text = await world.get("/api/v1/namespaces/default/pods/r/log?container=c")
+    assert code == 500
+    assert "error dialing backend: dial tcp 127.0.0.1" in text
