@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """alpha, beta, gamma with two real nodes each."""
+    """The default fleet: alpha, beta, gamma with a real node each."""
     if os.geteuid() != 0:
         pytest.skip("real containers need root")
     if standing_already := os.environ.get(STANDING):

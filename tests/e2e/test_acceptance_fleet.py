@@ -43,7 +43,7 @@ VERSION = r"v1\.36\.\d+\+ubernetes"
 def test_up_ends_with_a_table_and_the_next_commands(fleet: Fleet) -> None:
     assert "the fleet is up" in fleet.said
     for member in MEMBERS:
-        row = rf"^{member} +{ZONES[member]} +{REGIONS[member]} +lab +True +{VERSION} +2/2"
+        row = rf"^{member} +{ZONES[member]} +{REGIONS[member]} +lab +True +{VERSION} +1/1"
         assert re.search(row, fleet.said, re.MULTILINE), fleet.said
     next_command = f"kubectl --kubeconfig {fleet.kubeconfig} --context federation get clusters"
     assert next_command in fleet.said
@@ -70,7 +70,7 @@ def test_get_clusters(kubectl: Kubectl) -> None:
     assert lines[0].split() == ["NAME", "VERSION", "READY", "ZONE", "PROVIDER", "NODES", "AGE"]
     assert len(lines) == 1 + len(MEMBERS)
     for member, line in zip(MEMBERS, lines[1:], strict=True):
-        row = rf"{member} +{VERSION} +True +{ZONES[member]} +lab +2/2 +\d+[smh]\w*"
+        row = rf"{member} +{VERSION} +True +{ZONES[member]} +lab +1/1 +\d+[smh]\w*"
         assert re.fullmatch(row, line.strip()), line
 
 
@@ -87,7 +87,7 @@ def test_kubectl_creates_pods_in_every_zone(kubectl: Kubectl, fleet: Fleet) -> N
     told = kubectl("federation", "rollout", "status", "deploy/web", "-n", "demo", "--timeout=90s")
     assert 'deployment "web" successfully rolled out' in told
     wide = kubectl("federation", "get", "pods", "-n", "demo", "-o", "wide", "--no-headers")
-    nodes = {f"node-{i}.{member}" for i in (1, 2) for member in MEMBERS}
+    nodes = {f"node-1.{member}" for member in MEMBERS}
     for line in wide.splitlines():
         name, ready, phase, restarts, _age, ip, node, *_ = line.split()
         assert (ready, phase, restarts) == ("1/1", "Running", "0"), wide
@@ -255,7 +255,7 @@ def test_logs_and_exec(kubectl: Kubectl, fleet: Fleet, namespace: str, context: 
     text = "".join(f"line {i}\n" for i in range(20_000))
     assert k("exec", "-i", pod, "--", "cat", stdin=text) == text, "input to its end, all of it"
     assert k("exec", "-i", pod, "--", "wc", "-l", stdin=text).strip() == "20000"
-    assert "not found" in k("exec", pod, "--", "no-such-program", code=127)
+    assert "executable file not found" in k("exec", pod, "--", "no-such-program", code=1)
     assert terminal(fleet, context, namespace, pod) == 3
 
 
@@ -294,10 +294,11 @@ def terminal(fleet: Fleet, context: str, namespace: str, pod: str) -> int:
         expect(master, r"is-a-42-terminal")
         os.write(master, b"stty size\r")
         expect(master, r"30 100")
-        os.write(master, b"cat\r")
+        # The child speaks itself before it is interrupted: then it surely is the terminal's foreground.
+        os.write(master, b"sh -c 'echo before-$((6 * 7)); while :; do sleep 1; done'\r")
+        expect(master, r"before-42")
         os.write(master, b"\x03")
-        os.write(master, b"echo after-$((6 * 7))\r")
-        expect(master, r"after-42")
+        expect(master, r"# ")
         os.write(master, b"exit 3\r")
         return process.wait(60)
     finally:

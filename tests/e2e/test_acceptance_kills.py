@@ -1,0 +1,191 @@
+"""Acceptance 4 and 5: whichever of our processes dies or freezes, promises are kept and containers never notice.
+
+How long a service was away is printed (`pytest -s`, or -rP); what is asserted is generous, because the machine may be
+busy with something else.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from tests.support.fleet import (
+    MEMBERS,
+    Document,
+    Fleet,
+    Task,
+    Workload,
+    answer,
+    clusters_ready,
+    condition,
+    deployment,
+    deployments,
+    is_ready,
+    until,
+)
+from tests.support.storm import Storm, verify
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(300)]
+
+COUNT = 500
+NAMESPACE = "standing"
+AWAY_S = 30.0
+FROZEN_S = 60.0
+CLUSTERS = "/apis/cluster.karmada.io/v1alpha1/clusters"
+
+Identities = dict[str, tuple[str, str, str, int]]
+
+
+@pytest.fixture(scope="module")
+def web(fleet: Fleet) -> Iterator[Workload]:
+    """Six pods that have to live through everything below, two in each zone."""
+    api = fleet.api()
+    api.create("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
+    api.create(deployments(NAMESPACE), deployment("web", NAMESPACE, 6))
+    web = Workload(fleet, NAMESPACE, "web")
+    web.stands(2, 2, 2)
+    yield web
+    api.delete(f"/api/v1/namespaces/{NAMESPACE}")
+
+
+class Standing:
+    """What runs, by the members' word and by the kernel's."""
+
+    def __init__(self, web: Workload) -> None:
+        self._web = web
+        self.pods: Identities = web.identities()
+        self.tasks: dict[str, Task] = self.ours()
+
+    def ours(self) -> dict[str, Task]:
+        ours = {identity[1].removeprefix("containerd://") for identity in self.pods.values()}
+        found = {name: task for name, task in self._web.fleet.tasks().items() if name in ours}
+        assert set(found) == ours, "every container that a member speaks of runs"
+        return found
+
+    def unchanged(self) -> None:
+        """The same pods, containers and processes; all Ready again, and serving."""
+        self._web.stands(2, 2, 2)
+        assert self._web.identities() == self.pods
+        assert self.ours() == self.tasks
+        for member in MEMBERS:
+            assert self._web.serves(member)
+
+
+def restarted(fleet: Fleet, name: str, pid: int) -> bool:
+    process = fleet.processes()[name]
+    return bool(process["pid"]) and process["pid"] != pid and process["ready"]
+
+
+@pytest.mark.parametrize(
+    ("victim", "context"),
+    [
+        ("federation-1", "federation"),
+        ("alpha-control", "alpha"),
+        ("alpha-node-1", "alpha"),
+        ("alpha-node-1-containerd", "alpha"),
+    ],
+)
+def test_kill_9_during_500_creates(
+    fleet: Fleet, web: Workload, namespace: str, victim: str, context: str
+) -> None:
+    until(lambda: namespace_there(fleet, context, namespace), f"{namespace} in {context}")
+    standing = Standing(web)
+    killed: list[int] = []
+    storm = Storm(fleet, context, namespace, COUNT)
+    account = storm.run(lambda: killed.append(fleet.signal(victim)), at=COUNT // 3)
+    until(lambda: restarted(fleet, victim, killed[0]), f"{victim} to be restarted")
+    verify(fleet.api(context), namespace, account, COUNT)
+    if victim in ("federation-1", "alpha-control"):
+        assert account.unknown, "the kill came while creates were under way"
+        print(
+            f"{victim}: away for {account.longest_silence_s:.1f} s, {len(account.unknown)} answers lost"
+        )
+        assert account.longest_silence_s < AWAY_S
+    else:
+        assert not account.unknown, "the API server has no part in it"
+    until(lambda: clusters_ready(fleet), "all members Ready")
+    until(lambda: all(is_ready(n) for n in fleet.api("alpha").list("/api/v1/nodes")), "nodes Ready")
+    standing.unchanged()
+
+
+def namespace_there(fleet: Fleet, context: str, namespace: str) -> bool:
+    names = [n["metadata"]["name"] for n in fleet.api(context).list("/api/v1/namespaces")]
+    return namespace in names
+
+
+def test_the_node_and_its_containerd_are_killed_and_still_work(fleet: Fleet, web: Workload) -> None:
+    """Both at once; afterwards the node takes a new pod, and ends one."""
+    standing = Standing(web)
+    pids = {n: fleet.signal(n) for n in ("beta-node-1-containerd", "beta-node-1")}
+    begun = time.monotonic()
+    for name, pid in pids.items():
+        until(partial(restarted, fleet, name, pid), f"{name} to be restarted")
+    print(f"node and containerd: back after {time.monotonic() - begun:.1f} s")
+    standing.unchanged()
+    api = fleet.api()
+    pin = {"nodeSelector": {"kubernetes.io/hostname": "node-1"}}
+    api.create(deployments(NAMESPACE), deployment("later", NAMESPACE, 3, **pin))
+    later = Workload(fleet, NAMESPACE, "later")
+    later.stands(1, 1, 1)
+    assert later.serves("beta")
+    api.delete(deployments(NAMESPACE, "later"))
+    until(lambda: not later.pods("beta"), lambda: f"later to be gone: {later.names()}")
+    standing.unchanged()
+
+
+def test_a_frozen_control_process_is_reported_and_nothing_is_deleted(
+    fleet: Fleet, web: Workload
+) -> None:
+    standing = Standing(web)
+    inside = web.pods("alpha")
+    mirrors = {p["metadata"]["uid"] for p in web.pods()}
+    works = live_works(fleet)
+    fleet.signal("alpha-control", signal.SIGSTOP)
+    frozen = time.monotonic()
+    try:
+        until(lambda: ready(fleet)["status"] != "True", "alpha to be reported not Ready")
+        print(f"frozen control: reported after {time.monotonic() - frozen:.1f} s")
+        verdict = ready(fleet)
+        assert (verdict["status"], verdict["reason"]) == ("Unknown", "ClusterNotReachable")
+        assert "No heartbeat for more than" in verdict["message"]
+        until(lambda: told(fleet), "an Event on the Cluster that says so")
+        until(lambda: cluster(fleet, "alpha")["spec"].get("taints"), "the taint")
+        for member in ("beta", "gamma"):
+            assert is_ready(cluster(fleet, member))
+
+        def outlasted() -> bool:
+            assert standing.ours() == standing.tasks, "no container was stopped or started"
+            for pod in inside:
+                assert fleet.fetch(pod, "alpha") == answer(pod, "alpha"), "its workloads run on"
+            assert {p["metadata"]["uid"] for p in web.pods()} == mirrors, (
+                "no pod was deleted or added"
+            )
+            assert live_works(fleet) == works
+            return time.monotonic() - frozen > FROZEN_S
+
+        until(outlasted, "the freeze to end")
+    finally:
+        fleet.signal("alpha-control", signal.SIGCONT)
+    until(lambda: clusters_ready(fleet), "alpha to be Ready again")
+    until(lambda: not cluster(fleet, "alpha")["spec"].get("taints"), "the taint to be gone")
+    standing.unchanged()
+
+
+def cluster(fleet: Fleet, name: str) -> Document:
+    return fleet.api().get(f"{CLUSTERS}/{name}")
+
+
+def ready(fleet: Fleet) -> Document:
+    return condition(cluster(fleet, "alpha"))
+
+
+def told(fleet: Fleet) -> bool:
+    events = fleet.api().list("/api/v1/events")
+    about = [e for e in events if e["involvedObject"].get("name") == "alpha"]
+    return any(e["reason"] == "ClusterNotReachable" for e in about)
+
+
+def live_works(fleet: Fleet) -> set[str]:
+    found = fleet.api().list("/apis/work.karmada.io/v1alpha1/namespaces/karmada-es-alpha/works")
+    return {w["metadata"]["uid"] for w in found if "deletionTimestamp" not in w["metadata"]}
