@@ -21,7 +21,7 @@ REGISTRIES = [
     )
 ]
 MACHINE_PATH = re.compile("(?:^|[\\s\"'`(=:])/(?:wo" + "rk|ho" + "me|farm)/[A-Za-z0-9.]")
-IMAGE = re.compile(r"docker\.io/([a-z0-9-]+)/")
+IMAGE = re.compile(r"(?<![\w.-])docker\.io/([a-z0-9-]+)/")
 
 
 def test_no_file_names_a_package_registry() -> None:
