@@ -1,7 +1,8 @@
 """ReplicaSet controller, the acting half.
 
 A ReplicaSet of thousands of pods hears thousands of events a second while it grows, and a pass looks at every pod. So
-its pods' events are gathered for a moment that grows with its size; the size asked for and the user's own changes are
+its pods' events are gathered for a moment that grows with its size and with what a pass costs here, so that passes take
+no more than a small share of the time; the size asked for and the user's own changes are
 acted on at once. Until the informer shows what the last pass made or deleted, no pass makes or deletes more.
 """
 
@@ -39,6 +40,9 @@ from machinery.meta.resource import ObjectKey
 GATHER_ABOVE_PODS = 50
 GATHER_S_PER_POD = 0.00004
 GATHER_S_MAX = 0.25
+GATHER_LOOKS = 15
+"""Events are gathered for at least so many times as long as the last look at the pods took."""
+GATHER_LOOKS_S_MAX = 1.0
 
 
 class ReplicaSetReconciler:
@@ -51,14 +55,24 @@ class ReplicaSetReconciler:
         self._pods = manager.informer(PODS)
         self._pods.add_index(CONTROLLER_INDEX, controller_index)
         self._expectations = Expectations(self._pods, manager.clock)
+        self._look_s: dict[ObjectKey, float] = {}
+        """How long the last look at the pods took."""
+
+    def gather_s(self, key: ObjectKey) -> float:
+        """How long events of the pods may be gathered."""
+        rs = self._replica_sets.get(key)
+        return gather_s(rs.spec.replicas, self._look_s.get(key, 0.0)) if rs is not None else 0.0
 
     async def reconcile(self, key: ObjectKey) -> Result:
         rs = self._replica_sets.get(key)
         if rs is None:
             self._expectations.forget(key)
+            self._look_s.pop(key, None)
             return Result()
+        started = self._clock.monotonic()
         ready_to_act = self._expectations.satisfied(key)
         pods = await self._claimed(rs)
+        self._look_s[key] = self._clock.monotonic() - started
         error: StatusError | None = None
         if ready_to_act and not rs.deleting:
             error = await self._manage(rs, pods)
@@ -143,11 +157,12 @@ def _emit(rs: ReplicaSet, kind: str, reason: str, message: str) -> Emit:
     return Emit(REPLICASETS, rs.key, rs.metadata.uid, kind, reason, message)
 
 
-def gather_s(replicas: int) -> float:
+def gather_s(replicas: int, look_s: float = 0.0) -> float:
     """How long events of pods may be gathered before the ReplicaSet is looked at."""
     if replicas <= GATHER_ABOVE_PODS:
         return 0.0
-    return min(GATHER_S_MAX, replicas * GATHER_S_PER_POD)
+    by_size = min(GATHER_S_MAX, replicas * GATHER_S_PER_POD)
+    return max(by_size, min(GATHER_LOOKS_S_MAX, look_s * GATHER_LOOKS))
 
 
 def _same_place(old: Pod, new: Pod) -> bool:
@@ -176,7 +191,6 @@ def setup(manager: Manager) -> None:
             old = None
         for pod in (old, new):
             for key in concerned(pod) if pod is not None else ():
-                rs = replica_sets.get(key)
-                queue.add_after(key, gather_s(rs.spec.replicas) if rs is not None else 0.0)
+                queue.add_after(key, reconciler.gather_s(key))
 
     pods.on_change(on_pod)
