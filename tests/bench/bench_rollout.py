@@ -39,6 +39,9 @@ from machinery.meta.errors import NotFound, StatusError
 from machinery.meta.resource import Document, ObjectKey
 
 DEPLOYMENTS = dynamic("apps", "v1", "deployments", "Deployment", True)
+CERTIFICATE_REQUESTS = dynamic(
+    "certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", False
+)
 KEY = ObjectKey("default", "bench")
 PODS_PER_SECOND_WANTED = 300
 PROBE_S = 0.1
@@ -149,7 +152,7 @@ def deployment(replicas: int) -> Document:
 
 def a_pod() -> Document:
     """About the form and size of a running pod (5.3 kB), as the yardstick."""
-    owned = {f"f:field{i}": {"f:inner": {}, "f:other": {".": {}, "f:leaf": {}}} for i in range(56)}
+    owned = {f"f:field{i}": {"f:inner": {}, "f:other": {".": {}, "f:leaf": {}}} for i in range(42)}
     condition = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     return {
         "kind": "Pod",
@@ -257,12 +260,15 @@ async def connect(member: Member) -> Client:
 
 
 async def nodes_ready(client: Client, member: Member) -> None:
-    """Every hollow node is registered and may take pods."""
+    """Every hollow node is registered, may take pods and has its certificate: the start is over."""
     until = time.monotonic() + START_LIMIT_S
     while time.monotonic() < until:
         member.check()
         nodes = (await client.list(NODES)).items
-        if len(nodes) == member.nodes and not any(node.spec.taints for node in nodes):
+        requests = (await client.list(CERTIFICATE_REQUESTS)).items
+        issued = [one for one in requests if one.get("status", {}).get("certificate")]
+        free = [node for node in nodes if not node.spec.taints]
+        if len(free) == member.nodes <= len(issued):
             return
         await asyncio.sleep(0.5)
     raise TimeoutError(f"{len(nodes)} of {member.nodes} nodes are ready")
