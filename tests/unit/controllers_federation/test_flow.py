@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from federation.controllers.dispatcher import WORK_DOCUMENTS
+from machinery.api.fleet.work import WORK_DOCUMENTS
 from federation.propagation.templates import CONFIGMAPS, DEPLOYMENTS, NAMESPACES
 from federation.propagation.works import EXECUTION_FINALIZER
 from federation.simulator.server import FederationServer

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from cluster_agent.link.works import (
-    FINALIZER,
     Outcome,
     belongs,
     conflict,
@@ -13,6 +12,7 @@ from cluster_agent.link.works import (
     status_plan,
     work_keys,
 )
+from machinery.api.fleet.work import EXECUTION_FINALIZER
 from machinery.meta.resource import Document, ObjectKey
 
 NOW = "2026-01-01T00:00:00Z"
@@ -37,7 +37,7 @@ def work(resolution: str = "abort", status: Document | None = None) -> Document:
             "name": KEY.name,
             "namespace": KEY.namespace,
             "annotations": annotations,
-            "finalizers": [FINALIZER],
+            "finalizers": [EXECUTION_FINALIZER],
         },
         "spec": {"workload": {"manifests": []}},
     }

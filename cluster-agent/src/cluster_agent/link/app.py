@@ -16,7 +16,6 @@ from cluster_agent.link.heartbeat import Heartbeat
 from cluster_agent.link.identity import AgentIdentity, FederationAccess
 from cluster_agent.link.report import Place, Reporter
 from cluster_agent.link.works import (
-    WORK_DOCUMENTS,
     Member,
     Resolve,
     WorkReconciler,
@@ -24,7 +23,7 @@ from cluster_agent.link.works import (
 )
 from machinery.api.core import NAMESPACES, NODES, PODS
 from machinery.api.fleet.cluster import execution_namespace
-from machinery.api.fleet.work import MANAGED_LABEL
+from machinery.api.fleet.work import MANAGED_LABEL, WORK_DOCUMENTS
 from machinery.client.identity import SigningRefused, SigningTimeout
 from machinery.client.informer import Informer
 from machinery.client.interface import Client

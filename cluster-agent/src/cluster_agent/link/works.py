@@ -15,6 +15,7 @@ import orjson
 from machinery.api.fleet.reflect import UNKNOWN, health, reflected
 from machinery.api.fleet.work import (
     CONFLICT_RESOLUTION,
+    EXECUTION_FINALIZER,
     MANAGED_LABEL,
     WORK_NAME,
     WORK_NAMESPACE,
@@ -30,10 +31,6 @@ from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
 log = logging.getLogger(__name__)
 
-FINALIZER = "karmada.io/execution-controller"
-WORK_DOCUMENTS: Resource[Document] = Resource(
-    "work.karmada.io", "v1alpha1", "works", "Work", True, dict
-)
 GONE_CHECK_S = 1.0
 """How soon to look again whether a deleted object is gone."""
 
@@ -236,13 +233,13 @@ class WorkReconciler:
 
     async def _remove(self, key: ObjectKey, work: Document, manifests: list[Document]) -> Result:
         finalizers = work["metadata"].get("finalizers") or []
-        if FINALIZER not in finalizers:
+        if EXECUTION_FINALIZER not in finalizers:
             return Result()
         if not work["spec"].get("preserveResourcesOnDeletion"):
             gone = [await self._member.remove(key, manifest) for manifest in reversed(manifests)]
             if not all(gone):
                 return Result(requeue_after=GONE_CHECK_S)
-        left = [f for f in finalizers if f != FINALIZER]
+        left = [f for f in finalizers if f != EXECUTION_FINALIZER]
         patch = {"metadata": {"finalizers": left or None}}
         return await self._executor.apply([Patch(WORKS, key, patch, uid=work["metadata"]["uid"])])
 

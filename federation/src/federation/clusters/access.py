@@ -1,7 +1,8 @@
 """What a member's agent may do at the federation: its own Works, Cluster and Lease, and nothing else. Pure.
 
-Certificates name the cluster (`ubernetes:cluster:<name>`); every right is bound to that one user. Only making a Cluster
-cannot be narrowed by name in RBAC, so admission does it (`federation.clusters.admission`).
+Certificates name the cluster (`ubernetes:cluster:<name>`); every right is bound to that one user, and goes when the
+cluster leaves: an agent that runs on afterwards can do nothing. Making a Cluster cannot be narrowed by name in RBAC, so
+admission does it (`federation.clusters.admission`).
 """
 
 from machinery.api.fleet.cluster import CLUSTER_LEASES, execution_namespace
@@ -38,9 +39,8 @@ def _binding(
 
 
 def common() -> list[Document]:
-    """Rights that every agent has by its group: make its Cluster and Lease, renew its certificate, dial the link."""
+    """Rights that every agent has by its group: renew its certificate, dial the link."""
     rules = [
-        _rule("cluster.karmada.io", ["clusters"], ["create"]),
         _rule("certificates.k8s.io", ["certificatesigningrequests"], ["create", "get", "watch"]),
         {"nonResourceURLs": ["/ubernetes/v1/link"], "verbs": ["get"]},
     ]
@@ -63,6 +63,7 @@ def of_member(cluster: str) -> list[Document]:
             "ClusterRole",
             name,
             [
+                _rule("cluster.karmada.io", ["clusters"], ["create"]),
                 _rule("cluster.karmada.io", ["clusters"], ["get", "patch", "update"], [cluster]),
                 _rule("cluster.karmada.io", ["clusters/status"], ["patch", "update"], [cluster]),
             ],

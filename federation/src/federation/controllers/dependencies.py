@@ -8,11 +8,11 @@ workloads which share a ConfigMap never fight over it.
 from collections.abc import Iterable
 from typing import Any
 
-from federation.controllers.detector import BINDING_DOCUMENTS, owner, resource_reference
+from federation.controllers.detector import owner, resource_reference
 from federation.propagation import interpreter
 from federation.propagation.templates import DEPENDENCIES, DEPLOYMENTS, propagatable
 from federation.propagation.works import binding_name
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import BINDING_DOCUMENTS, RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Action, Create, Delete, Patch, Result
 from machinery.controller.manager import Manager
 from machinery.meta.resource import Document, ObjectKey, Resource

@@ -16,7 +16,7 @@ from machinery.api.fleet.policy import (
     CLUSTER_PROPAGATION_POLICIES,
     PROPAGATION_POLICIES,
 )
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import BINDING_DOCUMENTS, RESOURCE_BINDINGS, ResourceBinding
 from machinery.client.interface import PatchType
 from machinery.controller.action import Action, Create, Delete, Emit, Patch, Result
 from machinery.controller.manager import Manager
@@ -203,11 +203,6 @@ class DetectorReconciler:
             )
         actions = plan(template, policy, self._bindings.get(name), self._documents.get(name))
         return await self._executor.apply(actions)
-
-
-BINDING_DOCUMENTS: Resource[Document] = Resource(
-    "work.karmada.io", "v1alpha2", "resourcebindings", "ResourceBinding", True, dict
-)
 
 
 def setup(manager: Manager) -> None:

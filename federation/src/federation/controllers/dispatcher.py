@@ -17,6 +17,7 @@ from machinery.api.fleet.work import (
     BINDING_NAME,
     BINDING_NAMESPACE,
     RESOURCE_BINDINGS,
+    WORK_DOCUMENTS,
     WORKS,
     ResourceBinding,
     Work,
@@ -24,11 +25,8 @@ from machinery.api.fleet.work import (
 from machinery.client.interface import PatchType
 from machinery.controller.action import Action, Create, Delete, Patch, Result
 from machinery.controller.manager import Manager
-from machinery.meta.resource import Document, ObjectKey, Resource
+from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
-WORK_DOCUMENTS: Resource[Document] = Resource(
-    "work.karmada.io", "v1alpha1", "works", "Work", True, dict
-)
 BY_BINDING = "binding"
 
 
@@ -74,10 +72,10 @@ def wanted_works(
 
 def plan(wanted: Mapping[str, Document], held: Iterable[Document]) -> list[Action]:
     """Create, replace, delete. `wanted` by cluster; `held` every Work of the binding."""
-    by_key = {_key(document): document for document in wanted.values()}
+    by_key = {document_key(document): document for document in wanted.values()}
     actions: list[Action] = []
     for document in held:
-        key = _key(document)
+        key = document_key(document)
         body = by_key.pop(key, None)
         if document["metadata"].get("deletionTimestamp"):
             continue
@@ -86,10 +84,6 @@ def plan(wanted: Mapping[str, Document], held: Iterable[Document]) -> list[Actio
         elif (change := _change(document, body)) is not None:
             actions.append(Patch(WORKS, key, change, PatchType.JSON))
     return [*actions, *(Create(WORKS, body, exists_ok=True) for body in by_key.values())]
-
-
-def _key(document: Document) -> ObjectKey:
-    return ObjectKey(document["metadata"]["namespace"], document["metadata"]["name"])
 
 
 def _change(held: Document, wanted: Document) -> list[Document] | None:

@@ -7,11 +7,10 @@ then deletes the namespace there, with what is in it.
 from collections.abc import Iterable
 
 from federation.controllers import dispatcher
-from federation.controllers.dispatcher import WORK_DOCUMENTS
 from federation.propagation.templates import NAMESPACES, unsynced_namespace
 from federation.propagation.works import work
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
-from machinery.api.fleet.work import BINDING_LABEL
+from machinery.api.fleet.work import BINDING_LABEL, WORK_DOCUMENTS
 from machinery.controller.action import Action, Result
 from machinery.controller.manager import Manager
 from machinery.meta.resource import Document, ObjectKey

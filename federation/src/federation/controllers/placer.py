@@ -26,12 +26,20 @@ SCHEDULED = "Scheduled"
 SUCCESS = "Binding has been scheduled successfully."
 QUESTION = "ubernetes.io/placed-question"
 """Annotation of a binding: hash of the question that the present decision answers."""
+AFFINITY = "ubernetes.io/placed-affinity"
+"""Annotation of a binding: the affinity group that the present decision used."""
 
 
 def question(binding: ResourceBinding) -> str:
     """A hash of everything in the binding that a decision depends on."""
     spec = binding.spec
-    asked = (spec.resource.uid, spec.replicas, spec.placement, spec.replica_requirements)
+    asked = (
+        spec.resource.uid,
+        spec.replicas,
+        spec.placement,
+        spec.replica_requirements,
+        spec.reschedule_triggered_at,
+    )
     return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()[:16]
 
 
@@ -61,49 +69,57 @@ def wants_fresh(binding: ResourceBinding) -> bool:
     return triggered is not None and (last is None or triggered > last)
 
 
-def due(binding: ResourceBinding) -> bool:
-    """Whether the binding's question is open."""
+def placeable(binding: ResourceBinding) -> bool:
+    """Whether the binding is to be placed at all."""
     spec = binding.spec
-    if binding.deleting or spec.placement is None:
-        return False
-    if spec.suspension is not None and spec.suspension.scheduling:
-        return False
-    scheduled = condition(binding.status.conditions, SCHEDULED)
-    if scheduled is None or scheduled.status != "True" or wants_fresh(binding):
-        return True
+    suspended = spec.suspension is not None and spec.suspension.scheduling
+    return not binding.deleting and spec.placement is not None and not suspended
+
+
+def open_question(binding: ResourceBinding) -> bool:
+    """Whether the present decision, if there is one, answers another question."""
     return binding.metadata.annotations.get(QUESTION) != question(binding)
 
 
 def plan(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Action]:
-    """Decide, write the decision, and say it on the binding and on the template."""
-    if not due(binding):
+    """Decide and write the decision; once it is written, say so in the status.
+
+    Two steps, so that each write is a compare-and-swap on what was read, and a crash between them loses nothing.
+    """
+    if not placeable(binding):
         return []
+    if not open_question(binding):
+        return _confirm(binding, now)
     try:
         decision = place(request_of(binding, fresh=wants_fresh(binding)), fleet)
     except NoFit as error:
         return _refused(binding, error, now)
-    return _decided(binding, decision, now)
+    return _decided(binding, decision)
 
 
-def _decided(binding: ResourceBinding, decision: Decision, now: str) -> list[Action]:
+def _decided(binding: ResourceBinding, decision: Decision) -> list[Action]:
     clusters = [_target(name, count) for name, count in decision.targets.items()]
-    spec: Document = {"clusters": clusters or None}
-    actions: list[Action] = [
-        Patch(
-            RESOURCE_BINDINGS,
-            binding.key,
-            {"metadata": {"annotations": {QUESTION: question(binding)}}, "spec": spec},
-            resource_version=binding.metadata.resource_version,
-        )
+    annotations = {QUESTION: question(binding), AFFINITY: decision.affinity_name or None}
+    patch = {"metadata": {"annotations": annotations}, "spec": {"clusters": clusters or None}}
+    version = binding.metadata.resource_version
+    result = ", ".join(f"{name}:{count}" for name, count in decision.targets.items())
+    return [
+        Patch(RESOURCE_BINDINGS, binding.key, patch, resource_version=version),
+        *_say(binding, "Normal", "ScheduleBindingSucceed", f"{SUCCESS} Result: {{{result}}}"),
     ]
+
+
+def _confirm(binding: ResourceBinding, now: str) -> list[Action]:
+    """The decision stands in the spec: the status says so."""
+    held = condition(binding.status.conditions, SCHEDULED)
+    observed = binding.status.scheduler_observed_generation == binding.metadata.generation
+    if observed and held is not None and held.status == "True":
+        return []
     status = _status(binding, "True", "Success", SUCCESS, now)
     status["lastScheduledTime"] = now
-    status["schedulerObservingAffinityName"] = decision.affinity_name or None
-    actions.append(SetStatus(RESOURCE_BINDINGS, binding.key, status))
-    result = ", ".join(f"{name}:{count}" for name, count in decision.targets.items())
-    return actions + _say(
-        binding, "Normal", "ScheduleBindingSucceed", f"{SUCCESS} Result: {{{result}}}"
-    )
+    status["schedulerObservingAffinityName"] = binding.metadata.annotations.get(AFFINITY)
+    version = binding.metadata.resource_version
+    return [SetStatus(RESOURCE_BINDINGS, binding.key, status, resource_version=version)]
 
 
 def _target(name: str, count: int) -> Document:
@@ -119,8 +135,11 @@ def _refused(binding: ResourceBinding, error: NoFit, now: str) -> list[Action]:
     ):
         return []
     status = _status(binding, "False", error.reason, str(error), now)
-    actions: list[Action] = [SetStatus(RESOURCE_BINDINGS, binding.key, status)]
-    return actions + _say(binding, "Warning", "ScheduleBindingFailed", str(error))
+    version = binding.metadata.resource_version
+    return [
+        SetStatus(RESOURCE_BINDINGS, binding.key, status, resource_version=version),
+        *_say(binding, "Warning", "ScheduleBindingFailed", str(error)),
+    ]
 
 
 def _status(binding: ResourceBinding, status: str, reason: str, message: str, now: str) -> Document:
@@ -186,7 +205,7 @@ def setup(manager: Manager) -> None:
     bindings = manager.informer(RESOURCE_BINDINGS)
 
     def open_questions(_: Cluster) -> list[ObjectKey]:
-        return [binding.key for binding in bindings.list() if due(binding)]
+        return [b.key for b in bindings.list() if placeable(b) and open_question(b)]
 
     controller = manager.controller("placer", PlacerReconciler(manager), workers=1)
     controller.watches(RESOURCE_BINDINGS)

@@ -15,7 +15,7 @@ from machinery.api.apps import REPLICASETS
 from machinery.controller.action import Action, Create, Delete, Patch, Result
 from machinery.controller.manager import Manager
 from machinery.kit.ids import SUFFIX_ALPHABET
-from machinery.meta.resource import Document, ObjectKey, Resource
+from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
 REVISION = "deployment.kubernetes.io/revision"
 CHANGE_CAUSE = "kubernetes.io/change-cause"
@@ -53,7 +53,7 @@ def plan(deployment: Document, records: Sequence[Document]) -> list[Action]:
         annotations = {REVISION: str(revision)}
         patch = {"metadata": {"annotations": annotations}}
         actions.append(
-            Patch(DEPLOYMENTS, _key(deployment), patch, uid=deployment["metadata"]["uid"])
+            Patch(DEPLOYMENTS, document_key(deployment), patch, uid=deployment["metadata"]["uid"])
         )
     return actions + _prune(deployment, [r for r in records if r is not current])
 
@@ -65,23 +65,21 @@ def _refresh(deployment: Document, record: Document, revision: int) -> list[Acti
     wanted = deployment["spec"].get("replicas", 1)
     if record["spec"].get("replicas") != wanted:
         patch["spec"] = {"replicas": wanted}
-    return [Patch(REPLICASETS, _key(record), patch)] if patch else []
+    return [Patch(REPLICASETS, document_key(record), patch)] if patch else []
 
 
 def _prune(deployment: Document, old: Sequence[Document]) -> list[Action]:
     actions: list[Action] = [
-        Patch(REPLICASETS, _key(r), {"spec": {"replicas": 0}})
+        Patch(REPLICASETS, document_key(r), {"spec": {"replicas": 0}})
         for r in old
         if r["spec"].get("replicas")
     ]
     limit = deployment["spec"].get("revisionHistoryLimit", 10)
     by_age = sorted(old, key=revision_of)
     doomed = by_age[: max(0, len(by_age) - limit)]
-    return actions + [Delete(REPLICASETS, _key(r), uid=r["metadata"]["uid"]) for r in doomed]
-
-
-def _key(document: Document) -> ObjectKey:
-    return ObjectKey(document["metadata"]["namespace"], document["metadata"]["name"])
+    return actions + [
+        Delete(REPLICASETS, document_key(r), uid=r["metadata"]["uid"]) for r in doomed
+    ]
 
 
 def _record(deployment: Document, digest: str, revision: int) -> Document:

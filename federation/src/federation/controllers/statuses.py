@@ -7,12 +7,12 @@ that is not heard of keeps its last report in the binding, with health Unknown; 
 from collections.abc import Iterable, Mapping
 
 from federation.controllers import dispatcher
-from federation.controllers.detector import BINDING_DOCUMENTS
 from federation.propagation import aggregate
 from federation.propagation.aggregate import MemberStatus
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
 from machinery.api.fleet.work import (
+    BINDING_DOCUMENTS,
     BINDING_LABEL,
     RESOURCE_BINDINGS,
     WORKS,

@@ -9,6 +9,7 @@ from machinery.api.fleet.work import (
     BINDING_NAME,
     BINDING_NAMESPACE,
     CONFLICT_RESOLUTION,
+    EXECUTION_FINALIZER,
     MANAGED_LABEL,
     TEMPLATE_GENERATION,
     TEMPLATE_UID,
@@ -17,8 +18,6 @@ from machinery.api.fleet.work import (
 )
 from machinery.meta.resource import Document
 
-EXECUTION_FINALIZER = "karmada.io/execution-controller"
-"""The member's link removes it when the objects are gone there."""
 SERVER_FIELDS = (
     "uid",
     "resourceVersion",

@@ -17,6 +17,8 @@ MANAGED_LABEL = "karmada.io/managed"
 TEMPLATE_UID = "resourcetemplate.karmada.io/uid"
 TEMPLATE_GENERATION = "resourcetemplate.karmada.io/generation"
 CONFLICT_RESOLUTION = "work.karmada.io/conflict-resolution"
+EXECUTION_FINALIZER = "karmada.io/execution-controller"
+"""On a Work: the member's link removes it when the objects are gone there."""
 
 
 class NodeClaim(View):
@@ -150,3 +152,10 @@ CLUSTER_RESOURCE_BINDINGS: Resource[ClusterResourceBinding] = Resource(
     ClusterResourceBinding,
 )  # fmt: skip
 WORKS: Resource[Work] = Resource("work.karmada.io", "v1alpha1", "works", "Work", True, Work)
+BINDING_DOCUMENTS: Resource[Document] = Resource(
+    "work.karmada.io", "v1alpha2", "resourcebindings", "ResourceBinding", True, dict
+)
+WORK_DOCUMENTS: Resource[Document] = Resource(
+    "work.karmada.io", "v1alpha1", "works", "Work", True, dict
+)
+"""The same kinds as whole documents, for those who compare or hand on every field."""
