@@ -70,6 +70,10 @@ class ServerConfig:
     snapshot_ttl_s: float = 300.0
     """How long a started paged LIST can be continued consistently."""
 
+    heartbeat_namespaces: tuple[str, ...] = ("kube-node-lease", "karmada-cluster")
+    """Leases here are heartbeats (of nodes, of clusters): they may lose their last seconds in a crash. All others,
+    election Leases among them, are durable before the answer."""
+
     track_managed_fields: bool = True
     """Record field managers of every write. Off (small boards): only from the first server-side apply on."""
 

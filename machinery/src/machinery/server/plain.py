@@ -1,7 +1,8 @@
 """The paths beside the objects: health, version, metrics, discovery, OpenAPI, the keys of tokens.
 
 Discovery and OpenAPI are bytes made once per set of kinds, with an ETag; a client that has them gets 304. /openapi/v2
-is JSON only. Health checks are the one thing served without identity, and say nothing but which check failed.
+is JSON; in protobuf it is a document without contents, all that kubectl needs of it (it asks about kinds that v3 does not
+have, and must be able to read that there is nothing). Health checks are the one thing served without identity, and say nothing but which check failed.
 """
 
 import hashlib
@@ -21,6 +22,8 @@ from machinery.server.tokens import TokenIssuer
 
 GIT_VERSION = "v1.36.2+ubernetes"
 PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+EMPTY_V2 = b"\x0a\x032.0" + b"\x12\x12\x0a\x0aKubernetes\x12\x041.36" + b"\x42\x00"
+"""openapi.v2.Document: swagger (1), info (2) with title (1) and version (2), paths (8)."""
 Check = Callable[[], str]
 """Empty when well, else what is wrong."""
 
@@ -151,6 +154,9 @@ class Plain:
     def _openapi(self, request: web.BaseRequest, info: RequestInfo, path: str) -> Reply:
         if path == "/openapi/v3":
             return self._json(request, path, lambda: dumps(openapi.index(self._scheme)))
+        if path == "/openapi/v2" and PROTOBUF_V2 in request.headers.get("Accept", ""):
+            digest = hashlib.sha256(EMPTY_V2).hexdigest().upper()
+            return _tagged(request, EMPTY_V2, digest, PROTOBUF_V2)
         if path == "/openapi/v2":
             body, digest = openapi.swagger_bytes(self._scheme)
             return _tagged(request, body, digest, JSON_TYPE)

@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 GENERATED_TRIES = 8
 CONFLICT_TRIES = 5
 GENERATED_BASE_MAX = 58
-HEARTBEAT_NAMESPACE = "kube-node-lease"
 Change = Callable[[Document], Document]
 """From the live object to the wanted one; called again when the live one has moved on."""
 
@@ -97,6 +96,7 @@ class Registry:
         self.clock = clock
         self.ids = ids
         self._track_managers = config.track_managed_fields
+        self._heartbeat_namespaces = frozenset(config.heartbeat_namespaces)
         self.deleter = Deleter(self)
 
     # ---------------------------------------------------------------------------------------------------- reads
@@ -395,7 +395,8 @@ class Registry:
     def durability(self, kind: ServedKind, namespace: str) -> Durability:
         """Heartbeats and Events may lose their last seconds in a crash; nothing else may."""
         if kind.plural == "leases":
-            return Durability.RELAXED if namespace == HEARTBEAT_NAMESPACE else Durability.DURABLE
+            heartbeat = namespace in self._heartbeat_namespaces
+            return Durability.RELAXED if heartbeat else Durability.DURABLE
         return Durability.RELAXED if kind.relaxed else Durability.DURABLE
 
     async def stored(self, write: Any) -> Row:
