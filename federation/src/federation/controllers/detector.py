@@ -134,7 +134,7 @@ def _unclaim(binding: ResourceBinding) -> Action:
     return Patch(
         RESOURCE_BINDINGS,
         binding.key,
-        {"metadata": {"annotations": gone}, "spec": {"placement": None, "clusters": None}},
+        {"metadata": {"annotations": gone}, "spec": {"placement": None}},
     )
 
 

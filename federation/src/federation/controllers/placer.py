@@ -87,7 +87,7 @@ def plan(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Act
     Two steps, so that each write is a compare-and-swap on what was read, and a crash between them loses nothing.
     """
     if not placeable(binding):
-        return []
+        return _withdrawn(binding)
     if not open_question(binding):
         return _confirm(binding, now)
     try:
@@ -95,6 +95,15 @@ def plan(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Act
     except NoFit as error:
         return _refused(binding, error, now)
     return _decided(binding, decision)
+
+
+def _withdrawn(binding: ResourceBinding) -> list[Action]:
+    """A binding that no policy places any more keeps no clusters of its own."""
+    if binding.deleting or binding.spec.placement is not None or not binding.spec.clusters:
+        return []
+    patch = {"metadata": {"annotations": {QUESTION: None}}, "spec": {"clusters": None}}
+    version = binding.metadata.resource_version
+    return [Patch(RESOURCE_BINDINGS, binding.key, patch, resource_version=version)]
 
 
 def _decided(binding: ResourceBinding, decision: Decision) -> list[Action]:
