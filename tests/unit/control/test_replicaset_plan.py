@@ -152,7 +152,7 @@ def test_failure_stands_until_a_pass_succeeds() -> None:
     ("replicas", "look_s", "expected"),
     [
         (0, 0.0, 0.0), (50, 0.1, 0.0), (5000, 0.0, 0.2), (10**6, 0.0, 0.25),
-        (5000, 0.03, 0.45), (5000, 0.001, 0.2), (5000, 9.0, 1.0),
+        (5000, 0.015, 0.45), (5000, 0.001, 0.2), (5000, 9.0, 1.0),
     ],
 )  # fmt: skip
 def test_gathering_grows_with_size(replicas: int, look_s: float, expected: float) -> None:

@@ -34,16 +34,22 @@ def claim(owner: Object, selector: LabelSelector, candidates: Iterable[T]) -> Cl
     adoptable: list[T] = []
     released: list[T] = []
     deleting, uid = owner.deleting, owner.metadata.uid
+    before: dict[str, str] | None = None
+    taken = False
     for child in candidates:
-        reference = controller_of(child.metadata) if child.metadata.owner_references else None
+        meta = child.metadata
+        if meta.labels != before:  # thousands of siblings carry the same labels
+            before = meta.labels
+            taken = matches(selector, before)
+        reference = controller_of(meta) if meta.owner_references else None
         if reference is not None:
             if reference.uid != uid:
                 continue
-            if matches(selector, child.metadata.labels):
+            if taken:
                 owned.append(child)
             elif not deleting:
                 released.append(child)
-        elif not deleting and not child.deleting and matches(selector, child.metadata.labels):
+        elif taken and not deleting and not child.deleting:
             adoptable.append(child)
     return Claims(tuple(owned), tuple(adoptable), tuple(released))
 

@@ -40,7 +40,7 @@ from machinery.meta.resource import ObjectKey
 GATHER_ABOVE_PODS = 50
 GATHER_S_PER_POD = 0.00004
 GATHER_S_MAX = 0.25
-GATHER_LOOKS = 15
+GATHER_LOOKS = 30
 """Events are gathered for at least so many times as long as the last look at the pods took."""
 GATHER_LOOKS_S_MAX = 1.0
 

@@ -124,8 +124,13 @@ def _counted(
     min_ready_s = rs.spec.min_ready_seconds
     ready = available = labelled = 0
     wait: float | None = None
+    before: dict[str, str] | None = None
+    has_labels = False
     for pod in pods.active:
-        labelled += labels <= pod.metadata.labels.items()
+        if pod.metadata.labels != before:
+            before = pod.metadata.labels
+            has_labels = labels <= before.items()
+        labelled += has_labels
         if not is_ready(pod):
             continue
         ready += 1
