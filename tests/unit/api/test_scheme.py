@@ -12,7 +12,7 @@ def test_lookup_by_path_and_by_kind() -> None:
     scheme = Scheme(BUILTIN)
     assert scheme.by_plural("", "v1", "pods") is POD
     assert scheme.by_gvk("", "v1", "Pod") is POD
-    assert scheme.by_plural("", "v1", "services") is None
+    assert scheme.by_plural("batch", "v1", "jobs") is None
     assert scheme.groups()["apps"] == ("v1",)
 
 

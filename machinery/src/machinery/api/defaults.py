@@ -9,7 +9,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from machinery.api import schemas
+from machinery.api import schemas, services
 from machinery.api.pod_defaults import pod_spec
 from machinery.api.scheme import ServedKind
 from machinery.meta.resource import Document
@@ -187,6 +187,9 @@ _BY_KIND: Final[dict[tuple[str, str], Callable[[Document], Document]]] = {
     ("", "Namespace"): _namespace,
     ("", "Node"): _node,
     ("", "Secret"): _secret,
+    ("", "Service"): services.service_defaults,
+    ("", "Endpoints"): services.endpoints_defaults,
+    ("discovery.k8s.io", "EndpointSlice"): services.slice_defaults,
     ("apps", "Deployment"): _deployment,
     ("apps", "ReplicaSet"): _replica_set,
     ("coordination.k8s.io", "Lease"): _with_spec,

@@ -31,6 +31,7 @@ _FIELDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "Node"): (NAME, "spec.unschedulable"),
     ("", "Namespace"): (NAME, "status.phase"),
     ("", "Secret"): (NAME, NAMESPACE, "type"),
+    ("", "Service"): (NAME, NAMESPACE, "spec.clusterIP", "spec.type"),
     ("", "Event"): (
         NAME, NAMESPACE, *(f"involvedObject.{field}" for field in _EVENT_OBJECT),
         "reason", "reportingComponent", "source", "type",

@@ -1,7 +1,8 @@
 """The kinds of Kubernetes that are served, as data: one literal row a kind, in the order of discovery.
 
-Only kinds with behaviour behind them stand here. A kind that would merely be stored (Service without a proxy, Job without
-a controller) is absent, so that clients hear NotFound instead of waiting for something that never happens.
+Only kinds with behaviour behind them stand here. A kind that would merely be stored (Job without a controller) is absent,
+so that clients hear NotFound instead of waiting for something that never happens; so is a subresource that nobody answers
+(`pods/proxy`, `services/proxy`).
 """
 
 from machinery.api.scheme import ALL_VERBS, ServedKind, Subresource
@@ -70,6 +71,17 @@ SERVICE_ACCOUNT = ServedKind(
     CORE + "ServiceAccount", ("sa",),
     subresources=(Subresource("token", "TokenRequest", AUTHN, "v1", CREATE_ONLY),),
 )  # fmt: skip
+SERVICE = ServedKind(
+    "", "v1", "Service", "services", "service", True, CORE + "Service", ("svc",), ("all",),
+    subresources=(_status("Service"),), has_status=True,
+)  # fmt: skip
+ENDPOINTS = ServedKind(
+    "", "v1", "Endpoints", "endpoints", "endpoints", True, CORE + "Endpoints", ("ep",)
+)  # fmt: skip
+ENDPOINT_SLICE = ServedKind(
+    "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice", True,
+    "io.k8s.api.discovery.v1.EndpointSlice",
+)  # fmt: skip
 CSR = ServedKind(
     "certificates.k8s.io", "v1", "CertificateSigningRequest",
     "certificatesigningrequests", "certificatesigningrequest", False,
@@ -96,6 +108,7 @@ BUILTIN: tuple[ServedKind, ...] = (
     ServedKind(
         "", "v1", "ConfigMap", "configmaps", "configmap", True, CORE + "ConfigMap", ("cm",)
     ),  # fmt: skip
+    ENDPOINTS,
     ServedKind(
         "", "v1", "Event", "events", "event", True, CORE + "Event", ("ev",), relaxed=True
     ),  # fmt: skip
@@ -104,6 +117,7 @@ BUILTIN: tuple[ServedKind, ...] = (
     POD,
     ServedKind("", "v1", "Secret", "secrets", "secret", True, CORE + "Secret"),
     SERVICE_ACCOUNT,
+    SERVICE,
     _workload("Deployment", "deploy"),
     _workload("ReplicaSet", "rs"),
     ServedKind(
@@ -125,6 +139,7 @@ BUILTIN: tuple[ServedKind, ...] = (
         "coordination.k8s.io", "v1", "Lease", "leases", "lease", True,
         "io.k8s.api.coordination.v1.Lease",
     ),
+    ENDPOINT_SLICE,
     ServedKind(
         "node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "runtimeclass", False,
         "io.k8s.api.node.v1.RuntimeClass",

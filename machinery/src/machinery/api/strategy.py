@@ -7,6 +7,7 @@ what is wanted, so that a controller can say which wish it has seen. Pure; dicts
 
 from typing import Any, Final
 
+from machinery.api import services
 from machinery.api.qos import qos_class
 from machinery.api.scheme import ServedKind
 from machinery.meta.resource import Document
@@ -17,6 +18,7 @@ _GENERATED: Final = frozenset(
         ("apps", "Deployment"),
         ("apps", "ReplicaSet"),
         ("scheduling.k8s.io", "PriorityClass"),
+        ("discovery.k8s.io", "EndpointSlice"),
     }
 )
 _CREATED_BY_UPDATE: Final = frozenset(
@@ -25,7 +27,7 @@ _CREATED_BY_UPDATE: Final = frozenset(
         ("rbac.authorization.k8s.io", "Role"), ("rbac.authorization.k8s.io", "ClusterRole"),
         ("rbac.authorization.k8s.io", "RoleBinding"),
         ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
-        ("scheduling.k8s.io", "PriorityClass"),
+        ("scheduling.k8s.io", "PriorityClass"), ("", "Service"), ("", "Endpoints"),
     }
 )  # fmt: skip
 _CONDITIONAL_ONLY: Final = frozenset(
@@ -43,7 +45,7 @@ _APPROVALS: Final = ("Approved", "Denied")
 
 
 def creates_on_update(kind: ServedKind) -> bool:
-    """Whether PUT of an absent object creates it (Leases, Events, RBAC and PriorityClasses do)."""
+    """Whether PUT of an absent object creates it (Leases, Events, Services, Endpoints, RBAC and PriorityClasses do)."""
     return kind.group_kind in _CREATED_BY_UPDATE
 
 
@@ -130,6 +132,7 @@ _ON_CREATE: Final = {
     ("apps", "Deployment"): _create_deployment,
     ("apps", "ReplicaSet"): _create_replica_set,
     ("certificates.k8s.io", "CertificateSigningRequest"): _create_csr,
+    ("", "Service"): services.prepare_create,
 }
 
 
@@ -172,6 +175,8 @@ def _main(kind: ServedKind, new: Document, old: Document) -> Document:
         return {**_with_status_of(new, old), "spec": spec | _only(old.get("spec"), "configSource")}
     if kind.group_kind == ("certificates.k8s.io", "CertificateSigningRequest"):
         return {**_with_status_of(new, old), "spec": old.get("spec")}
+    if kind.group_kind == ("", "Service"):
+        return services.prepare_update(_with_status_of(new, old), old)
     return _with_status_of(new, old) if kind.has_status else new
 
 
@@ -268,6 +273,8 @@ def _generation(kind: ServedKind, new: Document, old: Document) -> Document:
 
 
 def _wish_changed(kind: ServedKind, new: Document, old: Document) -> bool:
+    if kind.group_kind == ("discovery.k8s.io", "EndpointSlice"):
+        return services.slice_changed(new, old)
     if kind.group_kind == ("apps", "Deployment"):
         annotations = [(d.get("metadata") or {}).get("annotations") or {} for d in (new, old)]
         if annotations[0] != annotations[1]:

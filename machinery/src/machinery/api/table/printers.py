@@ -4,7 +4,7 @@ import datetime as dt
 from typing import Any
 
 from machinery.api.scheme import ServedKind
-from machinery.api.table import events, nodes, pods
+from machinery.api.table import events, nodes, pods, services
 from machinery.api.table.cells import (
     AGE,
     CREATED_AT,
@@ -194,6 +194,9 @@ _PRIORITY = "=io.k8s.api.scheduling.v1.PriorityClass/"
 _PRINTERS: dict[tuple[str, str], Printer] = {
     ("", "Pod"): pods.PRINTER,
     ("", "Node"): nodes.PRINTER,
+    ("", "Service"): services.SERVICE,
+    ("", "Endpoints"): services.ENDPOINTS,
+    ("discovery.k8s.io", "EndpointSlice"): services.ENDPOINT_SLICE,
     ("", "Event"): events.PRINTER,
     ("events.k8s.io", "Event"): events.PRINTER,
     ("", "Namespace"): _printer(

@@ -13,11 +13,13 @@ from machinery.api.scheme import ServedKind
 from machinery.api.validation import (
     core,
     custom,
+    endpoints,
     metadata,
     others,
     pod,
     pod_update,
     rbac,
+    services,
     workloads,
 )  # fmt: skip
 from machinery.api.validation.causes import Causes
@@ -36,6 +38,9 @@ _CREATE: Final[Mapping[Kind, Check]] = {
     ("", "Secret"): core.secret,
     ("", "Namespace"): core.namespace,
     ("", "Node"): core.node,
+    ("", "Service"): services.service,
+    ("", "Endpoints"): endpoints.endpoints,
+    ("discovery.k8s.io", "EndpointSlice"): endpoints.endpoint_slice,
     ("", "Event"): core.event,
     ("", "Binding"): core.binding,
     ("events.k8s.io", "Event"): core.new_event,
@@ -72,6 +77,9 @@ _UPDATE: Final[Mapping[Kind, UpdateCheck]] = {
     ("", "ConfigMap"): core.config_map_update,
     ("", "Secret"): core.secret_update,
     ("", "Node"): core.node_update,
+    ("", "Service"): services.service_update,
+    ("", "Endpoints"): _again(endpoints.endpoints),
+    ("discovery.k8s.io", "EndpointSlice"): endpoints.endpoint_slice_update,
     ("", "Event"): _again(core.event),
     ("apps", "Deployment"): _again(workloads.deployment, workloads.selector_unchanged),
     ("apps", "ReplicaSet"): _again(workloads.replica_set, workloads.selector_unchanged),

@@ -16,6 +16,7 @@ NameCheck = Callable[[str], Iterable[str]]
 
 _NAME_CHECKS: Final[Mapping[tuple[str, str], NameCheck]] = {
     ("", "Namespace"): names.dns_label,
+    ("", "Service"): names.dns_label,
     ("rbac.authorization.k8s.io", "Role"): names.path_segment,
     ("rbac.authorization.k8s.io", "ClusterRole"): names.path_segment,
     ("rbac.authorization.k8s.io", "RoleBinding"): names.path_segment,
@@ -25,6 +26,7 @@ _NAME_CHECKS: Final[Mapping[tuple[str, str], NameCheck]] = {
 _VALIDATED_AS_NEW: Final = frozenset(
     {
         ("", "ConfigMap"), ("", "Secret"), ("", "ServiceAccount"), *list(_NAME_CHECKS)[1:],
+        ("", "Endpoints"),
         ("certificates.k8s.io", "CertificateSigningRequest"),
     }
 )  # fmt: skip

@@ -1,0 +1,80 @@
+"""Views of group discovery.k8s.io: EndpointSlice, the addresses behind a Service in pieces of at most a hundred.
+
+Proxy and DNS read these. Their two labels say whose they are: `kubernetes.io/service-name` and who keeps them,
+`endpointslice.kubernetes.io/managed-by`.
+"""
+
+from machinery.api.core import ObjectReference
+from machinery.meta.objectmeta import Object, View
+from machinery.meta.resource import Resource
+
+SERVICE_NAME_LABEL = "kubernetes.io/service-name"
+MANAGED_BY_LABEL = "endpointslice.kubernetes.io/managed-by"
+HEADLESS_LABEL = "service.kubernetes.io/headless"
+
+
+class EndpointConditions(View):
+    """Absent counts as: ready, serving as ready, not terminating; ask the properties of Endpoint."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class ForZone(View):
+    name: str = ""
+
+
+class EndpointHints(View):
+    for_zones: tuple[ForZone, ...] = ()
+    for_nodes: tuple[ForZone, ...] = ()
+
+
+class Endpoint(View):
+    addresses: tuple[str, ...] = ()
+    conditions: EndpointConditions = EndpointConditions()
+    hostname: str = ""
+    node_name: str = ""
+    zone: str = ""
+    target_ref: ObjectReference | None = None
+    hints: EndpointHints | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Takes new connections."""
+        return self.conditions.ready is not False
+
+    @property
+    def serving(self) -> bool:
+        """Answers, though it may be on its way out: the last resort of a proxy."""
+        serving = self.conditions.serving
+        return self.ready if serving is None else serving
+
+    @property
+    def terminating(self) -> bool:
+        return self.conditions.terminating is True
+
+
+class EndpointPort(View):
+    """A port without a number stands for every port."""
+
+    name: str = ""
+    protocol: str = "TCP"
+    port: int | None = None
+    app_protocol: str | None = None
+
+
+class EndpointSlice(Object):
+    address_type: str = "IPv4"
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[EndpointPort, ...] = ()
+
+    @property
+    def service_name(self) -> str:
+        """The Service that the slice belongs to, or the empty string."""
+        return self.metadata.labels.get(SERVICE_NAME_LABEL, "")
+
+
+ENDPOINTSLICES: Resource[EndpointSlice] = Resource(
+    "discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", True, EndpointSlice
+)
