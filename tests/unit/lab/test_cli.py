@@ -39,6 +39,7 @@ REFUSED = [
     (["debug", "dump", "--dir", "{dir}"], "nothing to dump"),
     (["join", "alpha", "--kubeconfig", "{dir}/none"], "no kubeconfig at"),
     (["join", "alpha", "--minutes", "0"], "--minutes: 1 to 1440"),
+    (["join", "Alpha"], "'Alpha' is no name for a cluster: a lowercase RFC 1123 label"),
 ]
 
 
@@ -50,6 +51,25 @@ def test_refused(
     captured = capsys.readouterr()
     assert said in captured.err
     assert "Traceback" not in captured.err
+
+
+MISTYPED = [
+    (["lab", "pu"], "(choose from 'up', 'down', 'status', 'exec')"),
+    (["lab", "dwn"], "did you mean 'down'?"),
+    (["lab", "up", "--cluster", "x"], "--cluster x; did you mean '--clusters'?"),
+    (["lab", "up", "--runtime", "contanerd"], "did you mean 'containerd'?"),
+    (["lab", "up", "--nodes", "many"], "invalid int value: 'many'\n`fedctl lab up --help`"),
+    (["join"], "required: cluster\n`fedctl join --help`"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), MISTYPED)
+def test_mistyped(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is guessed: an option's beginning is not the option."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_the_lab_belongs_to_its_checkout(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from federation.cli.errors import CliError
+from federation.cli.parser import Parser
 
 VERBS = {
     "lab": "a whole fleet on this machine: up, down, status, exec",
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(verb: str, words: Sequence[str]) -> int:
     module = importlib.import_module(f"federation.cli.{verb}")
-    parser = argparse.ArgumentParser(prog=f"fedctl {verb}", description=module.__doc__)
+    parser = Parser(prog=f"fedctl {verb}", description=module.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     module.add(parser)
     arguments = parser.parse_args(words)

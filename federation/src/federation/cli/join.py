@@ -15,6 +15,7 @@ from machinery.client import kubeconfig
 from machinery.kit.clock import SystemClock
 from machinery.kit.ids import SystemIds
 from machinery.meta.errors import StatusError
+from machinery.meta.names import dns_label
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Mint and print."""
     if not 1 <= arguments.minutes <= 24 * 60:
         raise CliError(f"--minutes: 1 to {24 * 60}, not {arguments.minutes}")
+    if wrong := dns_label(arguments.cluster):
+        raise CliError(f"{arguments.cluster!r} is no name for a cluster: {wrong[0]}")
     paths = (arguments.kubeconfig or os.path.expanduser("~/.kube/config")).split(":")
     try:
         access = kubeconfig.load(paths, arguments.context)

@@ -22,6 +22,7 @@ from machinery.server.tokens import TokenIssuer
 
 GIT_VERSION = "v1.36.2+ubernetes"
 PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+"""As clients ask for it; the answer says `.` for `@`, which is no character of a media type."""
 EMPTY_V2 = b"\x0a\x032.0" + b"\x12\x12\x0a\x0aKubernetes\x12\x041.36" + b"\x42\x00"
 """openapi.v2.Document: swagger (1), info (2) with title (1) and version (2), paths (8)."""
 Check = Callable[[], str]
@@ -156,7 +157,7 @@ class Plain:
             return self._json(request, path, lambda: dumps(openapi.index(self._scheme)))
         if path == "/openapi/v2" and PROTOBUF_V2 in request.headers.get("Accept", ""):
             digest = hashlib.sha256(EMPTY_V2).hexdigest().upper()
-            return _tagged(request, EMPTY_V2, digest, PROTOBUF_V2)
+            return _tagged(request, EMPTY_V2, digest, PROTOBUF_V2.replace("@", "."))
         if path == "/openapi/v2":
             body, digest = openapi.swagger_bytes(self._scheme)
             return _tagged(request, body, digest, JSON_TYPE)
