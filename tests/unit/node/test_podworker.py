@@ -313,3 +313,25 @@ async def test_a_machine_that_was_switched_off_starts_its_pods_anew() -> None:
         await asyncio.sleep(1)
         assert second.statuses.last["containerStatuses"][0]["restartCount"] == 1
         assert second.statuses.last["startTime"] == T0.strftime("2026-01-01T00:00:0") + "0Z"
+
+
+class Broken(Hook):
+    """Fails in ways that nobody foresaw, three times."""
+
+    def __init__(self, error: Exception) -> None:
+        self.left, self.error = 3, error
+
+    async def prepare(self, pod: Pod) -> None:
+        if self.left:
+            self.left -= 1
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyError("a bug")], ids=["os", "bug"])
+async def test_a_pod_outlives_unforeseen_errors(error: Exception) -> None:
+    async with Bench(hooks=[Broken(error)]) as bench:
+        bench.kubelet.apply(pod())
+        await asyncio.sleep(1)
+        assert bench.statuses.last["phase"] == "Pending"
+        await asyncio.sleep(20)
+        assert bench.statuses.last["phase"] == "Running"

@@ -18,7 +18,7 @@ from typing import Any
 
 from cluster_agent.node.access import NodeAccess, ServingCertificates
 from cluster_agent.node.config import NodeConfig
-from cluster_agent.node.cri.interface import Image, Runtime, RuntimeFault
+from cluster_agent.node.cri.interface import Image, RuntimeFault
 from cluster_agent.node.hollow import build_hollow
 from cluster_agent.node.kubelet.kubelet import Kubelet
 from cluster_agent.node.kubelet.statuswriter import StatusWriter
@@ -83,7 +83,7 @@ class NodeProcess:
             clock=self._clock,
             ids=self._ids,
             tasks=self._tasks,
-            statuses=StatusWriter(client, self._clock, self._gone),
+            statuses=StatusWriter(client, self._clock, self._gone, writers=16),
             machine=Machine.read(config.state_dir),
         )
         await self._build(shared)
@@ -275,8 +275,3 @@ async def run(config: NodeConfig) -> None:
         await process.wait()
     finally:
         await process.stop()
-
-
-def runtime_of(process: NodeProcess, node: str) -> Runtime:
-    """The runtime of one node of a process."""
-    return process.parts[node].runtime

@@ -16,6 +16,7 @@ from cluster_agent.node.kubelet.resources import (
     BEST_EFFORT,
     BURSTABLE,
     SHARES_MIN,
+    cpu_shares,
     cpu_weight,
 )
 
@@ -158,14 +159,11 @@ class Cgroups:
         """Remove a pod's group whatever its class was."""
         return all([self.remove(qos, uid) for qos in ("", BURSTABLE, BEST_EFFORT)])
 
-    def memory_usage(self, qos: str, uid: str) -> int:
-        """Bytes charged to the pod; 0 when unknown."""
-        name = "memory.current" if self.v2 else "memory.usage_in_bytes"
-        base = self._mount if self.v2 else self._mount / "memory"
-        try:
-            return int((base / self.parent(qos, uid).strip("/") / name).read_text())
-        except (OSError, ValueError):
-            return 0
+    def share(self, milli_cpu: int) -> None:
+        """The Burstable pods together get the CPU that they asked for together."""
+        group = f"{self._root}/burstable"
+        if any((tree / group).is_dir() for tree in self._trees):
+            self._set(group, Resources(cpu_shares=cpu_shares(milli_cpu)))
 
 
 def _remove_tree(group: Path) -> bool:

@@ -26,6 +26,7 @@ from cluster_agent.node.kubelet.hooks.security import Security
 from cluster_agent.node.kubelet.hooks.volumes import Volumes
 from cluster_agent.node.kubelet.kubelet import Kubelet
 from cluster_agent.node.kubelet.probes import Checker, Handlers, ProbeManager
+from cluster_agent.node.kubelet.resources import burstable_cpu
 from cluster_agent.node.kubelet.services import Services
 from cluster_agent.node.objects import NotSynced, Objects, Ref, references
 from cluster_agent.node.parts import NodeParts, Shared
@@ -117,6 +118,7 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
 
     def use() -> None:
         objects.use(r for w in kubelet.workers.values() for r in references(w.pod))
+        groups.share(burstable_cpu(w.pod for w in kubelet.workers.values()))
 
     kubelet.on_pods.append(use)
     keeper = Keeper(config, clock, kubelet, runtime, groups)
@@ -194,7 +196,10 @@ class Keeper:
     async def rotate_logs(self) -> None:
         while True:
             await self._clock.sleep(LOG_CHECK_S)
-            await self.rotate_once()
+            try:
+                await self.rotate_once()
+            except OSError as error:
+                log.warning("logs not rotated", extra={"error": str(error)})
 
     async def rotate_once(self) -> None:
         """Rotate the logs of running containers that have grown too large."""

@@ -33,9 +33,7 @@ from machinery.wire import channels
 log = logging.getLogger(__name__)
 
 MASTERS = "system:masters"
-NOT_YET = (
-    "port forwarding is not supported by this kubelet yet; expose the port with a Service instead"
-)
+NOT_YET = "port forwarding is not supported by this kubelet yet"
 
 
 class Refused(Exception):

@@ -22,7 +22,6 @@ from cluster_agent.node.cri.interface import (
     RuntimeContainer,
     RuntimeFault,
     RuntimePod,
-    RuntimeUnavailable,
 )
 from cluster_agent.node.kubelet import starter, status
 from cluster_agent.node.kubelet.events import pod_subject
@@ -82,7 +81,7 @@ class PodWorker:
         self._prepared = False
         self._finished = False
         self._start_time = pod.status.start_time
-        self._dirty = False
+        self._dirty, self._failures = False, 0
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.Task[None] | None = None
         self._timer_at: dt.datetime | None = None
@@ -177,23 +176,26 @@ class PodWorker:
 
     # -------------------------------------------------------------------------------------------------- the loop
     async def _run(self) -> None:
-        failures = 0
+        failures = self._failures
         try:
             while self._dirty and not self._finished:
                 self._dirty = False
                 try:
                     await self._sync()
                     failures = 0
-                except (RuntimeFault, TimeoutError) as error:
+                except (RuntimeFault, OSError) as error:
                     failures += 1
                     extra = {"pod": str(self.pod.key), "uid": self.uid, "error": str(error)}
                     log.warning("pod pass failed", extra=extra)
-                    pause = UNAVAILABLE_RETRY_S * min(failures, 5)
+                except Exception:  # noqa: BLE001 - one pod's fault must not stop the others, nor itself for ever
+                    failures += 1
+                    log.exception("pod pass died", extra={"pod": str(self.pod.key)})
+                if failures:
+                    pause = UNAVAILABLE_RETRY_S * min(failures, 30)
                     self._wake_at(self._s.clock.now() + dt.timedelta(seconds=pause))
-                    if isinstance(error, RuntimeUnavailable):
-                        break
+                    return
         finally:
-            self._task = None
+            self._task, self._failures = None, failures
         if self._dirty and not self._finished:
             self.wake()
 
@@ -444,6 +446,9 @@ class PodWorker:
         if self._ending is not None:
             close_unawaited(work)
             raise Interrupted
+        if self._s.quiet:
+            await work
+            return
         scope = self._scope = asyncio.timeout(None)
         try:
             async with scope:

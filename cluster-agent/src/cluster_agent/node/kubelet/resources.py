@@ -133,9 +133,10 @@ def pod_resources(spec: PodSpec) -> Resources:
     )
 
 
-def node_cpu_request(pods: Iterable[Pod]) -> int:
-    """Sum of the pods' CPU requests in thousandths: what the shares of the Burstable cgroup are made of."""
+def burstable_cpu(pods: Iterable[Pod]) -> int:
+    """Sum of the Burstable pods' CPU requests in thousandths: what the shares of their cgroup are made of."""
     return sum(
         _peak(p.spec, [(c, milli(_effective(c, "cpu"))) for c in all_containers(p.spec)])
         for p in pods
+        if qos_class(p.spec) == BURSTABLE
     )
