@@ -10,7 +10,7 @@ import datetime as dt
 import logging
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -342,17 +342,17 @@ class Registration:
             spent = self._clock.monotonic() - started
             await self._clock.sleep(max(self._config.lease_renew_s - spent, 1.0))
 
-    async def _each(self, work: Callable[[str], object]) -> None:
+    async def _each(self, work: Callable[[str], Awaitable[None]]) -> None:
         if len(self._names) == 1:
-            await work(self._names[0])  # type: ignore[misc]
+            await work(self._names[0])
             return
         async with asyncio.TaskGroup() as group:
             for name in self._names:
                 _ = group.create_task(self._limited(work, name))
 
-    async def _limited(self, work: Callable[[str], object], name: str) -> None:
+    async def _limited(self, work: Callable[[str], Awaitable[None]], name: str) -> None:
         async with self._limit:
-            await work(name)  # type: ignore[misc]
+            await work(name)
 
     async def _register(self, name: str) -> None:
         now = self._clock.now()
