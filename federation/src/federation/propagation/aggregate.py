@@ -42,7 +42,7 @@ def deployment_status(template: Document, members: Sequence[MemberStatus], now: 
         status["observedGeneration"] = generation
     elif "observedGeneration" in old:
         status["observedGeneration"] = old["observedGeneration"]
-    status["conditions"] = _conditions(old, members, wanted, counts, complete_view, now)
+    status["conditions"] = _conditions(template, members, wanted, counts, complete_view, now)
     return status
 
 
@@ -59,14 +59,26 @@ def _observed(member: MemberStatus, generation: int) -> bool:
     ) == member.status.get("generation")
 
 
+def _least_available(template: Document, wanted: int) -> int:
+    """How many replicas must be available at least, by the template's own strategy (25 % may be away by default)."""
+    strategy = template["spec"].get("strategy") or {}
+    if strategy.get("type") == "Recreate":
+        return wanted
+    away = (strategy.get("rollingUpdate") or {}).get("maxUnavailable", "25%")
+    if isinstance(away, str):
+        away = wanted * int(away.rstrip("%")) // 100
+    return max(0, wanted - int(away))
+
+
 def _conditions(
-    old: Mapping[str, Any],
+    template: Document,
     members: Sequence[MemberStatus],
     wanted: int,
     counts: Mapping[str, int],
     complete_view: bool,
     now: str,
 ) -> list[Document]:
+    old: Mapping[str, Any] = template.get("status") or {}
     unseen = sorted(m.cluster for m in members if not m.seen)
     failed = [m for m in members if _reason(m, "Progressing") == "ProgressDeadlineExceeded"]
     if failed:
@@ -81,8 +93,8 @@ def _conditions(
     else:
         waiting = f" Not seen: {', '.join(unseen)}." if unseen else ""
         progressing = ("True", "ReplicaSetUpdated", f"The rollout goes on.{waiting}")
-    enough = all(m.seen and _state(m, "Available") == "True" for m in members if m.wanted) and (
-        bool(members) or wanted == 0
+    enough = counts["availableReplicas"] >= _least_available(template, wanted) and all(
+        m.seen and _state(m, "Available") == "True" for m in members if m.wanted
     )
     if enough:
         available = (

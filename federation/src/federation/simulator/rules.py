@@ -65,6 +65,8 @@ class Rules:
                 self._work(written)
             case "clusters":
                 self._cluster(written)
+            case _:
+                pass
 
     # ------------------------------------------------------------------------------------------------- placement
     def _binding(self, written: Written) -> None:

@@ -11,11 +11,12 @@ import selectors
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
+from machinery.kit.tasks import cancel_all
+
 T = TypeVar("T")
 
 EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 """The wall clock when a history begins."""
-
 
 INSTANT_MAX = 100_000
 """Passes of the loop in which time may stand still; more of them is a loop that never waits."""
@@ -30,7 +31,7 @@ class _JumpingSelector(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._still = 0
+        self.still = 0
         self._keys: dict[int, selectors.SelectorKey] = {}
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -46,11 +47,11 @@ class _JumpingSelector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise Deadlock("every task waits for another one, and no timer runs")
-        self._still += 1
+        self.still += 1
         if timeout > 0:
             self.now += timeout
-            self._still = 0
-        elif self._still > INSTANT_MAX:
+            self.still = 0
+        elif self.still > INSTANT_MAX:
             raise Deadlock(f"time stands still at {self.now:.3f}: some task never waits")
         return []
 
@@ -70,6 +71,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.now
+
+    def forgive(self) -> None:
+        """Count anew how long time stands still."""
+        self._jumping.still = 0
 
 
 class VirtualClock:
@@ -99,13 +104,9 @@ def run(history: Coroutine[Any, Any, T]) -> T:
 
 def _end(loop: VirtualLoop) -> None:
     """Cancel what a broken history left behind, so that the next one starts clean."""
-    left = asyncio.all_tasks(loop)
-    for task in left:
-        task.cancel()
-    if left:
-        loop.run_until_complete(asyncio.wait(left))
-    for task in left:
-        if not task.cancelled():
-            task.exception()
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
+    try:
+        loop.forgive()
+        loop.run_until_complete(cancel_all(asyncio.all_tasks(loop)))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
