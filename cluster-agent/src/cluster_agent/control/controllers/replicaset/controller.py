@@ -18,6 +18,7 @@ from cluster_agent.control.controllers.pods import (
     is_active,
 )
 from cluster_agent.control.controllers.replicaset.plan import (
+    BURST_PODS_MAX,
     Failure,
     Pods,
     failure_reason,
@@ -43,6 +44,8 @@ GATHER_S_MAX = 0.25
 GATHER_LOOKS = 30
 """Events are gathered for at least so many times as long as the last look at the pods took."""
 GATHER_LOOKS_S_MAX = 1.0
+BURST_PAUSE_S = 0.02
+"""After a full burst the next one need not wait for gathered events: the informer is as fast as the answers."""
 
 
 class ReplicaSetReconciler:
@@ -82,6 +85,8 @@ class ReplicaSetReconciler:
         result = await self._executor.apply(plan_status(rs, pods, failure, self._clock.now()))
         if error is not None:
             raise error
+        if ready_to_act and abs(rs.spec.replicas - len(pods.active)) > BURST_PODS_MAX:
+            return Result(BURST_PAUSE_S, result.applied)
         return result
 
     async def _manage(self, rs: ReplicaSet, pods: Pods) -> StatusError | None:
@@ -171,11 +176,32 @@ def _same_place(old: Pod, new: Pod) -> bool:
     return a.owner_references == b.owner_references and a.labels == b.labels
 
 
+def _only_status(old: ReplicaSet, new: ReplicaSet) -> bool:
+    """Whether nothing has changed but what is reported."""
+    a, b = old.metadata, new.metadata
+    return (
+        a.uid == b.uid
+        and a.generation == b.generation
+        and a.deletion_timestamp == b.deletion_timestamp
+        and old.spec == new.spec
+        and a.labels == b.labels
+        and a.owner_references == b.owner_references
+    )
+
+
 def setup(manager: Manager) -> None:
     """Watch ReplicaSets and pods: a pod concerns its owner, an orphan everyone who would take it."""
     reconciler = ReplicaSetReconciler(manager, executor_for(manager, "replicaset-controller"))
     replica_sets, pods = manager.informer(REPLICASETS), manager.informer(PODS)
-    queue = manager.controller("replicaset", reconciler).watches(REPLICASETS).queue
+    queue = manager.controller("replicaset", reconciler).queue
+
+    def on_replica_set(old: ReplicaSet | None, new: ReplicaSet | None) -> None:
+        seen = new or old
+        assert seen is not None
+        if old is not None and new is not None and _only_status(old, new):
+            queue.add_after(seen.key, reconciler.gather_s(seen.key))  # mostly our own last words
+        else:
+            queue.add(seen.key)
 
     def concerned(pod: Pod) -> Iterable[ObjectKey]:
         if controller_of(pod.metadata) is not None:
@@ -193,4 +219,5 @@ def setup(manager: Manager) -> None:
             for key in concerned(pod) if pod is not None else ():
                 queue.add_after(key, reconciler.gather_s(key))
 
+    replica_sets.on_change(on_replica_set)
     pods.on_change(on_pod)
