@@ -11,10 +11,9 @@ from functools import partial
 
 import pytest
 from tests.support.fleet import (
-    MEMBERS,
     Document,
     Fleet,
-    Task,
+    Standing,
     Workload,
     answer,
     clusters_ready,
@@ -34,8 +33,6 @@ AWAY_S = 30.0
 FROZEN_S = 60.0
 CLUSTERS = "/apis/cluster.karmada.io/v1alpha1/clusters"
 
-Identities = dict[str, tuple[str, str, str, int]]
-
 
 @pytest.fixture(scope="module")
 def web(fleet: Fleet) -> Iterator[Workload]:
@@ -47,29 +44,6 @@ def web(fleet: Fleet) -> Iterator[Workload]:
     web.stands(2, 2, 2)
     yield web
     api.delete(f"/api/v1/namespaces/{NAMESPACE}")
-
-
-class Standing:
-    """What runs, by the members' word and by the kernel's."""
-
-    def __init__(self, web: Workload) -> None:
-        self._web = web
-        self.pods: Identities = web.identities()
-        self.tasks: dict[str, Task] = self.ours()
-
-    def ours(self) -> dict[str, Task]:
-        ours = {identity[1].removeprefix("containerd://") for identity in self.pods.values()}
-        found = {name: task for name, task in self._web.fleet.tasks().items() if name in ours}
-        assert set(found) == ours, "every container that a member speaks of runs"
-        return found
-
-    def unchanged(self) -> None:
-        """The same pods, containers and processes; all Ready again, and serving."""
-        self._web.stands(2, 2, 2)
-        assert self._web.identities() == self.pods
-        assert self.ours() == self.tasks
-        for member in MEMBERS:
-            assert self._web.serves(member)
 
 
 def restarted(fleet: Fleet, name: str, pid: int) -> bool:

@@ -371,6 +371,29 @@ class Workload:
         return bool(pods) and all(self.fleet.fetch(p, member) == answer(p, member) for p in pods)
 
 
+class Standing:
+    """What runs, by the members' word and by the kernel's."""
+
+    def __init__(self, web: Workload) -> None:
+        self._web = web
+        self.pods: dict[str, tuple[str, str, str, int]] = web.identities()
+        self.tasks: dict[str, Task] = self.ours()
+
+    def ours(self) -> dict[str, Task]:
+        ours = {identity[1].removeprefix("containerd://") for identity in self.pods.values()}
+        found = {name: task for name, task in self._web.fleet.tasks().items() if name in ours}
+        assert set(found) == ours, "every container that a member speaks of runs"
+        return found
+
+    def unchanged(self) -> None:
+        """The same pods, containers and processes; all Ready again, and serving."""
+        self._web.stands(2, 2, 2)
+        assert self._web.identities() == self.pods
+        assert self.ours() == self.tasks
+        for member in MEMBERS:
+            assert self._web.serves(member)
+
+
 def cluster_of(mirror: Document) -> str:
     """The member that a mirror is of."""
     label: str = mirror["metadata"]["labels"]["ubernetes.io/cluster"]
