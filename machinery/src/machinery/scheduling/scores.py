@@ -91,16 +91,14 @@ def scores(
 
 def least_allocated(info: PodInfo, snapshot: Snapshot) -> Ints:
     """The emptier the better: mean of free shares of CPU and memory."""
-    total = np.zeros(len(snapshot), np.int64)
-    weight = np.zeros(len(snapshot), np.int64)
-    for position, name in enumerate((CPU, MEMORY)):
-        offered = snapshot.allocatable[:, snapshot.columns[name]]
-        used = snapshot.scored[:, position] + info.scored[position]
-        has = offered > 0
-        free = np.where(used > offered, 0, offered - used)
-        total += np.where(has, free * 100 // np.maximum(offered, 1), 0)
-        weight += has
-    return np.where(weight > 0, total // np.maximum(weight, 1), 0)
+    offered = snapshot.allocatable[
+        :, :2
+    ]  # CPU and memory are the first two columns, as in `scored`
+    free = np.maximum(offered - snapshot.scored - np.array(info.scored, np.int64), 0)
+    shares = free * 100 // np.maximum(offered, 1)
+    weight = (offered > 0).sum(axis=1)
+    found: Ints = shares.sum(axis=1) // np.maximum(weight, 1)
+    return found
 
 
 def balanced(info: PodInfo, snapshot: Snapshot) -> Ints | None:

@@ -161,12 +161,11 @@ def soft_score(
     )
     if not constraints:
         return None
-    labelled = has_keys(constraints, snapshot)
-    ignored = feasible & ~labelled if own else np.zeros(len(snapshot), np.bool_)
-    counted = feasible & ~ignored
+    labelled = has_keys(constraints, snapshot) if own else None
+    counted = feasible & labelled if labelled is not None else feasible
     raw = np.zeros(len(snapshot), np.float64)
     for constraint in constraints:
-        raw += _raw_score(info, constraint, snapshot, counted, labelled if own else None)
+        raw += _raw_score(info, constraint, snapshot, counted, labelled)
     score = np.floor(raw + 0.5).astype(np.int64)
     inside = score[counted]
     if len(inside) == 0:
@@ -185,17 +184,17 @@ def _raw_score(
 ) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
     codes, values = snapshot.topology(constraint.key)
     counts = snapshot.counts(info.namespace, constraint.matcher)
-    rows = eligible(info, constraint, snapshot) & (codes >= 0)
-    if labelled is not None:
-        rows &= labelled
     out = np.zeros(len(snapshot), np.float64)
     with_key = codes >= 0
     if constraint.key == HOSTNAME:
-        weight = math.log(int(counted.sum()) + 2)
+        weight = math.log(np.count_nonzero(counted) + 2)
         found = counts[with_key]
     else:
-        domains = np.unique(codes[counted & with_key])
-        weight = math.log(len(domains) + 2)
+        rows = eligible(info, constraint, snapshot) & with_key
+        if labelled is not None:
+            rows &= labelled
+        domains = np.bincount(codes[counted & with_key], minlength=len(values))
+        weight = math.log(np.count_nonzero(domains) + 2)
         found = _domain_sums(codes, len(values), counts, rows)[codes[with_key]]
     out[with_key] = found * weight + (constraint.max_skew - 1)
     return out
