@@ -25,6 +25,8 @@ from machinery.meta.errors import StatusError, invalid
 FOLDER = Path(__file__).parent / "api"
 SCHEME = Scheme(BUILTIN)
 SUFFIX = "zzzzz"
+SERVERS_OWN = ("Service", "Endpoints")
+"""What becomes of a Service depends on the addresses in use, and the advice on Endpoints is the server's own."""
 SERVER_SET = ("uid", "resourceVersion", "creationTimestamp", "managedFields")
 REQUESTOR = ("username", "uid", "groups")
 DEFAULT_TOLERATIONS = [
@@ -81,6 +83,8 @@ def target_of(path: str) -> Target | None:
 
 def timed(value: Json) -> Json:
     text = json.dumps(value).replace("<time>", "2026-01-01T00:00:00Z")
+    text = re.sub(r'"<nodePort:(\d+)>"', lambda m: str(30086 + int(m[1])), text)
+    text = re.sub(r"<clusterIP:(\d+)>", r"10.0.1.\1", text)
     return json.loads(text.replace("<microtime>", "2026-01-01T00:00:00.000000Z"))
 
 
@@ -116,6 +120,8 @@ def wanted(target: Target, request: Json, response: Json) -> bool:
     if request["method"] not in ("POST", "PUT") or response["status"] not in (200, 201, 400, 422):
         return False
     if not target.kind.storable:  # reviews are answered, not stored
+        return False
+    if target.kind.kind in SERVERS_OWN:
         return False
     if target.subresource and (request["method"] == "POST" or target.subresource == "scale"):
         return False

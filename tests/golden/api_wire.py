@@ -4,6 +4,7 @@ Each step has the object as the recorded server held it before. Requests that on
 names against URLs, missing objects) are left out.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -12,13 +13,16 @@ from typing import Any
 
 from tests.golden.api_pipeline import FOLDER, Target, admitted, comparable, target_of, timed
 
-from machinery.api import decode, strategy
+from machinery.api import decode, services, strategy
 from machinery.api.defaults import apply_defaults
 from machinery.api.patch import errors as patch_errors
 from machinery.api.patch import gotext, json_patch, merge, restore, strategic
 from machinery.api.scheme import ServedKind
 from machinery.api.validation import validate_update
 from machinery.meta.errors import BadRequest, invalid
+from machinery.server.services.choosing import Choice, choose
+from machinery.server.services.families import with_families
+from machinery.server.services.ranges import AddressRange, PortRange
 
 Json = Any
 NOW = "2026-01-01T00:00:00Z"
@@ -121,9 +125,23 @@ def settled(step: Step, document: Json) -> Json:
     if not sub:
         document = admitted(kind, document, step.live)
     document = strategy.prepare_update(kind, document, step.live, sub)
+    if kind.kind == "Service":
+        document = allocated(document, step.live)
     if causes := validate_update(kind, document, step.live, sub):
         raise invalid(kind.kind, kind.group, step.target.name, causes)
     return comparable(document)
+
+
+def allocated(document: Json, live: Json) -> Json:
+    """A Service with the node ports that the recorded server happened to choose."""
+    numbers = itertools.count(1)
+    choice = Choice(
+        (AddressRange.parse("10.0.0.0/16"),), PortRange(), lambda _key: False, lambda _key: False,
+        lambda _below: next(numbers),
+    )  # fmt: skip
+    document = services.prepare_update(document, live)
+    spec = with_families(document["spec"], live["spec"], ("IPv4",), live["metadata"]["name"])
+    return {**document, "spec": choose(spec, live["spec"], live["metadata"]["name"], choice)}
 
 
 def managers(document: Json) -> list[Json]:

@@ -38,7 +38,9 @@ USERS = {
 }
 TOKENS = {name: f"tok-{name}" for name in USERS}
 CONFIG = ServerConfig(
-    static_tokens=tuple((TOKENS[name], user) for name, user in USERS.items()), taint_new_nodes=True
+    static_tokens=tuple((TOKENS[name], user) for name, user in USERS.items()),
+    taint_new_nodes=True,
+    service_cidr="10.0.0.0/16",
 )
 SPACE = re.compile(r"/(?:api/v1|apis/[^/]+/[^/]+)/namespaces/([a-z0-9-]+)/")
 NEVER_THERE = {"nonexistent", "nope", "term6"}

@@ -190,7 +190,7 @@ def _column(column: Json) -> Json:
 
 
 # ------------------------------------------------------------------------------------------------------- discovery
-NOT_SERVED = {"pods/proxy"}
+NOT_SERVED = {"pods/proxy", "services/proxy"}
 """Subresources of served kinds that are not there yet."""
 
 

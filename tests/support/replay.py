@@ -25,6 +25,8 @@ _FORMS = {
     "rv": r"\d+", "microtime": r"[0-9T:.\-Z+]+", "rand": r"[a-z0-9]+", "uid": r"[0-9a-f-]{36}",
     "time": r"[0-9T:.\-Z+]+", "age": r"[0-9smhdy<>a-z]+",
 }  # fmt: skip
+_NUMBER = "<nodePort:"
+"""A placeholder that stands for a number."""
 Bindings = dict[str, str]
 ABSENT = "<absent>"
 
@@ -70,6 +72,8 @@ class Score:
 def fill(value: Any, bound: Bindings) -> Any:
     """A recorded value with the bound placeholders put in; a continue token that nobody gave is made from its words."""
     if isinstance(value, str):
+        if value.startswith(_NUMBER) and value in bound:
+            return int(bound[value])
         return _PLACE.sub(lambda m: bound.get(m.group(0)) or _literal(m), value)
     if isinstance(value, list):
         return [fill(item, bound) for item in value]
@@ -126,8 +130,8 @@ def differ(want: Any, got: Any, bound: Bindings, path: str = "") -> Iterator[tup
             yield path, f"{len(want)} items", f"{len(got)} items"
         for number, (left, right) in enumerate(zip(want, got, strict=False)):
             yield from differ(left, right, bound, f"{path}[{number}]")
-    elif isinstance(want, str) and isinstance(got, str):
-        if not matches(want, got, bound):
+    elif isinstance(want, str) and (isinstance(got, str) or want.startswith(_NUMBER)):
+        if not matches(want, str(got), bound):
             yield path, want, got
     elif want != got:
         yield path, want, got

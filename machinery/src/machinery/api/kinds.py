@@ -76,7 +76,8 @@ SERVICE = ServedKind(
     subresources=(_status("Service"),), has_status=True,
 )  # fmt: skip
 ENDPOINTS = ServedKind(
-    "", "v1", "Endpoints", "endpoints", "endpoints", True, CORE + "Endpoints", ("ep",)
+    "", "v1", "Endpoints", "endpoints", "endpoints", True, CORE + "Endpoints", ("ep",),
+    deprecated="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
 )  # fmt: skip
 ENDPOINT_SLICE = ServedKind(
     "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", "endpointslice", True,

@@ -71,6 +71,9 @@ class ServedKind:
     relaxed: bool = False
     """Losing the last seconds of writes in a crash is acceptable (heartbeats, events)."""
 
+    deprecated: str = ""
+    """The warning that every answer about the kind carries."""
+
     @property
     def list_kind(self) -> str:
         return self.kind + "List"

@@ -129,11 +129,16 @@ def slice_defaults(document: Document) -> Document:
 
 # ------------------------------------------------------------------------------------------------------------- create
 def prepare_create(document: Document) -> Document:
-    """A new Service: no status of the client's, and clusterIPs from a lone clusterIP."""
+    """A new Service: no status of the client's."""
+    return {**document, "status": {"loadBalancer": {}}}
+
+
+def with_plural_addresses(document: Document) -> Document:
+    """clusterIPs from a lone clusterIP, of a client that knows only that."""
     spec = document.get("spec") or {}
-    if spec.get("clusterIP") and not spec.get("clusterIPs"):
-        spec = {**spec, "clusterIPs": [spec["clusterIP"]]}
-    return {**document, "spec": spec, "status": {"loadBalancer": {}}}
+    if not spec.get("clusterIP") or spec.get("clusterIPs"):
+        return document
+    return {**document, "spec": {**spec, "clusterIPs": [spec["clusterIP"]]}}
 
 
 # ------------------------------------------------------------------------------------------------------------- update

@@ -175,8 +175,6 @@ def _main(kind: ServedKind, new: Document, old: Document) -> Document:
         return {**_with_status_of(new, old), "spec": spec | _only(old.get("spec"), "configSource")}
     if kind.group_kind == ("certificates.k8s.io", "CertificateSigningRequest"):
         return {**_with_status_of(new, old), "spec": old.get("spec")}
-    if kind.group_kind == ("", "Service"):
-        return services.prepare_update(_with_status_of(new, old), old)
     return _with_status_of(new, old) if kind.has_status else new
 
 

@@ -209,6 +209,9 @@ class ApiServer:
         await self._front.start(self._tls)
         _ = self._tasks.spawn(self._bookmarks(), "bookmarks")
         _ = self._tasks.spawn(self._renewals(pair), "serving-certificate")
+        if self.registry.services is not None:
+            repairs = self.registry.services.keep_repaired(self.clock)
+            _ = self._tasks.spawn(repairs, "service-claims")
         log.info("api server listens", extra={"url": self.url, "kinds": len(self.scheme.kinds)})
 
     async def stop(self) -> None:

@@ -83,6 +83,13 @@ class ServerConfig:
     taint_new_nodes: bool = False
     """New nodes are tainted not-ready:NoSchedule. Only where the node lifecycle controller runs, which takes it away."""
 
+    service_cidr: str = "10.96.0.0/16"
+    """Range of cluster addresses; one of each family by a comma. Clusters that meet must not overlap. Empty: Services get
+    none (the federation's are templates)."""
+
+    node_ports: str = "30000-32767"
+    """Range of node ports, both ends included."""
+
     serving_cert_days: int = 365
     """Life of the serving certificate; a new one is made at two thirds of it."""
 

@@ -150,7 +150,12 @@ class Deleter:
         if dry_run:
             return Stored(kind, value, row.revision, marked), gone
         if gone:
-            await registry.stored(registry.store.delete(row.key, row.revision, value, durability))
+            await registry.stored(
+                registry.held(
+                    kind, None, live,
+                    lambda: registry.store.delete(row.key, row.revision, value, durability),
+                )
+            )  # fmt: skip
             return Stored(kind, value, row.revision, marked), True
         written = await registry.stored(
             registry.store.update(row.key, value, row.revision, durability)

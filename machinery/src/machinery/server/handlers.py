@@ -78,6 +78,15 @@ class Api:
             return await self._subresource(request, info, kind, user)
         if info.verb not in kind.verbs:
             raise method_not_allowed()
+        answer = await self._whole(request, info, kind, user)
+        if kind.deprecated and isinstance(answer, Reply):
+            answer.extra = (*answer.extra, *warning_headers((kind.deprecated,)))
+        return answer
+
+    async def _whole(
+        self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
+    ) -> web.StreamResponse:
+        """A request for an object or a collection."""
         interceptor = self._interceptors.get((info.verb, kind.group, kind.plural))
         if interceptor is not None:
             answer = await self._intercept(interceptor, request, info, kind, user)

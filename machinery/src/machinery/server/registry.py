@@ -4,12 +4,15 @@
     update   read → (patch) → default → admit → prepare → validate → record managers → store if anything changed
     delete   preconditions → grace and finalizers (deletion.py) → mark or remove
 
+Services are given addresses and ports on the way: managers are recorded before, since nobody owns what the server chose,
+and what was chosen is claimed round the write (services/).
+
 Every write is a compare-and-swap on the row that was read. A request that names a resourceVersion loses with 409 when
 the object has moved on; any other is tried again on the newer object. A write that changes nothing is not written.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from machinery.api import defaults, strategy, validation
@@ -26,6 +29,7 @@ from machinery.server.call import Call
 from machinery.server.config import ServerConfig
 from machinery.server.deletion import Deleter
 from machinery.server.rbac import GROUP as RBAC_GROUP
+from machinery.server.services.allocator import AllocationLost, ServiceAllocator
 from machinery.store.interface import (
     Durability,
     KeyExists,
@@ -39,6 +43,7 @@ from machinery.store.interface import (
 log = logging.getLogger(__name__)
 
 GENERATED_TRIES = 8
+ALLOCATION_TRIES = 16
 CONFLICT_TRIES = 5
 GENERATED_BASE_MAX = 58
 Change = Callable[[Document], Document]
@@ -98,6 +103,12 @@ class Registry:
         self._track_managers = config.track_managed_fields
         self._heartbeat_namespaces = frozenset(config.heartbeat_namespaces)
         self.deleter = Deleter(self)
+        self._services = scheme.by_plural("", "v1", "services")
+        self.services = (
+            ServiceAllocator(self._services, store, ids, config.service_cidr, config.node_ports)
+            if self._services is not None
+            else None
+        )
 
     # ---------------------------------------------------------------------------------------------------- reads
     async def row(self, kind: ServedKind, namespace: str, name: str) -> Row:
@@ -131,14 +142,18 @@ class Registry:
         document = self._begin(kind, document, namespace)
         generated = document["metadata"].get("generateName", "")
         named = bool(document["metadata"].get("name"))
-        for attempt in range(GENERATED_TRIES):
+        if kind is self._services:
+            await self.store.barrier()
+        for attempt in range(ALLOCATION_TRIES):
             final = self._complete_create(kind, document, namespace, call, manage=manage)
             try:
                 return await self._insert(kind, final, namespace, call)
             except KeyExists:
-                if named or not generated or attempt == GENERATED_TRIES - 1:
+                if named or not generated or attempt >= GENERATED_TRIES - 1:
                     raise self._exists(kind, namespace, final) from None
-        raise AssertionError("unreachable")
+            except AllocationLost as lost:
+                log.debug("an address or port was taken by another", extra={"key": str(lost)})
+        raise _never_free()
 
     def _begin(self, kind: ServedKind, document: Document, namespace: str) -> Document:
         metadata = dict(document.get("metadata") or {})
@@ -168,7 +183,8 @@ class Registry:
         request = AdmissionRequest("create", kind, namespace, name, "", document, None, call)
         document = strategy.prepare_create(kind, self.admission.admit(request))
         stamp = {"uid": self.ids.uid(), "creationTimestamp": rfc3339(self.clock.now())}
-        document = {**document, "metadata": {**document["metadata"], **stamp}}
+        asked = {**document, "metadata": {**document["metadata"], **stamp}}
+        document = self._allocated(kind, asked, None, call)
         causes = validation.validate_create(kind, document)
         if causes:
             raise errors.invalid(
@@ -176,7 +192,7 @@ class Registry:
             )
         request.document = document
         self.admission.validate(request)
-        return self._with_manager(kind, None, document, call, "") if manage else document
+        return self._recorded(kind, None, asked, document, call, "") if manage else document
 
     async def _insert(
         self, kind: ServedKind, document: Document, namespace: str, call: Call
@@ -189,7 +205,10 @@ class Registry:
             if self.store.get(key) is not None:
                 raise KeyExists(key)
             return Stored(kind, value, 0, document, created=True)
-        row = await self.stored(self.store.create(key, value, self.durability(kind, namespace)))
+        durability = self.durability(kind, namespace)
+        row = await self.stored(
+            self.held(kind, document, None, lambda: self.store.create(key, value, durability))
+        )
         await self._settled(kind, row)
         return Stored(kind, row.value, row.revision, document, created=True)
 
@@ -292,6 +311,10 @@ class Registry:
                 return await self._replace(
                     kind, row, live, wanted, call, subresource, verb=verb, manage=manage
                 )
+            except AllocationLost as lost:
+                log.debug("an address or port was taken by another", extra={"key": str(lost)})
+                if attempt == CONFLICT_TRIES - 1:
+                    raise _never_free() from None
             except RevisionMismatch:
                 if expected or attempt == CONFLICT_TRIES - 1:
                     raise errors.conflict(kind.plural, kind.group, name) from None
@@ -317,9 +340,9 @@ class Registry:
         self._check_uid(kind, name, live, wanted, verb)
         new = wanted
         if verb != "bind":
-            new = self._checked_update(kind, live, wanted, call, subresource)
-        if manage and verb != "bind":
-            new = self._with_manager(kind, live, new, call, subresource)
+            asked, new = self._checked_update(kind, live, wanted, call, subresource)
+            if manage:
+                new = self._recorded(kind, live, asked, new, call, subresource)
         if self.deleter.finished(kind, new):
             return await self._remove(kind, row, new, call)
         if unchanged(live, new):
@@ -327,25 +350,29 @@ class Registry:
         value = codec.encode(kind, new)
         if call.dry_run:
             return Stored(kind, value, row.revision, new)
+        durability = self.durability(kind, namespace)
         written = await self.stored(
-            self.store.update(row.key, value, row.revision, self.durability(kind, namespace))
+            self.held(
+                kind, new, live, lambda: self.store.update(row.key, value, row.revision, durability)
+            )
         )
         await self._settled(kind, written)
         return Stored(kind, written.value, written.revision, new)
 
     def _checked_update(
         self, kind: ServedKind, live: Document, wanted: Document, call: Call, subresource: str
-    ) -> Document:
-        """Prepared, admitted and validated."""
+    ) -> tuple[Document, Document]:
+        """Prepared, admitted and validated: as it was asked for, and as it will be stored."""
         namespace, name = live["metadata"].get("namespace", ""), live["metadata"]["name"]
         request = AdmissionRequest("update", kind, namespace, name, subresource, wanted, live, call)
-        new = strategy.prepare_update(kind, self.admission.admit(request), live, subresource)
+        asked = strategy.prepare_update(kind, self.admission.admit(request), live, subresource)
+        new = asked if subresource else self._allocated(kind, asked, live, call)
         causes = validation.validate_update(kind, new, live, subresource)
         if causes:
             raise errors.invalid(kind.kind, kind.group, name, causes)
         request.document = new
         self.admission.validate(request)
-        return new
+        return asked, new
 
     def _check_uid(
         self, kind: ServedKind, name: str, live: Document, wanted: Document, verb: str
@@ -374,13 +401,58 @@ class Registry:
         if call.dry_run:
             return Stored(kind, value, row.revision, final)
         namespace = final["metadata"].get("namespace", "")
+        durability = self.durability(kind, namespace)
         gone = await self.stored(
-            self.store.delete(row.key, row.revision, value, self.durability(kind, namespace))
+            self.held(
+                kind,
+                None,
+                final,
+                lambda: self.store.delete(row.key, row.revision, value, durability),
+            )
         )
         await self._settled(kind, gone)
         return Stored(kind, value, row.revision, final)
 
+    # ------------------------------------------------------------------------------------------------- services
+    def _allocated(
+        self, kind: ServedKind, new: Document, live: Document | None, call: Call
+    ) -> Document:
+        """A Service with its addresses and ports, chosen but not claimed; anything else as it is."""
+        if kind is not self._services or self.services is None:
+            return new
+        return self.services.choose(new, live, rehearsal=call.dry_run)
+
+    def held(
+        self,
+        kind: ServedKind,
+        new: Document | None,
+        live: Document | None,
+        write: Callable[[], Awaitable[Row]],
+    ) -> Awaitable[Row]:
+        """The write, with the claims of a Service made before it and given back after it. Raises AllocationLost."""
+        if kind is not self._services or self.services is None:
+            return write()
+        return self.services.holding(new, live, write)
+
     # -------------------------------------------------------------------------------------------------- helpers
+    def _recorded(  # noqa: PLR0913 - who changed what, from what, to what
+        self,
+        kind: ServedKind,
+        live: Document | None,
+        asked: Document,
+        final: Document,
+        call: Call,
+        subresource: str,
+    ) -> Document:
+        """`final` with the managers of what was `asked`: nobody owns what the server chose."""
+        told = self._with_manager(kind, live, asked, call, subresource)
+        if asked is final:
+            return told
+        metadata = {k: v for k, v in final["metadata"].items() if k != "managedFields"}
+        if managers := told["metadata"].get("managedFields"):
+            metadata["managedFields"] = managers
+        return {**final, "metadata": metadata}
+
     def _with_manager(
         self, kind: ServedKind, live: Document | None, new: Document, call: Call, subresource: str
     ) -> Document:
@@ -411,6 +483,10 @@ class Registry:
         """Rights must count from the answer on: wait until the cache that decides them has the write."""
         if kind.group == RBAC_GROUP:
             await self.cache.wait_for(row.revision)
+
+
+def _never_free() -> errors.StatusError:
+    return errors.InternalError("failed to allocate an address or port: others were always faster")
 
 
 def unchanged(live: Document, new: Document) -> bool:

@@ -1,0 +1,122 @@
+"""The allocator of Services, as the registry sees it: choose values, hold them while the Service is written, repair.
+
+Where no range of addresses is configured (the federation, whose Services are templates) Services have no cluster address.
+"""
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+
+from machinery.api import services
+from machinery.api.scheme import ServedKind
+from machinery.kit.clock import Clock
+from machinery.kit.ids import Ids
+from machinery.meta.resource import Document, ObjectKey, document_key
+from machinery.server import codec
+from machinery.server.services.choosing import Choice, choose, keys_of
+from machinery.server.services.claims import AllocationLost, Claims
+from machinery.server.services.families import with_families
+from machinery.server.services.ranges import ROOT, AddressRange, PortRange
+from machinery.store.interface import Row, Store, StoreError
+
+log = logging.getLogger(__name__)
+
+REPAIR_FIRST_S = 60.0
+"""Between the pass at start and the one that deletes what both saw unused."""
+REPAIR_INTERVAL_S = 180.0
+
+__all__ = ["AllocationLost", "ServiceAllocator"]
+
+
+def parse_ranges(text: str) -> tuple[AddressRange, ...]:
+    """`10.96.0.0/16`, or one range of each family by a comma. Raises ValueError."""
+    found = tuple(AddressRange.parse(part) for part in text.split(",") if part.strip())
+    if len({held.family for held in found}) != len(found):
+        raise ValueError(f"service_cidr: {text!r} has two ranges of one family")
+    return found
+
+
+class ServiceAllocator:
+    """Addresses and ports of the Services in one store."""
+
+    def __init__(self, kind: ServedKind, store: Store, ids: Ids, cidr: str, ports: str) -> None:
+        self._kind, self._store, self._ids = kind, store, ids
+        self._ranges, self._ports = parse_ranges(cidr), PortRange.parse(ports)
+        self._families = tuple(held.family for held in self._ranges) or ("IPv4", "IPv6")
+        self._claims = Claims(store)
+        self._seen: dict[str, int] = {}
+
+    @property
+    def own_address(self) -> str:
+        """The address of the Service `kubernetes`; empty where there are no addresses."""
+        return self._ranges[0].first if self._ranges else ""
+
+    # --------------------------------------------------------------------------------------------------------- choose
+    def choose(self, new: Document, old: Document | None, *, rehearsal: bool) -> Document:
+        """The Service as it will be stored. Raises Invalid, InternalError."""
+        before = None if old is None else old.get("spec") or {}
+        if old is None:
+            new = services.with_plural_addresses(new)
+        else:
+            new = services.prepare_update(new, old)
+        key = document_key(new)
+        spec = with_families(new.get("spec") or {}, before, self._families, key.name)
+        choice = Choice(
+            self._ranges,
+            self._ports,
+            lambda name: self._claims.taken(name, key),
+            self._claims.pending,
+            self._draw,
+            rehearsal,
+        )
+        return {**new, "spec": choose(spec, before, key.name, choice)}
+
+    def _draw(self, below: int) -> int:
+        return uuid.UUID(self._ids.uid()).int % below
+
+    # ----------------------------------------------------------------------------------------------------------- hold
+    async def holding(
+        self, new: Document | None, old: Document | None, write: Callable[[], Awaitable[Row]]
+    ) -> Row:
+        """Claim what is new, write, give back what is left. Raises what `write` raises, and AllocationLost."""
+        either = new if new is not None else old
+        assert either is not None
+        key = document_key(either)
+        return await self._claims.holding(
+            self._keys(new), self._keys(old), key, write, lambda: self._used_by(key)
+        )
+
+    def _keys(self, document: Document | None) -> Iterable[str]:
+        spec = (document or {}).get("spec") or {}
+        return keys_of(spec, self._ranges, self._ports)
+
+    def _used_by(self, key: ObjectKey) -> Iterable[str]:
+        row = self._store.get(codec.storage_key(self._kind, key.namespace, key.name))
+        return () if row is None else self._keys(codec.decode(row.value, row.revision))
+
+    # --------------------------------------------------------------------------------------------------------- repair
+    async def repair(self) -> None:
+        """One pass: give back what was unused in the last pass, too, and claim what is used unclaimed."""
+        await self._store.barrier()
+        users: dict[str, ObjectKey] = {}
+        for row in self._store.list(codec.storage_prefix(self._kind)).rows:
+            document = codec.decode(row.value, row.revision)
+            for key in self._keys(document):
+                owner = document_key(document)
+                if users.setdefault(key, owner) != owner:
+                    log.error(
+                        "two services hold one value",
+                        extra={"key": key, "service": str(owner), "other": str(users[key])},
+                    )
+        self._seen = await self._claims.repair(ROOT, users, self._seen)
+
+    async def keep_repaired(self, clock: Clock) -> None:
+        """Repair for ever; the first passes soon after the start, when a crash may have left something."""
+        delay = REPAIR_FIRST_S
+        while True:
+            try:
+                await self.repair()
+            except StoreError as error:
+                log.warning("services were not repaired", extra={"error": str(error)})
+            await clock.sleep(delay)
+            delay = REPAIR_INTERVAL_S if self._seen == {} else REPAIR_FIRST_S
