@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 
 from federation.propagation.templates import CONFIGMAPS, DEPLOYMENTS, NAMESPACES
-from federation.propagation.works import EXECUTION_FINALIZER
 from federation.simulator.server import FederationServer
 from federation.simulator.virtual import VirtualClock, run
 from machinery.api.apps import REPLICASETS
 from machinery.api.coordination import LEASES
 from machinery.api.fleet.cluster import CLUSTER_LEASES, CLUSTERS, READY, execution_namespace
-from machinery.api.fleet.work import RESOURCE_BINDINGS, WORK_DOCUMENTS, ResourceBinding
+from machinery.api.fleet.work import (
+    EXECUTION_FINALIZER,
+    RESOURCE_BINDINGS,
+    WORK_DOCUMENTS,
+    ResourceBinding,
+)
 from machinery.client.interface import DeleteOptions
 from machinery.kit.clock import rfc3339_micro
 from machinery.kit.ids import SeededIds

@@ -429,6 +429,22 @@ def test_a_template_is_told_only_what_changed() -> None:
     assert statuses.template_plan(told, TWO, works, SEEN, NOW) == []
 
 
+@pytest.mark.parametrize(
+    ("scheduling", "clusters", "wanted"),
+    [
+        ({"replicaSchedulingType": "Divided"}, 2, 1),
+        ({"replicaSchedulingType": "Duplicated"}, 2, 2),
+        (None, 3, 3),
+        (None, 0, 1),
+    ],
+)
+def test_how_often_all_replicas_run(scheduling: Any, clusters: int, wanted: int) -> None:
+    placement = {"replicaScheduling": scheduling} if scheduling else {}
+    targets = [{"name": f"c-{i}", "replicas": 6} for i in range(clusters)]
+    held = first_binding(placement=placement, clusters=targets)
+    assert statuses.copies(view(held)) == wanted
+
+
 # ------------------------------------------------------------------------------------------------- revisions
 def kept(actions: list[Action]) -> list[Document]:
     return [dict(a.document) | {"status": {}} for a in actions if isinstance(a, Create)]

@@ -328,6 +328,17 @@ def test_sums(
     assert status["unavailableReplicas"] == ((6 - (available or 0)) or None)
 
 
+def test_duplicated_replicas_count_in_every_cluster() -> None:
+    """`kubectl rollout status` waits for observedGeneration: three times six of six is complete."""
+    members = [report(name, 6) for name in ("alpha", "beta", "gamma")]
+    status = aggregate.deployment_status(deployment(), members, NOW, copies=3)
+    assert (status["availableReplicas"], status["unavailableReplicas"]) == (18, None)
+    assert status["observedGeneration"] == 3
+    assert status["conditions"][1]["reason"] == "NewReplicaSetAvailable"
+    fewer = aggregate.deployment_status(deployment(), members[:2], NOW, copies=3)
+    assert "observedGeneration" not in fewer
+
+
 def test_a_condition_keeps_its_time_while_it_stands() -> None:
     template = deployment()
     template["status"] = aggregate.deployment_status(template, ALL, NOW)

@@ -109,6 +109,14 @@ def _fully_applied(conditions: list[Document], applied: bool, now: str) -> list[
     return [*(c for c in conditions if c["type"] != FULLY_APPLIED), fresh]
 
 
+def copies(binding: ResourceBinding) -> int:
+    """How many clusters run all replicas each; 1 where they are divided."""
+    placement = binding.spec.placement
+    scheduling = placement.replica_scheduling if placement is not None else None
+    divided = scheduling is not None and scheduling.replica_scheduling_type == "Divided"
+    return 1 if divided else max(1, len(binding.spec.clusters))
+
+
 def template_plan(
     template: Document,
     binding: ResourceBinding,
@@ -124,7 +132,7 @@ def template_plan(
         reports = work.status.manifest_statuses if work is not None else ()
         status = reports[0].status if reports else None
         members.append(MemberStatus(name, count, status, seen.get(name, False)))
-    status = aggregate.deployment_status(template, members, now)
+    status = aggregate.deployment_status(template, members, now, copies=copies(binding))
     held = template.get("status") or {}
     if all(held.get(name) == value for name, value in status.items()):
         return []

@@ -23,10 +23,15 @@ class MemberStatus:
     seen: bool = True
 
 
-def deployment_status(template: Document, members: Sequence[MemberStatus], now: str) -> Document:
-    """The Deployment's status, as a merge patch: counts, conditions, observedGeneration."""
+def deployment_status(
+    template: Document, members: Sequence[MemberStatus], now: str, *, copies: int = 1
+) -> Document:
+    """The Deployment's status, as a merge patch: counts, conditions, observedGeneration.
+
+    `copies` is how many clusters are to run all replicas each (Duplicated); 1 where they are divided.
+    """
     old: Mapping[str, Any] = template.get("status") or {}
-    wanted = int(template["spec"].get("replicas", 1))
+    wanted = int(template["spec"].get("replicas", 1)) * copies
     generation = template["metadata"].get("generation", 0)
     counts = dict.fromkeys(SUMMED, 0)
     for member in members:

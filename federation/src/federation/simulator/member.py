@@ -11,15 +11,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from federation.propagation.works import EXECUTION_FINALIZER
 from federation.simulator import workload
 from federation.simulator.link import Link, LinkedClient
 from federation.simulator.workload import Running
 from machinery.api.coordination import LEASES
 from machinery.api.fleet.cluster import CLUSTER_LEASES, CLUSTERS, execution_namespace
 from machinery.api.fleet.reflect import UNKNOWN, health, reflected
-from machinery.api.fleet.work import WORKS
-from machinery.client.interface import Client, dynamic
+from machinery.api.fleet.work import EXECUTION_FINALIZER, WORK_DOCUMENTS, WORKS
+from machinery.client.interface import Client
 from machinery.controller.action import Patch, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import Clock, rfc3339, rfc3339_micro
@@ -37,7 +36,6 @@ KINDS = {
     "v1": {"Namespace": "namespaces", "ConfigMap": "configmaps", "Secret": "secrets"},
     "apps/v1": {"Deployment": "deployments"},
 }
-WORK_DOCUMENTS = dynamic("work.karmada.io", "v1alpha1", "works", "Work", True)
 
 
 class Ref(NamedTuple):

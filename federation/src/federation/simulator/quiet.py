@@ -65,6 +65,11 @@ def _placed(seen: Seen, bindings: Mapping[ObjectKey, ResourceBinding]) -> None:
             raise Broken("leftovers", f"binding {key} has no template")
 
 
+def _divided(binding: ResourceBinding) -> bool:
+    scheduling = binding.spec.placement.replica_scheduling if binding.spec.placement else None
+    return scheduling is not None and scheduling.replica_scheduling_type == "Divided"
+
+
 def _records(seen: Seen) -> None:
     uids = {d["metadata"]["uid"] for d in seen.of("deployments").values()}
     for key, record in seen.of("replicasets").items():
@@ -166,13 +171,16 @@ def _statuses(
         told = {name: status.get(name, 0) for name in COUNTS}
         if told != truth:
             raise Broken("status", f"{key} is told as {told}, but it is {truth}")
-        placed = sum(targets(binding).values()) == deployment["spec"].get("replicas", 1)
+        asked = deployment["spec"].get("replicas", 1)
+        if binding.spec.placement is not None and not _divided(binding):
+            asked *= max(1, len(binding.spec.clusters))
+        placed = sum(targets(binding).values()) == asked
         generation = deployment["metadata"]["generation"]
         if placed and status.get("observedGeneration") != generation:
             seen_generation = status.get("observedGeneration")
             raise Broken("status", f"{key} is at generation {generation}, told {seen_generation}")
         complete = truth["availableReplicas"] == truth["updatedReplicas"] == truth["replicas"]
-        if placed and complete and truth["replicas"] == deployment["spec"].get("replicas", 1):
+        if placed and complete and truth["replicas"] == asked:
             reason = condition_of(deployment, "Progressing").get("reason")
             if reason != "NewReplicaSetAvailable":
                 raise Broken("status", f"{key} is complete, but Progressing says {reason}")

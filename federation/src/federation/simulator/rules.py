@@ -47,6 +47,21 @@ def answered(binding: ResourceBinding) -> bool:
     return binding.metadata.annotations.get(QUESTION) == question(binding)
 
 
+def adds_up(binding: ResourceBinding, given: dict[str, int]) -> bool:
+    """Divided: the sum is what was asked. Duplicated: each runs all of it."""
+    scheduling = binding.spec.placement.replica_scheduling if binding.spec.placement else None
+    if scheduling is not None and scheduling.replica_scheduling_type == "Divided":
+        return sum(given.values()) == binding.spec.replicas
+    return all(count == binding.spec.replicas for count in given.values())
+
+
+def by_zone(binding: ResourceBinding) -> bool:
+    """Whether the placement spreads over zones."""
+    placement = binding.spec.placement
+    constraints = placement.spread_constraints if placement is not None else ()
+    return any(constraint.spread_by_field == "zone" for constraint in constraints)
+
+
 class Rules:
     """The judge of writes. `server_since` is when the present server started, None while it is down."""
 
@@ -80,14 +95,14 @@ class Rules:
         if new.spec.placement is None or not answered(new):
             return
         given = {t.name: t.replicas for t in new.spec.clusters}
-        if sum(given.values()) != new.spec.replicas:
+        if not adds_up(new, given):
             raise Broken("sum", f"{written.key} gives {given} for {new.spec.replicas} replicas")
         if old is not None and old.metadata.uid == new.metadata.uid and answered(old):
             before = {t.name: t.replicas for t in old.spec.clusters}
             if question(old) == question(new) and before != given:
                 raise Broken("steady", f"{written.key} went from {before} to {given} unasked")
         held = {t.name: t.replicas for t in old.spec.clusters} if old is not None else {}
-        if given != held:
+        if given != held and by_zone(new):
             self._zones(written, given, held)
 
     def _zones(self, written: Written, given: dict[str, int], held: dict[str, int]) -> None:

@@ -17,7 +17,8 @@ STEPS = 32
 IMAGES = ("whoami:1", "whoami:2", "whoami:3")
 REPLICAS_MAX = 12
 NAMESPACES_MAX, DEPLOYMENTS_MAX, CONFIGS_MAX = 3, 6, 4
-PODS = (10, 40)
+STRATEGIES = ("Duplicated", "Aggregated", "Static", "Pinned")
+PODS = (3, 18)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class _Book:
     namespaces: list[str] = field(default_factory=list)
     deployments: list[tuple[str, str]] = field(default_factory=list)
     configs: list[tuple[str, str]] = field(default_factory=list)
+    policies: list[tuple[str, str]] = field(default_factory=list)
     faulty: dict[str, str] = field(default_factory=dict)
     """Member -> the verb that ends its fault."""
 
@@ -55,11 +57,11 @@ class Scenario:
         self._members = list(members)
         self._book = _Book()
         self._verbs: tuple[tuple[int, Callable[[], Step | None]], ...] = (
-            (6, self._create_deployment),
-            (8, self._scale),
+            (9, self._create_deployment),
+            (10, self._scale),
             (6, self._image),
             (2, self._label),
-            (4, self._delete_deployment),
+            (3, self._delete_deployment),
             (3, self._create_config),
             (4, self._change_config),
             (2, self._delete_config),
@@ -68,7 +70,9 @@ class Scenario:
             (12, self._fault),
             (8, self._end_fault),
             (2, self._restart),
-            (1, self._resize),
+            (2, self._resize),
+            (3, self._create_policy),
+            (2, self._delete_policy),
         )
 
     def steps(self, chapters: int = CHAPTERS, steps: int = STEPS) -> list[Step]:
@@ -127,6 +131,7 @@ class Scenario:
         book.namespaces.remove(name)
         book.deployments = [key for key in book.deployments if key[0] != name]
         book.configs = [key for key in book.configs if key[0] != name]
+        book.policies = [key for key in book.policies if key[0] != name]
         return self._step("delete-namespace", name)
 
     def _create_deployment(self) -> Step | None:
@@ -182,6 +187,21 @@ class Scenario:
             return None
         self._book.configs.remove(key)
         return self._step("delete-config", *key)
+
+    def _create_policy(self) -> Step | None:
+        """A policy of the namespace's own for one Deployment, by its name."""
+        key = self._of(self._book.deployments)
+        if key is None or key in self._book.policies:
+            return None
+        self._book.policies.append(key)
+        return self._step("create-policy", *key, self._random.choice(STRATEGIES))
+
+    def _delete_policy(self) -> Step | None:
+        key = self._of(self._book.policies)
+        if key is None:
+            return None
+        self._book.policies.remove(key)
+        return self._step("delete-policy", *key)
 
     # ------------------------------------------------------------------------------------------------- faults
     def _fault(self) -> Step | None:

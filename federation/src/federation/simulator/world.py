@@ -23,9 +23,9 @@ from machinery.kit.tasks import TaskOwner
 from machinery.server.codec import REGISTRY
 
 PLACES = (
-    Place("alpha", "region-1", "zone-a", 30),
-    Place("beta", "region-1", "zone-b", 25),
-    Place("gamma", "region-2", "zone-c", 40),
+    Place("alpha", "region-1", "zone-a", 12),
+    Place("beta", "region-1", "zone-b", 9),
+    Place("gamma", "region-2", "zone-c", 15),
 )
 QUIET_S = 12.0
 """A fleet in which nothing but heartbeats was written for this long is at rest."""
