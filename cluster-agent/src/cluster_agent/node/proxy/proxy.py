@@ -1,0 +1,244 @@
+"""The service proxy at work: wanted Services in, the kernel's table kept equal to them.
+
+Changes are gathered for a moment (a rollout is many) and applied in one step. Nothing is installed before the first
+complete state is known: a proxy that starts leaves the table of the process before it in charge until then, and
+established connections never notice. Stopping leaves the table where it is; `cleanup` removes it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from cluster_agent.node.proxy.conntrack import Conntrack, ConntrackError, ConntrackTool, reconcile
+from cluster_agent.node.proxy.model import Note, ProxyConfig, Service
+from cluster_agent.node.proxy.nft import KernelNft, Nft, NftError
+from cluster_agent.node.proxy.table import FamilyTable, Step
+from machinery.kit.backoff import Backoff
+from machinery.kit.clock import Clock
+from machinery.kit.metrics import METRICS
+from machinery.kit.tasks import TaskOwner
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+RETRY = Backoff(base_s=0.2, cap_s=10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyStatus:
+    """How the proxy is doing."""
+
+    synced: bool
+    """The kernel holds everything that was wanted at the last step."""
+    services: int
+    fronts: int
+    pending: int
+    loads: int
+    """Full loads so far; one at the start, each further one has a reason in the log."""
+    last_sync_s: float | None
+    """Seconds since the last step that succeeded."""
+    last_duration_s: float
+    error: str
+
+
+class ServiceProxy:
+    """One node's proxy, for every family its pods have."""
+
+    def __init__(
+        self,
+        config: ProxyConfig,
+        clock: Clock,
+        *,
+        nft: Nft | None = None,
+        conntrack: Conntrack | None = None,
+        executor: Executor | None = None,
+        on_note: Callable[[Note], None] | None = None,
+    ) -> None:
+        self.config, self._clock = config, clock
+        self._conntrack = conntrack or ConntrackTool()
+        self._given = executor
+        self._own: ThreadPoolExecutor | None = None
+        self._on_note = on_note or (lambda note: None)
+        door = nft or KernelNft()
+        self._tables = [FamilyTable(family, config, door) for family in config.families()]
+        self._wanted: dict[str, Service] = {}
+        self._changed: dict[str, Service | None] = {}
+        self._complete = False
+        self._wake = asyncio.Event()
+        self._stepped = asyncio.Condition()
+        self._steps = 0
+        self._busy = False
+        self._failures = 0
+        self._error = ""
+        self._last: float | None = None
+        self._duration = 0.0
+        self._tasks: TaskOwner | None = None
+        self._seconds = METRICS.histogram(
+            "ubernetes_proxy_sync_seconds", "Duration of a step that brought the kernel up to date"
+        )
+        self._failed = METRICS.counter(
+            "ubernetes_proxy_sync_failures_total", "Steps that the kernel refused", ("part",)
+        )
+        self._synced_at = METRICS.gauge(
+            "ubernetes_proxy_last_sync_timestamp_seconds", "When the kernel was last up to date"
+        )
+        self._count = METRICS.gauge("ubernetes_proxy_services", "Services in the kernel's table")
+
+    # ---------------------------------------------------------------------------------------------------- state in
+    def set_state(self, services: Mapping[str, Service]) -> None:
+        """Everything that is wanted, by a key of the caller's (`namespace/name`); what is not in it is taken away."""
+        for key in self._wanted.keys() - services.keys():
+            self._put(key, None)
+        for key, service in services.items():
+            self._put(key, service)
+        self._complete = True
+        self._wake.set()
+
+    def set_service(self, key: str, service: Service | None) -> None:
+        """One Service changed or went; takes effect once a complete state was given."""
+        self._put(key, service)
+        if self._changed:
+            self._wake.set()
+
+    def _put(self, key: str, service: Service | None) -> None:
+        if self._wanted.get(key) == service:
+            return
+        if service is None:
+            del self._wanted[key]
+        else:
+            self._wanted[key] = service
+        self._changed[key] = service
+
+    # -------------------------------------------------------------------------------------------------------- life
+    async def start(self) -> None:
+        """Begin to follow the state."""
+        assert self._tasks is None, "started twice"
+        self._tasks = TaskOwner()
+        _ = self._tasks.spawn(self.run_forever(), "service proxy")
+
+    async def stop(self) -> None:
+        """Stop following; the table stays and goes on serving."""
+        if self._tasks is not None:
+            await self._tasks.close()
+            self._tasks = None
+        if self._own is not None:
+            own, self._own = self._own, None
+            await asyncio.to_thread(own.shutdown)
+
+    async def cleanup(self) -> None:
+        """Delete our tables, whether this process made them or another; not while started."""
+        assert self._tasks is None, "a started proxy would put them back"
+        for table in self._tables:
+            await self._in_thread(table.remove)
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """libnftables blocks, and its socket belongs to the thread that opened it."""
+        executor = self._given or self._own
+        if executor is None:
+            executor = self._own = ThreadPoolExecutor(1, "nft")
+        return await asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
+
+    async def run_forever(self) -> None:
+        """Step whenever something changed, and look now and then whether the table is still there."""
+        while True:
+            try:
+                async with asyncio.timeout(self.config.check_s):
+                    _ = await self._wake.wait()
+            except TimeoutError:
+                if self._complete and not await self._intact():
+                    log.warning("table was changed by somebody else, everything is loaded anew")
+                    await self._step_or_wait()
+                continue
+            if not self._complete:
+                self._wake.clear()
+                continue
+            await self._clock.sleep(self.config.debounce_s)
+            await self._step_or_wait()
+
+    async def _step_or_wait(self) -> None:
+        if not await self.run_once():
+            await self._clock.sleep(RETRY.delay(self._failures))
+            self._wake.set()
+
+    async def run_once(self) -> bool:
+        """One step with all that is pending; whether it succeeded."""
+        self._wake.clear()
+        changes, self._changed = self._changed, {}
+        self._busy = True
+        began = self._clock.monotonic()
+        try:
+            for table in self._tables:
+                await self._settle(table, changes)
+        except NftError as error:
+            self._failures += 1
+            self._error = str(error)
+            self._failed.labels("nft").inc()
+            log.error("kernel refused the service table", extra={"error": str(error)})
+            # A family that has not seen them yet must, and one that has takes them twice without harm.
+            self._changed = {**changes, **self._changed}
+            return False
+        finally:
+            self._busy = False
+        self._failures, self._error = 0, ""
+        self._last = self._clock.monotonic()
+        self._duration = self._last - began
+        self._seconds.observe(self._duration)
+        self._synced_at.set(self._clock.now().timestamp())
+        self._count.set(len(self._wanted))
+        await self._tell()
+        return True
+
+    async def _settle(self, table: FamilyTable, changes: Mapping[str, Service | None]) -> None:
+        step: Step = await self._in_thread(table.step, changes, self._clock.monotonic())
+        for note in step.notes:
+            self._on_note(note)
+        try:
+            gone = await reconcile(self._conntrack, table.family, step.flows) if step.flows else 0
+        except ConntrackError as error:
+            self._failed.labels("conntrack").inc()
+            log.warning("stale UDP entries stay", extra={"error": str(error)})
+        else:
+            if gone:
+                log.info("stale UDP entries deleted", extra={"kinds": gone})
+
+    async def _intact(self) -> bool:
+        try:
+            found = [await self._in_thread(table.intact) for table in self._tables]
+        except NftError as error:
+            log.warning("table cannot be read", extra={"error": str(error)})
+            return True
+        return all(found)
+
+    # ------------------------------------------------------------------------------------------------------ status
+    async def _tell(self) -> None:
+        async with self._stepped:
+            self._steps += 1
+            self._stepped.notify_all()
+
+    async def wait_synced(self) -> None:
+        """Until the kernel holds all that was wanted when this was called, and everything before it."""
+        async with self._stepped:
+            _ = await self._stepped.wait_for(lambda: self.synced)
+
+    @property
+    def synced(self) -> bool:
+        """Nothing is pending and the last step succeeded."""
+        done = self._complete and not self._changed and not self._busy
+        return done and not self._failures and self._last is not None
+
+    def status(self) -> ProxyStatus:
+        """For the node's debug pages and its readiness."""
+        last = self._last
+        return ProxyStatus(
+            synced=self.synced,
+            services=len(self._wanted),
+            fronts=sum(len(t.ledger.owners) for t in self._tables),
+            pending=len(self._changed),
+            loads=sum(t.loads for t in self._tables),
+            last_sync_s=None if last is None else self._clock.monotonic() - last,
+            last_duration_s=self._duration,
+            error=self._error,
+        )
