@@ -8,6 +8,7 @@ from federation.controllers import (
     dependencies,
     detector,
     dispatcher,
+    followers,
     health,
     identities,
     membership,
@@ -43,7 +44,16 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     membership.setup(manager, settings.left)
     identities.setup(manager, settings.authority)
     health.setup(manager, settings.clock)
-    for room in (detector, placer, dispatcher, dependencies, namespaces, statuses, revisions):
+    for room in (
+        detector,
+        placer,
+        dispatcher,
+        dependencies,
+        namespaces,
+        followers,
+        statuses,
+        revisions,
+    ):
         room.setup(manager)
     garbagecollector.setup(manager, settings.kinds)
     namespace.setup(manager, settings.kinds)

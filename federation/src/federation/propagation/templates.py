@@ -13,11 +13,15 @@ CONFIGMAPS = dynamic("", "v1", "configmaps", "ConfigMap", True)
 SECRETS = dynamic("", "v1", "secrets", "Secret", True)
 SERVICEACCOUNTS = dynamic("", "v1", "serviceaccounts", "ServiceAccount", True)
 NAMESPACES = dynamic("", "v1", "namespaces", "Namespace", False)
+SERVICES = dynamic("", "v1", "services", "Service", True)
 
 TEMPLATES: tuple[Resource[Document], ...] = (DEPLOYMENTS, CONFIGMAPS, SECRETS, SERVICEACCOUNTS)
 """Kinds that a policy can select."""
 DEPENDENCIES: tuple[Resource[Document], ...] = (CONFIGMAPS, SECRETS, SERVICEACCOUNTS)
 """Kinds that follow the workload that refers to them."""
+
+FOLLOWERS: tuple[Resource[Document], ...] = (SERVICES,)
+"""Kinds that stand wherever something of their namespace stands."""
 
 OWN_NAMESPACES = ("kube-", "ubernetes-", "karmada-")
 UNSHARED_SECRET_TYPES = frozenset(
@@ -53,6 +57,9 @@ def propagatable(document: Document) -> bool:
             return metadata.get("name") != "kube-root-ca.crt"
         case "ServiceAccount":
             return metadata.get("name") != "default"
+        case "Service":
+            in_default = metadata.get("namespace") == "default"
+            return not (in_default and metadata.get("name") == "kubernetes")
         case "Secret":
             return document.get("type") not in UNSHARED_SECRET_TYPES
         case _:

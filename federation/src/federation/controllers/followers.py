@@ -1,0 +1,124 @@
+"""Followers: Services go wherever something of their namespace goes.
+
+A Service has no replicas and no policy of its own: it stands in every cluster that was chosen for any workload of its
+namespace, so that its name means the same there. What a cluster gives it (addresses, node ports) is that cluster's own
+and does not travel. When the last workload leaves a cluster, the Service leaves it too.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from federation.controllers import dispatcher
+from federation.propagation.templates import FOLLOWERS, propagatable
+from federation.propagation.works import work
+from machinery.api.fleet.cluster import CLUSTERS
+from machinery.api.fleet.work import (
+    BINDING_LABEL,
+    RESOURCE_BINDINGS,
+    WORK_DOCUMENTS,
+    ResourceBinding,
+)
+from machinery.controller.action import Action, Result
+from machinery.controller.manager import Manager
+from machinery.meta.resource import Document, ObjectKey, Resource
+
+BY_FOLLOWER = "follower"
+GIVEN_BY_THE_CLUSTER = (
+    "clusterIP",
+    "clusterIPs",
+    "ipFamilies",
+    "healthCheckNodePort",
+    "loadBalancerClass",
+)
+
+
+def portable(document: Document) -> Document:
+    """The Service without what a cluster gave it; a headless one stays headless."""
+    if document["kind"] != "Service":
+        return document
+    spec = document["spec"]
+    headless = spec.get("clusterIP") == "None"
+    kept = {k: v for k, v in spec.items() if k not in GIVEN_BY_THE_CLUSTER}
+    if headless:
+        kept["clusterIP"] = "None"
+    kept["ports"] = [
+        {k: v for k, v in port.items() if k != "nodePort"} for port in spec.get("ports") or ()
+    ]
+    return document | {"spec": kept}
+
+
+def chosen(bindings: Iterable[ResourceBinding], known: Iterable[str]) -> list[str]:
+    """Clusters that run something of the namespace."""
+    wanted = {
+        name for binding in bindings if not binding.deleting for name in dispatcher.targets(binding)
+    }
+    return sorted(wanted & set(known))
+
+
+def plan(
+    document: Document | None, clusters: Iterable[str], held: Iterable[Document]
+) -> list[Action]:
+    """A Work for each cluster, and no other."""
+    wanted: dict[str, Document] = {}
+    if document is not None and propagatable(document):
+        body = portable(document)
+        wanted = {name: work(body, name) for name in clusters}
+    return dispatcher.plan(wanted, held)
+
+
+class FollowerReconciler:
+    """One kind of follower."""
+
+    def __init__(self, manager: Manager, resource: Resource[Document]) -> None:
+        self._resource = resource
+        self._executor = manager.executor
+        self._objects = manager.informer(resource)
+        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._clusters = manager.informer(CLUSTERS)
+        self._works = manager.informer(WORK_DOCUMENTS, label_selector=f"!{BINDING_LABEL}")
+        self._works.add_index(BY_FOLLOWER, follower_keys)
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        known = [c.metadata.name for c in self._clusters.list() if not c.deleting]
+        clusters = chosen(self._bindings.list(key.namespace), known)
+        held = self._works.by_index(BY_FOLLOWER, (self._resource.kind, *key))
+        return await self._executor.apply(plan(self._objects.get(key), clusters, held))
+
+
+def follower_keys(document: Document) -> list[tuple[str, str, str]]:
+    """(kind, namespace, name) of what a Work without a binding carries."""
+    manifests = document["spec"].get("workload", {}).get("manifests") or ()
+    return [
+        (m["kind"], m["metadata"].get("namespace", ""), m["metadata"]["name"]) for m in manifests
+    ]
+
+
+def setup(manager: Manager) -> None:
+    """The objects, their Works, and the namespace's bindings whose clusters changed."""
+    for resource in FOLLOWERS:
+        objects = manager.informer(resource)
+        controller = manager.controller(
+            f"followers-{resource.plural}", FollowerReconciler(manager, resource)
+        )
+        controller.watches(resource)
+        controller.watches(RESOURCE_BINDINGS, _of_namespace(objects))
+        controller.watches(WORK_DOCUMENTS, _of_work(resource), label_selector=f"!{BINDING_LABEL}")
+
+
+def _of_namespace(objects: Any) -> Any:
+    def keys(binding: ResourceBinding) -> list[ObjectKey]:
+        found = objects.list(binding.metadata.namespace)
+        return [ObjectKey(o["metadata"]["namespace"], o["metadata"]["name"]) for o in found]
+
+    return keys
+
+
+def _of_work(resource: Resource[Document]) -> Any:
+    def keys(document: Document) -> list[ObjectKey]:
+        return [
+            ObjectKey(namespace, name)
+            for kind, namespace, name in follower_keys(document)
+            if kind == resource.kind
+        ]
+
+    return keys
