@@ -5,9 +5,7 @@
 The programs are those of a real member, as processes: `cluster-agent control` (SQLite with synchronous=FULL, TLS, RBAC,
 controllers, scheduler, Events) and `cluster-agent node` with hollow nodes (a pod takes 0.23 s to start, as a real one
 would). This process creates the Deployment, asks for it ten times a second (which is also the probe of the API's
-latency under load), and counts pods at the end. CPU is user+sys from /proc, from before the create on. A yardstick, the
-parse of a pod's bytes, is measured meanwhile: on a machine that others use too, a CPU second does not always do the same
-work, and the CPU figures can be read as multiples of it.
+latency under load), and counts pods at the end. CPU is user+sys from /proc, from before the create on.
 """
 
 import argparse
@@ -24,12 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import orjson
 import uvloop
 import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.bench import yardstick
 from tests.bench.report import Figure, hand_over
 
 from machinery.api.core import NODES, PODS
@@ -48,8 +46,6 @@ PROBE_S = 0.1
 START_LIMIT_S = 120.0
 TICKS = os.sysconf("SC_CLK_TCK")
 YARDSTICK_EVERY = 10
-YARDSTICK_QUIET_US = 11.6
-"""What the yardstick shows on the machine of the design's figures when nobody else is on it."""
 
 
 @dataclass
@@ -89,17 +85,13 @@ class Rollout:
     running: int = 0
     yardsticks: list[float] = field(default_factory=list)
 
-    @property
-    def yardstick_us(self) -> float:
-        return sum(self.yardsticks) / len(self.yardsticks)
-
     def percentile(self, share: float) -> float:
         ordered = sorted(self.latencies)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1e3
 
     def figures(self, nodes: int) -> list[Figure]:
         everything = sum(self.cpu.values()) / self.pods * 1e6
-        quiet = YARDSTICK_QUIET_US / self.yardstick_us
+        quiet = yardstick.when_quiet(everything, self.yardsticks)
         what = f"rollout of {self.pods:,} pods, {nodes} nodes"
         per_pod = [
             Figure(f"  CPU {name}", used / self.pods * 1e6, "us/pod", note=f"{self.rss[name]:.0f} MB RSS")
@@ -109,19 +101,8 @@ class Rollout:
             Figure(what, self.running / self.seconds, "pods/s", least=PODS_PER_SECOND_WANTED),
             Figure("  until all were Ready", self.seconds, "s"),
             *per_pod,
-            Figure("  CPU of all processes", everything, "us/pod"),
-            Figure(
-                "  the same on a quiet machine",
-                everything * quiet,
-                "us/pod",
-                note="by the yardstick",
-            ),
-            Figure(
-                "  yardstick: parse of a pod",
-                self.yardstick_us,
-                "us",
-                note=f"{YARDSTICK_QUIET_US} when quiet",
-            ),
+            Figure("  CPU of all processes", everything, "us/pod", note=quiet),
+            yardstick.figure(self.yardsticks),
             Figure("  GET meanwhile, p50", self.percentile(0.5), "ms"),
             Figure("  GET meanwhile, p99", self.percentile(0.99), "ms"),
         ]
@@ -147,19 +128,6 @@ def deployment(replicas: int) -> Document:
             "selector": {"matchLabels": labels},
             "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
         },
-    }
-
-
-def a_pod() -> Document:
-    """About the form and size of a running pod (5.3 kB), as the yardstick."""
-    owned = {f"f:field{i}": {"f:inner": {}, "f:other": {".": {}, "f:leaf": {}}} for i in range(42)}
-    condition = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    return {
-        "kind": "Pod",
-        "apiVersion": "v1",
-        "metadata": {"name": "web", "managedFields": [{"fieldsV1": owned}]},
-        "spec": deployment(1)["spec"],
-        "status": {"conditions": [condition] * 20, "podIP": "10.0.0.1"},
     }
 
 
@@ -274,18 +242,9 @@ async def nodes_ready(client: Client, member: Member) -> None:
     raise TimeoutError(f"{len(nodes)} of {member.nodes} nodes are ready")
 
 
-def yardstick(raw: bytes, times: int = 100) -> float:
-    """CPU µs of one parse."""
-    before = time.process_time()
-    for _ in range(times):
-        orjson.loads(raw)
-    return (time.process_time() - before) / times * 1e6
-
-
 async def roll_out(client: Client, member: Member, pods: int, limit_s: float) -> Rollout:
     """Create, probe until all are ready, count."""
     result = Rollout(pods)
-    measure = orjson.dumps(a_pod())
     for program in member.programs:
         program.mark()
     started = time.monotonic()
@@ -295,7 +254,7 @@ async def roll_out(client: Client, member: Member, pods: int, limit_s: float) ->
         found = await client.get(DEPLOYMENTS, KEY)
         result.latencies.append(time.monotonic() - asked)
         if len(result.latencies) % YARDSTICK_EVERY == 1:
-            result.yardsticks.append(yardstick(measure))
+            result.yardsticks.append(yardstick.measure())
         if found.get("status", {}).get("readyReplicas", 0) >= pods:
             break
         await asyncio.sleep(PROBE_S)

@@ -6,9 +6,16 @@ python tests/bench/bench_store.py sqlite:////tmp/bench.db --clients 1 64 512 --b
 import argparse
 import asyncio
 import os
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.bench.report import Figure, hand_over
 
 from machinery.store.interface import Durability, Store
 from machinery.store.sql import open_store
@@ -55,25 +62,26 @@ async def bench(
 
 async def run(
     url: str, clients: Sequence[int], writes: int, size: int, durability: Durability
-) -> None:
-    """Print a line for each number of clients, then what a list and a restart cost."""
+) -> list[Figure]:
+    """Two figures for each number of clients, then what a list and a restart cost."""
     store = open_store(url)
     await store.start()
+    figures: list[Figure] = []
     for count in clients:
         result = await bench(store, count, writes, size, durability)
-        print(
-            f"{durability.value:8} {result.clients:5} clients {result.writes_per_second:9.0f} writes/s"
-            f" {result.cpu_us_per_write:7.1f} us CPU/write"
-        )
+        what = f"{url.partition(':')[0]} {durability.value}, {result.clients} writers"
+        figures.append(Figure(f"{what}: writes", result.writes_per_second, "writes/s"))
+        figures.append(Figure(f"{what}: CPU", result.cpu_us_per_write, "us CPU/write"))
     start = time.process_time()
     rows = len(store.list("/bench/").rows)
-    print(f"list of {rows} rows: {(time.process_time() - start) * 1e3:.1f} ms CPU")
+    figures.append(Figure(f"list of {rows:,} rows", (time.process_time() - start) * 1e3, "ms CPU"))
     await store.close()
     again = open_store(url)
     start = time.perf_counter()
     await again.start()
-    print(f"restart: {time.perf_counter() - start:.2f} s")
+    figures.append(Figure("restart", time.perf_counter() - start, "s"))
     await again.close()
+    return figures
 
 
 def main() -> None:
@@ -81,15 +89,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("url", nargs="?", default="memory://")
+    parser.add_argument("url", nargs="?", default="", help="default: SQLite in a temporary folder")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 64, 512])
     parser.add_argument("--writes", type=int, default=20_000, help="for each number of clients")
     parser.add_argument("--bytes", type=int, default=2277, help="size of a value")
     parser.add_argument(
         "--durability", choices=[d.value for d in Durability], default=Durability.DURABLE.value
     )
+    parser.add_argument("--json", default="", help="write the figures into this file")
     got = parser.parse_args()
-    asyncio.run(run(got.url, got.clients, got.writes, got.bytes, Durability(got.durability)))
+    with tempfile.TemporaryDirectory() as folder:
+        url = got.url or f"sqlite:///{folder}/store.db"
+        work = run(url, got.clients, got.writes, got.bytes, Durability(got.durability))
+        hand_over(asyncio.run(work), got.json)
 
 
 if __name__ == "__main__":
