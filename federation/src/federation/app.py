@@ -18,7 +18,7 @@ from pathlib import Path
 import uvloop
 
 from federation import __version__
-from federation.clusters import access
+from federation.clusters import access, servers
 from federation.clusters.admission import MembersObjects, OwnClusterOnly
 from federation.clusters.forward import Forwarder
 from federation.clusters.links import Links
@@ -108,6 +108,10 @@ class FederationServer:
         await server.start()
         write_admin_kubeconfig(server, self.config.dataDir)
         await self._start_controllers(server)
+        url = servers.own_url(self.config.listen[0], self.config.replicaUrl)
+        if self.config.databaseUrl and url:
+            client = server.client(manager="federation-server")
+            _ = self._tasks.spawn(servers.announce(client, self._clock, url), "announce")
         settle_collector()
         return server
 

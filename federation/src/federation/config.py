@@ -19,6 +19,9 @@ class FederationConfig:
     databaseUrl: str = ""  # noqa: N815
     """postgresql://… for several servers; default: SQLite in dataDir. Variable: FEDERATION_DATABASE_URL."""
 
+    replicaUrl: str = ""  # noqa: N815
+    """URL under which members reach this very server, of several; default: the first listen address."""
+
     heartbeatSuspectSeconds: float = 6.0  # noqa: N815
     """Silence after which a member is called suspect."""
 

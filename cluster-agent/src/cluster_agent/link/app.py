@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from cluster_agent.link.dialers import Dialers
 from cluster_agent.link.heartbeat import Heartbeat
 from cluster_agent.link.identity import AgentIdentity, FederationAccess
 from cluster_agent.link.report import Place, Reporter
@@ -76,13 +77,13 @@ class Link:
         self._tasks = TaskOwner()
         self._copies: dict[Resource[Document], Informer[Document]] = {}
         self._manager: Manager | None = None
-        self._dialer: LinkDialer | None = None
+        self._dialers: Dialers | None = None
         self._federation: RestClient | None = None
 
     @property
     def connected(self) -> bool:
         """Whether the federation can reach the member now."""
-        return self._dialer is not None and self._dialer.connected
+        return self._dialers is not None and self._dialers.connected
 
     def start(self) -> None:
         """Join and keep linked, in the background."""
@@ -91,8 +92,8 @@ class Link:
     async def stop(self) -> None:
         """Let go of everything."""
         await self._tasks.close()
-        if self._dialer is not None:
-            await self._dialer.close()
+        if self._dialers is not None:
+            await self._dialers.close()
         if self._manager is not None:
             await self._manager.stop()
         if self._federation is not None:
@@ -109,7 +110,7 @@ class Link:
         heartbeat = Heartbeat(federation, self._clock, self._config.place.cluster)
         _ = self._tasks.spawn(heartbeat.run_forever(), "link-heartbeat")
         await self._report(federation)
-        self._dial(identity)
+        self._dial(identity, federation)
         await self._works(federation)
 
     async def _join(self, identity: AgentIdentity) -> None:
@@ -141,16 +142,20 @@ class Link:
         reporter = Reporter(federation, self._clock, place, home.metadata.uid, nodes, pods)
         _ = self._tasks.spawn(reporter.run_forever(), "link-report")
 
-    def _dial(self, identity: AgentIdentity) -> None:
+    def _dial(self, identity: AgentIdentity, federation: Client) -> None:
         query = urlencode({"cluster": self._config.place.cluster})
-        self._dialer = LinkDialer(
-            DialTarget([self._config.access.url], query),
-            self._handler,
-            self._clock,
-            tls=lambda: identity.context,
-            roll=self._roll,
-        )
-        _ = self._tasks.spawn(self._dialer.run(), "link-dialer")
+
+        def dialer(url: str) -> LinkDialer:
+            return LinkDialer(
+                DialTarget([url], query),
+                self._handler,
+                self._clock,
+                tls=lambda: identity.context,
+                roll=self._roll,
+            )
+
+        self._dialers = Dialers(dialer, self._config.access.url)
+        _ = self._tasks.spawn(self._dialers.follow(federation, self._clock), "link-dialers")
 
     async def _works(self, federation: Client) -> None:
         manager = Manager(federation, self._clock, self._ids, component="cluster-agent")

@@ -6,6 +6,7 @@ admission does it (`federation.clusters.admission`).
 """
 
 from machinery.api.fleet.cluster import CLUSTER_LEASES, execution_namespace
+from machinery.api.fleet.servers import SERVERS
 from machinery.meta.resource import Document
 from machinery.server.pki import AGENT_PREFIX, AGENTS
 
@@ -39,15 +40,25 @@ def _binding(
 
 
 def common() -> list[Document]:
-    """Rights that every agent has by its group: renew its certificate, dial the link."""
+    """Rights that every agent has by its group: renew its certificate, dial the link, read which servers there are."""
     rules = [
         _rule("certificates.k8s.io", ["certificatesigningrequests"], ["create", "get", "watch"]),
         {"nonResourceURLs": ["/ubernetes/v1/link"], "verbs": ["get"]},
     ]
     return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SERVERS.namespace}},
         _role("ClusterRole", COMMON_ROLE, rules),
         _binding(
             "ClusterRoleBinding", "ClusterRole", COMMON_ROLE, {"kind": "Group", "name": AGENTS}
+        ),
+        _role(
+            "Role",
+            COMMON_ROLE,
+            [_rule("", ["configmaps"], ["get", "list", "watch"], [SERVERS.name])],
+            SERVERS.namespace,
+        ),
+        _binding(
+            "RoleBinding", "Role", COMMON_ROLE, {"kind": "Group", "name": AGENTS}, SERVERS.namespace
         ),
     ]
 
