@@ -117,6 +117,16 @@ class ZoneBlind(placer.PlacerReconciler):
         return await self._executor.apply(placer.plan(binding, fleet, rfc3339(self._clock.now())))
 
 
+class Helpless(placer.PlacerReconciler):
+    """A placer that fails at every binding that asks for more than eight."""
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        binding = self._bindings.get(key)
+        if binding is not None and binding.spec.replicas > 8:
+            raise RuntimeError("too many for me")
+        return await super().reconcile(key)
+
+
 def asked(binding: ResourceBinding) -> bool:
     return placer.placeable(binding) and placer.open_question(binding)
 
@@ -205,6 +215,7 @@ def first_breach(options: Options) -> str:
         (Options(setup=with_placer(ZoneBlind)), "zones"),
         (Options(setup=with_placer(Stingy)), "sum"),
         (Options(setup=with_placer(Mover)), "steady"),
+        (Options(setup=with_placer(Helpless)), "alive"),
     ],
     ids=[
         "a member that deletes while it is cut off",
@@ -215,6 +226,7 @@ def first_breach(options: Options) -> str:
         "a placer that sees no zones",
         "a placer that keeps one back",
         "a placer that moves what runs",
+        "a placer that fails for ever",
     ],
 )
 def test_a_broken_part_is_caught(options: Options, rule: str) -> None:

@@ -230,7 +230,17 @@ class World:
             if self.faults.count != errors or not self._streaming:
                 errors, since = self.faults.count, self.loop.time()
         self.say(f"    at rest: {len(self.seen.of('works'))} Works")
+        self._none_fails()
         quiet.check(self.seen, self.members)
+
+    def _none_fails(self) -> None:
+        """No key waits for another try: what fails at rest fails for ever. Raises Broken."""
+        managers = [self.server.manager, *(part.manager for part in self.members.values())]
+        for manager in managers:
+            for controller in manager.controllers if manager is not None else ():
+                if failing := controller.queue.failing:
+                    keys = ", ".join(sorted(map(str, failing)))
+                    raise Broken("alive", f"{controller.name} still fails at {keys}")
 
     def _at_rest(self, since: float) -> bool:
         last = max([since, *self.seen.last_write.values()])

@@ -12,7 +12,7 @@ earlier due time wins over a later one; adding a key at once leaves its delayed 
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Generic, TypeVar
 
 from machinery.kit.backoff import Backoff
@@ -125,6 +125,11 @@ class WorkQueue(Generic[K]):
     def failures(self, key: K) -> int:
         """Failures in a row."""
         return self._failures.get(key, 0)
+
+    @property
+    def failing(self) -> Collection[K]:
+        """Keys whose last look failed and that will be tried again."""
+        return self._failures.keys()
 
     # ------------------------------------------------------------------------------------------------- taking
     async def get(self) -> K:

@@ -13,7 +13,7 @@ Pods the same way hold one copy.
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from machinery.client.informer import Informer
@@ -257,6 +257,11 @@ class Manager:
     def synced(self) -> bool:
         """Whether every informer has its first list."""
         return all(informer.synced for informer in self._informers.values())
+
+    @property
+    def controllers(self) -> Sequence[ControllerBuilder]:
+        """Every controller that was set up."""
+        return self._controllers
 
     @property
     def leading(self) -> bool:
