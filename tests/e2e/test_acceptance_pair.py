@@ -41,8 +41,8 @@ AWAY_S = 30.0
 @pytest.fixture(scope="module")
 def pair(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """The default fleet with two federation servers."""
-    options = ("--servers", "2", "--database-url", postgres.fresh_url())
-    yield from standing(Fleet(tmp_path_factory.mktemp("pair") / ".lab", *options))
+    url = {"FEDERATION_DATABASE_URL": postgres.fresh_url()}
+    yield from standing(Fleet(tmp_path_factory.mktemp("pair") / ".lab", "--servers", "2", env=url))
 
 
 @pytest.fixture(scope="module")

@@ -147,9 +147,12 @@ class Task:
 class Fleet:
     """`fedctl lab` on a directory of its own."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(
+        self, directory: Path, *options: str, env: Mapping[str, str] | None = None
+    ) -> None:
         self.directory = str(directory)
         self.options = options
+        self.env = env or {}
         self.said = ""
         """What `up` printed."""
         self._apis: dict[str, Api] = {}
@@ -157,7 +160,7 @@ class Fleet:
     # ------------------------------------------------------------------------------------------------ the lab
     def lab(self, *words: str, code: int = 0) -> str:
         argv = (sys.executable, "-m", "federation.cli", "lab", "--dir", self.directory, *words)
-        return run(argv, code=code, timeout=UP_S)
+        return run(argv, code=code, timeout=UP_S, env=self.env)
 
     def up(self, *options: str, code: int = 0) -> str:
         self.said = self.lab("up", *self.options, *options, code=code)

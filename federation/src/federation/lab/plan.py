@@ -212,7 +212,10 @@ def _cluster(spec: LabSpec, base: int, index: int) -> ClusterPlan:
     )
     # One process plays them all; the node's name is their stem: node-1, node-2, … where there are no real ones.
     stem = "hollow" if real else "node"
-    hollow = HostPlan(f"{name}-hollow", "hollow", _address(ours + 2), cluster=name, node=stem)
+    hollow_name = f"{stem}-1" if hollow_count == 1 else stem
+    hollow = HostPlan(
+        f"{name}-hollow", "hollow", _address(ours + 2), cluster=name, node=hollow_name
+    )
     return ClusterPlan(
         name=name,
         zone=f"zone-{_letter(index)}",

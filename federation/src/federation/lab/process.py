@@ -22,6 +22,9 @@ RESTART = Backoff(base_s=0.2, cap_s=5.0)
 STEADY_S = 10.0
 """A process that lived this long was well; its next death starts the back-off anew."""
 
+_NOT_INHERITED = frozenset({"FEDERATION_DATABASE_URL"})
+"""It says where the database is for the machine; on a host of the lab the configuration file says it better."""
+
 State = Literal["starting", "running", "waiting", "stopped", "done"]
 
 
@@ -80,7 +83,8 @@ def describe_exit(exit_code: int | None) -> str:
 
 def environment(directory: str, spec: Spec) -> dict[str, str]:
     """What a process of the lab sees: our environment, its own additions, the marks."""
-    return dict(os.environ) | spec.env | {LAB_MARK: directory, NAME_MARK: spec.name}
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
+    return inherited | spec.env | {LAB_MARK: directory, NAME_MARK: spec.name}
 
 
 def marked(directory: str) -> dict[int, str]:
