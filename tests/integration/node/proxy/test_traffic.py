@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from tests.integration.node.proxy.clients import Udp, ask, ask_often, refused
@@ -56,11 +57,10 @@ def endpoint(number: int, weight: int = 1, node: str = "here", port: int = 8080)
     return Endpoint(f"10.77.1.{number}", port, node=node, weight=weight)
 
 
-def service(*endpoints: Endpoint, protocol: str = "tcp", ip: str = VIP, **more: object) -> Service:
+def service(*endpoints: Endpoint, protocol: str = "tcp", ip: str = VIP, **more: Any) -> Service:
     node_port = more.pop("node_port", 0)
-    assert isinstance(node_port, int)
     port = ServicePort(80, protocol, node_port=node_port, endpoints=endpoints)
-    return Service((ip,), (port,), **more)  # type: ignore[arg-type]
+    return Service((ip,), (port,), **more)
 
 
 async def put(proxy: ServiceProxy, **services: Service) -> None:
@@ -142,7 +142,7 @@ async def test_internal_local_drops_without_an_endpoint_here(
 
 
 async def test_affinity_holds_until_its_endpoint_goes(node: Lab, proxy: ServiceProxy) -> None:
-    sticky = {"affinity_s": 600, "node_port": 30_080}
+    sticky: dict[str, Any] = {"affinity_s": 600, "node_port": 30_080}
     await put(proxy, web=service(*(endpoint(n) for n in (2, 3, 4)), **sticky))
     first = node.pods[9].run(ask_often(VIP, 80, 30))
     assert len(first) == 1

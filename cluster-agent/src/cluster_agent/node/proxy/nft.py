@@ -17,7 +17,6 @@ JSON = 1 << 4
 TERSE = 1 << 11
 LIBRARY = "libnftables.so.1"
 MESSAGE_LETTERS_MAX = 600
-NUMBERS = {"6": "tcp", "17": "udp", "132": "sctp"}
 
 Row = tuple[tuple[str, ...], tuple[str, ...]]
 """Key and value of an element, field by field."""
@@ -109,9 +108,7 @@ def _fields(part: object) -> tuple[str, ...]:
         return _fields(part["elem"]["val"])
     if isinstance(part, dict) and "concat" in part:
         values: Sequence[object] = part["concat"]
-        return tuple(
-            NUMBERS.get(str(v), str(v)) if i == 2 else str(v) for i, v in enumerate(values)
-        )
+        return tuple(map(str, values))
     return (str(part),)
 
 

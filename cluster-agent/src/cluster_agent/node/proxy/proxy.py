@@ -56,14 +56,17 @@ class ServiceProxy:
         conntrack: Conntrack | None = None,
         executor: Executor | None = None,
         on_note: Callable[[Note], None] | None = None,
+        sources: tuple[str, ...] = ("",),
     ) -> None:
+        """`sources`: who gives Services (the cluster's own, the cluster set's); none is served before all have."""
+        self._sources, self._awaited = frozenset(sources), set(sources)
         self.config, self._clock = config, clock
         self._conntrack = conntrack or ConntrackTool()
         self._given = executor
         self._own: ThreadPoolExecutor | None = None
         self._on_note = on_note or (lambda note: None)
         door = nft or KernelNft()
-        self._tables = [FamilyTable(family, config, door) for family in config.families()]
+        self.tables = [FamilyTable(family, config, door) for family in config.families()]
         self._wanted: dict[str, Service] = {}
         self._changed: dict[str, Service | None] = {}
         self._complete = False
@@ -88,18 +91,25 @@ class ServiceProxy:
         self._count = METRICS.gauge("ubernetes_proxy_services", "Services in the kernel's table")
 
     # ---------------------------------------------------------------------------------------------------- state in
-    def set_state(self, services: Mapping[str, Service]) -> None:
-        """Everything that is wanted, by a key of the caller's (`namespace/name`); what is not in it is taken away."""
-        for key in self._wanted.keys() - services.keys():
-            self._put(key, None)
-        for key, service in services.items():
+    def set_state(self, services: Mapping[str, Service], source: str = "") -> None:
+        """Everything that one source wants, by keys of its own (`namespace/name`); what is not in it is taken away."""
+        assert source in self._sources, f"source {source!r} was not announced"
+        wanted = {_key(source, key): service for key, service in services.items()}
+        held = [key for key in self._wanted if _source(key) == source]
+        for key in held:
+            if key not in wanted:
+                self._put(key, None)
+        for key, service in wanted.items():
             self._put(key, service)
-        self._complete = True
-        self._wake.set()
+        self._awaited.discard(source)
+        if not self._awaited:
+            self._complete = True
+            self._wake.set()
 
-    def set_service(self, key: str, service: Service | None) -> None:
-        """One Service changed or went; takes effect once a complete state was given."""
-        self._put(key, service)
+    def set_service(self, key: str, service: Service | None, source: str = "") -> None:
+        """One Service of a source changed or went; takes effect once every source has given its complete state."""
+        assert source in self._sources, f"source {source!r} was not announced"
+        self._put(_key(source, key), service)
         if self._changed:
             self._wake.set()
 
@@ -131,7 +141,7 @@ class ServiceProxy:
     async def cleanup(self) -> None:
         """Delete our tables, whether this process made them or another; not while started."""
         assert self._tasks is None, "a started proxy would put them back"
-        for table in self._tables:
+        for table in self.tables:
             await self._in_thread(table.remove)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
@@ -170,7 +180,7 @@ class ServiceProxy:
         self._busy = True
         began = self._clock.monotonic()
         try:
-            for table in self._tables:
+            for table in self.tables:
                 await self._settle(table, changes)
         except NftError as error:
             self._failures += 1
@@ -206,7 +216,7 @@ class ServiceProxy:
 
     async def _intact(self) -> bool:
         try:
-            found = [await self._in_thread(table.intact) for table in self._tables]
+            found = [await self._in_thread(table.intact) for table in self.tables]
         except NftError as error:
             log.warning("table cannot be read", extra={"error": str(error)})
             return True
@@ -235,10 +245,18 @@ class ServiceProxy:
         return ProxyStatus(
             synced=self.synced,
             services=len(self._wanted),
-            fronts=sum(len(t.ledger.owners) for t in self._tables),
+            fronts=sum(len(t.ledger.owners) for t in self.tables),
             pending=len(self._changed),
-            loads=sum(t.loads for t in self._tables),
+            loads=sum(t.loads for t in self.tables),
             last_sync_s=None if last is None else self._clock.monotonic() - last,
             last_duration_s=self._duration,
             error=self._error,
         )
+
+
+def _key(source: str, key: str) -> str:
+    return f"{source} {key}" if source else key
+
+
+def _source(key: str) -> str:
+    return key.rpartition(" ")[0]
