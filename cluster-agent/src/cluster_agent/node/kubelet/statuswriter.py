@@ -37,7 +37,7 @@ class StatusWriter:
     """One per process; hollow nodes share it."""
 
     def __init__(
-        self, client: Client, clock: Clock, gone: Callable[[str], None], *, writers: int = 8
+        self, client: Client, clock: Clock, gone: Callable[[str], None], *, writers: int = 32
     ) -> None:
         self._client, self._clock, self._gone, self._writers = client, clock, gone, writers
         self._entries: dict[str, _Entry] = {}
