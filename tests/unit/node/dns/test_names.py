@@ -1,6 +1,7 @@
 """Every row of the two schemas: what is answered for each name and type, and what does not exist."""
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import pytest
 from tests.unit.node.dns.dnsworld import CONFIG, STATE, World, many, told
@@ -9,10 +10,12 @@ from cluster_agent.node.dns import wire
 from cluster_agent.node.dns.model import DnsConfig, Endpoint, Service, ServiceName, Slice
 
 Z, C = "cluster.local", "clusterset.local"
-NX, ND = ("NXDOMAIN", []), ("NODATA", [])
+Told: TypeAlias = tuple[str, list[str]]
+NX: Told = ("NXDOMAIN", [])
+ND: Told = ("NODATA", [])
 
 
-def ok(*records: str) -> tuple[str, list[str]]:
+def ok(*records: str) -> Told:
     return "NOERROR", sorted(records)
 
 
@@ -204,7 +207,7 @@ def world() -> World:
 
 
 @pytest.mark.parametrize(("asked", "wanted"), ROWS)
-def test_names(world: World, asked: str, wanted: tuple[str, list[str]]) -> None:
+def test_names(world: World, asked: str, wanted: Told) -> None:
     name, qtype = asked.split()
     rcode, records = wanted
     expected = sorted(" ".join(spelled(word) for word in record.split(" ")) for record in records)

@@ -26,10 +26,15 @@ NAMED = st.builds(
     NAME,
     st.just(wire.IN),
 )
-NUMBERED = st.builds(
-    lambda owner, rtype, size, target: Record(owner, rtype, 5, b"\1" * size + target),
-    NAME, *(st.shared(st.sampled_from([(wire.MX, 2), (wire.SRV, 6)]), key="kind").map(lambda k, i=i: k[i]) for i in (0, 1)), NAME,
-)  # fmt: skip
+
+
+def numbered(owner: bytes, kind: tuple[int, int], target: bytes) -> Record:
+    """A name behind some bytes."""
+    rtype, size = kind
+    return Record(owner, rtype, 5, b"\1" * size + target)
+
+
+NUMBERED = st.builds(numbered, NAME, st.sampled_from([(wire.MX, 2), (wire.SRV, 6)]), NAME)
 START = st.builds(
     lambda owner, a, b: Record(owner, wire.SOA, 5, wire.soa_data(a, b, (1, 2, 3, 4, 5))),
     NAME, NAME, NAME,

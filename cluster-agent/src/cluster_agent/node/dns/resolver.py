@@ -87,7 +87,7 @@ class Resolver:
         self._roll, self._monotonic = roll, monotonic
         self._kept: dict[tuple[Name, int], _Kept] = {}
         self._kept_records = 0
-        self._waiting: Counter[str] = Counter()
+        self.waiting: Counter[str] = Counter()
         self._tally = Tally()
 
     # -------------------------------------------------------------------------------------------------- the one door
@@ -210,7 +210,7 @@ class Resolver:
 
     def _admitted(self, source: str) -> bool:
         """Count one more waiting query of a client in; False when it, or all together, have too many."""
-        config, waiting = self._config, self._waiting
+        config, waiting = self._config, self.waiting
         if (
             waiting.total() >= config.inflight_max
             or waiting[source] >= config.inflight_per_source_max
@@ -224,9 +224,9 @@ class Resolver:
         try:
             reply = await self._forwarder.resolve(call.key(alias.name))
         finally:
-            self._waiting[call.source] -= 1
-            if not self._waiting[call.source]:
-                del self._waiting[call.source]
+            self.waiting[call.source] -= 1
+            if not self.waiting[call.source]:
+                del self.waiting[call.source]
         return self._relay(call, reply, alias.records)
 
     def _relay(self, call: _Call, reply: Reply, aliases: tuple[Record, ...]) -> bytes:

@@ -1,7 +1,7 @@
 """One question to one upstream server, over UDP and where that does not suffice over TCP.
 
-Every question has a random id and a socket of its own, so also a random port; a datagram that is not the answer to
-this question (id, name, type; the kernel checks the sender) is passed over and the wait goes on.
+Every question has a random id and a socket of its own, so also a random port; a datagram that is not a whole
+answer to this question (id, name, type; the kernel checks the sender) is passed over and the wait goes on.
 """
 
 import asyncio
@@ -115,7 +115,10 @@ async def _udp(
                 data = await loop.sock_recv(sock, DATAGRAM_MAX)
                 if data[:2] != message[:2]:
                     continue
-                response = read_response(data)
+                try:
+                    response = read_response(data)
+                except MalformedError:
+                    continue
                 if _answers(response, key):
                     return response
 
