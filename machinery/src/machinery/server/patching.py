@@ -12,7 +12,7 @@ import orjson
 from machinery.api import decode, defaults, syntax
 from machinery.api.managed_fields import apply as apply_managed
 from machinery.api.patch import errors as patch_errors
-from machinery.api.patch import gotext, json_patch, merge, strategic
+from machinery.api.patch import gotext, json_patch, merge, restore, strategic
 from machinery.api.scheme import ServedKind
 from machinery.meta.errors import BadRequest, UnsupportedMediaType
 from machinery.meta.resource import Document
@@ -103,7 +103,8 @@ def _checked(  # noqa: PLR0913 - all that a complaint may quote
     try:
         tidy, warnings = decode.check_fields(kind, document, call.field_validation)
     except BadRequest as error:
-        raise patch_errors.unfit_result(_quoted(shown, document), error.message) from None
+        why = restore.complaint(kind.schema_name, document) if shown is not None else ""
+        raise patch_errors.unfit_result(_quoted(shown, document), why or error.message) from None
     doubled = tuple(f'duplicate field "{path}"' for path in twice)
     if doubled and call.field_validation == "Strict":
         text = "strict decoding error: " + ", ".join(doubled)

@@ -1,11 +1,11 @@
 """The registry: create, get, update, patch and delete of stored objects, in the order upstream does them.
 
-    create   default → admit → prepare → validate → record managers → store
-    update   read → (patch) → default → admit → prepare → validate → record managers → store if anything changed
+    create   default → record managers → admit → prepare → validate → store
+    update   read → (patch) → default → record managers → admit → prepare → validate → store if anything changed
     delete   preconditions → grace and finalizers (deletion.py) → mark or remove
 
-Services are given addresses and ports on the way: managers are recorded before, since nobody owns what the server chose,
-and what was chosen is claimed round the write (services/).
+Managers are recorded of what the client asked for: nobody owns what admission and strategies add. Services are given
+addresses and ports on the way, which nobody owns either; what was chosen is claimed round the write (services/).
 
 Every write is a compare-and-swap on the row that was read. A request that names a resourceVersion loses with 409 when
 the object has moved on; any other is tried again on the newer object. A write that changes nothing is not written.
@@ -18,6 +18,7 @@ from typing import Any
 from machinery.api import defaults, strategy, validation
 from machinery.api.managed_fields import strip, update_manager
 from machinery.api.scheme import Scheme, ServedKind
+from machinery.api.warnings import warnings_of
 from machinery.kit.clock import Clock, rfc3339
 from machinery.kit.ids import Ids
 from machinery.meta import errors
@@ -139,7 +140,8 @@ class Registry:
         manage: bool = True,
     ) -> Stored:
         """POST to a collection. Raises AlreadyExists, Invalid, Forbidden …"""
-        document = self._begin(kind, document, namespace)
+        told = str((document.get("metadata") or {}).get("resourceVersion") or "")
+        document = self._begin(kind, document, namespace, call)
         generated = document["metadata"].get("generateName", "")
         named = bool(document["metadata"].get("name"))
         if kind is self._services:
@@ -147,15 +149,21 @@ class Registry:
         for attempt in range(ALLOCATION_TRIES):
             final = self._complete_create(kind, document, namespace, call, manage=manage)
             try:
-                return await self._insert(kind, final, namespace, call)
+                stored = await self._insert(kind, final, namespace, call)
             except KeyExists:
                 if named or not generated or attempt >= GENERATED_TRIES - 1:
                     raise self._exists(kind, namespace, final) from None
             except AllocationLost as lost:
                 log.debug("an address or port was taken by another", extra={"key": str(lost)})
+            else:
+                call.warnings.extend(warnings_of(kind, final, creating=True))
+                if call.dry_run and told.isdecimal():
+                    stored.revision = int(told)
+                return stored
         raise _never_free()
 
-    def _begin(self, kind: ServedKind, document: Document, namespace: str) -> Document:
+    def _begin(self, kind: ServedKind, document: Document, namespace: str, call: Call) -> Document:
+        """In its namespace. A rehearsal may carry a resourceVersion and gets it back, as upstream has it."""
         metadata = dict(document.get("metadata") or {})
         given = metadata.get("namespace", "")
         if kind.namespaced and given and given != namespace:
@@ -166,7 +174,7 @@ class Registry:
             metadata["namespace"] = namespace
         elif given:
             metadata.pop("namespace")
-        if metadata.pop("resourceVersion", "") not in ("", "0"):
+        if metadata.pop("resourceVersion", "") not in ("", "0") and not call.dry_run:
             raise errors.BadRequest("resourceVersion should not be set on objects to be created")
         return {**document, "metadata": metadata}
 
@@ -178,13 +186,13 @@ class Registry:
         if not metadata.get("name") and generate:
             name = generate[:GENERATED_BASE_MAX] + self.ids.suffix()
             document = {**document, "metadata": {**metadata, "name": name}}
-        document = defaults.apply_defaults(kind, document)
-        name = document["metadata"].get("name", "")
-        request = AdmissionRequest("create", kind, namespace, name, "", document, None, call)
+        asked = defaults.apply_defaults(kind, document)
+        name = asked["metadata"].get("name", "")
+        request = AdmissionRequest("create", kind, namespace, name, "", asked, None, call)
         document = strategy.prepare_create(kind, self.admission.admit(request))
         stamp = {"uid": self.ids.uid(), "creationTimestamp": rfc3339(self.clock.now())}
-        asked = {**document, "metadata": {**document["metadata"], **stamp}}
-        document = self._allocated(kind, asked, None, call)
+        document = {**document, "metadata": {**document["metadata"], **stamp}}
+        document = self._allocated(kind, document, None, call)
         causes = validation.validate_create(kind, document)
         if causes:
             raise errors.invalid(
@@ -357,7 +365,14 @@ class Registry:
             )
         )
         await self._settled(kind, written)
+        if metadata.get("generation") != new["metadata"].get("generation") and not subresource:
+            self._advise(kind, new, call)
         return Stored(kind, written.value, written.revision, new)
+
+    def _advise(self, kind: ServedKind, new: Document, call: Call) -> None:
+        """Warnings on a changed wish; updates of pods are programs' business and get none, as upstream."""
+        if kind.group:
+            call.warnings.extend(warnings_of(kind, new, creating=False))
 
     def _checked_update(
         self, kind: ServedKind, live: Document, wanted: Document, call: Call, subresource: str
@@ -365,8 +380,13 @@ class Registry:
         """Prepared, admitted and validated: as it was asked for, and as it will be stored."""
         namespace, name = live["metadata"].get("namespace", ""), live["metadata"]["name"]
         request = AdmissionRequest("update", kind, namespace, name, subresource, wanted, live, call)
-        asked = strategy.prepare_update(kind, self.admission.admit(request), live, subresource)
-        new = asked if subresource else self._allocated(kind, asked, live, call)
+        asked = strategy.prepare_update(kind, wanted, live, subresource)
+        admitted = self.admission.admit(request)
+        new = asked
+        if admitted is not wanted:
+            new = strategy.prepare_update(kind, admitted, live, subresource)
+        if not subresource:
+            new = self._allocated(kind, new, live, call)
         causes = validation.validate_update(kind, new, live, subresource)
         if causes:
             raise errors.invalid(kind.kind, kind.group, name, causes)

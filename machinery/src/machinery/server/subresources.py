@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 
 from machinery.api import decode, kinds, syntax
+from machinery.api.managed_fields import apply_scale
 from machinery.api.scheme import ServedKind, Subresource
+from machinery.kit.clock import rfc3339
 from machinery.meta import errors
 from machinery.meta.resource import Document
 from machinery.server import patching
@@ -13,7 +15,7 @@ from machinery.server.call import Call
 from machinery.server.node_proxy import NodeProxy
 from machinery.server.podverbs import PodVerbs, may_request_token
 from machinery.server.registry import Registry
-from machinery.server.request import RequestInfo
+from machinery.server.request import RequestInfo, truthy
 from machinery.server.reviews import Reviews
 from machinery.server.scale import SCALE, scale_of, scaled
 from machinery.server.user import UserInfo
@@ -108,11 +110,10 @@ class Subresources:
                 return scaled(kind, live, scale, info.name)
 
         elif media == patching.APPLY:
-            wanted = self.applied(SCALE, body, info, call)
+            apply_to = self._scale_applier(kind, body, info, call)
 
             def make(live: Document) -> Document:
-                replicas = (wanted.get("spec") or {}).get("replicas", 0)
-                return scaled(kind, live, {"spec": {"replicas": replicas}}, info.name)
+                return apply_to(live)
 
         else:
             patch = patching.patcher(SCALE, media, body, info.name, call)
@@ -120,8 +121,25 @@ class Subresources:
             def make(live: Document) -> Document:
                 return scaled(kind, live, patch(scale_of(live)), info.name)
 
-        stored = await self._registry.change(kind, info.namespace, info.name, make, call, "scale")
+        stored = await self._registry.change(
+            kind, info.namespace, info.name, make, call, "scale", manage=media != patching.APPLY
+        )
         return scale_of(stored.read())
+
+    def _scale_applier(
+        self, kind: ServedKind, body: bytes, info: RequestInfo, call: Call
+    ) -> Callable[[Document], Document]:
+        """Server-side apply of a Scale: conflicts are found on the workload's own managers."""
+        wanted = self.applied(SCALE, body, info, call)
+        force, time = truthy(info, "force"), rfc3339(self._registry.clock.now())
+
+        def make(live: Document) -> Document:
+            scale, workload = apply_scale(
+                SCALE, live, scale_of(live), wanted, call.manager, force, time
+            )
+            return scaled(kind, workload, {"spec": scale.get("spec") or {}}, info.name)
+
+        return make
 
     # ------------------------------------------------------------------------------------------------------ apply
     def applied(self, kind: ServedKind, body: bytes, info: RequestInfo, call: Call) -> Document:
