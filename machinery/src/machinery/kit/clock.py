@@ -65,12 +65,16 @@ class FakeClock:
 
 def rfc3339(moment: dt.datetime) -> str:
     """`2026-01-31T07:08:09Z`: metav1.Time, whole seconds."""
-    return moment.astimezone(dt.UTC).isoformat(timespec="seconds")[:-6] + "Z"
+    return _utc(moment).isoformat(timespec="seconds")[:-6] + "Z"
 
 
 def rfc3339_micro(moment: dt.datetime) -> str:
     """`2026-01-31T07:08:09.000010Z`: metav1.MicroTime."""
-    return moment.astimezone(dt.UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    return _utc(moment).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def _utc(moment: dt.datetime) -> dt.datetime:
+    return moment if moment.tzinfo is dt.UTC else moment.astimezone(dt.UTC)
 
 
 def parse_time(text: str) -> dt.datetime:

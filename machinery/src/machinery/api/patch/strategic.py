@@ -19,6 +19,7 @@ _DIRECTIVE = "$patch"
 _RETAIN = "$retainKeys"
 _ORDER = "$setElementOrder/"
 _DELETE_FROM = "$deleteFromPrimitiveList/"
+_NOTHING: frozenset[str] = frozenset()
 
 
 def apply(schema_name: str, document: Document, patch: Any) -> Document:
@@ -39,7 +40,7 @@ def _merge_map(original: Document, patch: Document, shape: Shape) -> Document:
     if _RETAIN in patch:
         patch = _retain_keys(result, patch)
     ordered = [key for key in patch if key.startswith(_ORDER)]
-    done = {key.removeprefix(_ORDER) for key in ordered}
+    done = {key.removeprefix(_ORDER) for key in ordered} if ordered else _NOTHING
     for key in ordered:
         _merge_ordered(result, patch, key, shape)
     for key, value in patch.items():
