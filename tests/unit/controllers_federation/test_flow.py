@@ -329,7 +329,7 @@ def test_namespaces_are_everywhere_also_in_members_that_join_late() -> None:
     fleet_story(story)
 
 
-def test_a_silent_member_is_not_ready_tainted_and_keeps_its_works() -> None:
+def test_a_dead_member_is_tainted_its_replicas_move_and_its_works_stay() -> None:
     async def story(fleet: Fleet) -> None:
         await fleet.client.create(DEPLOYMENTS, deployment(6))
         for _ in range(4):
@@ -347,8 +347,11 @@ def test_a_silent_member_is_not_ready_tainted_and_keeps_its_works() -> None:
         assert ready is not None
         assert ready.status == "Unknown"
         assert [t.key for t in gamma.spec.taints] == ["cluster.karmada.io/unreachable"]
-        assert await fleet.divided() == {"alpha": 2, "beta": 2, "gamma": 2}
-        assert len(await fleet.works("gamma", "Deployment")) == 1
+        await asyncio.sleep(0.5)
+        assert await fleet.divided() == {"alpha": 3, "beta": 3}
+        (left,) = await fleet.works("gamma", "Deployment")
+        assert "deletionTimestamp" not in left["metadata"]
+        assert left["spec"]["workload"]["manifests"][0]["spec"]["replicas"] == 2
         await fleet.beat("gamma")
         await asyncio.sleep(1)
         gamma = await fleet.client.get(CLUSTERS, ObjectKey("", "gamma"))

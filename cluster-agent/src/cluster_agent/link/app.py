@@ -15,6 +15,7 @@ from aiohttp import web
 from cluster_agent.link.dialers import Dialers
 from cluster_agent.link.heartbeat import Heartbeat
 from cluster_agent.link.identity import AgentIdentity, FederationAccess
+from cluster_agent.link.inventory import Inventory
 from cluster_agent.link.report import Place, Reporter
 from cluster_agent.link.works import (
     Member,
@@ -22,6 +23,7 @@ from cluster_agent.link.works import (
     WorkReconciler,
     work_keys,
 )
+from machinery.api.coordination import Lease
 from machinery.api.core import NAMESPACES, NODES, PODS
 from machinery.api.fleet.cluster import execution_namespace
 from machinery.api.fleet.work import MANAGED_LABEL, WORK_DOCUMENTS
@@ -79,6 +81,7 @@ class Link:
         self._manager: Manager | None = None
         self._dialers: Dialers | None = None
         self._federation: RestClient | None = None
+        self._inventory: Inventory | None = None
 
     @property
     def connected(self) -> bool:
@@ -107,11 +110,15 @@ class Link:
         federation = RestClient(self._config.access.url, identity.context)
         self._federation = federation
         _ = self._tasks.spawn(identity.renew_forever(), "link-identity")
-        heartbeat = Heartbeat(federation, self._clock, self._config.place.cluster)
+        heartbeat = Heartbeat(federation, self._clock, self._config.place.cluster, self._heartbeat)
         _ = self._tasks.spawn(heartbeat.run_forever(), "link-heartbeat")
         await self._report(federation)
         self._dial(identity, federation)
         await self._works(federation)
+
+    def _heartbeat(self, lease: Lease) -> None:
+        if self._inventory is not None:
+            self._inventory.heard(lease)
 
     async def _join(self, identity: AgentIdentity) -> None:
         failures = 0
@@ -178,7 +185,12 @@ class Link:
             return copy
 
         member = Member(self._member, self._resolve, watch)
-        controller = manager.controller("works", WorkReconciler(manager, member, works))
+        reconciler = WorkReconciler(manager, member, works)
+        controller = manager.controller("works", reconciler)
         holder.append(controller)
         controller.watches(WORK_DOCUMENTS, namespace=namespace)
         await manager.start()
+        cluster = self._config.place.cluster
+        inventory = Inventory(federation, self._member, self._clock, cluster, reconciler.bring)
+        self._inventory = inventory
+        _ = self._tasks.spawn(inventory.run_forever(), "link-inventory")

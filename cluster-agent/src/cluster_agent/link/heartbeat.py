@@ -5,8 +5,9 @@ not repeated faster: the next one comes soon enough.
 """
 
 import logging
+from collections.abc import Callable
 
-from machinery.api.coordination import LEASES
+from machinery.api.coordination import LEASES, Lease
 from machinery.api.fleet.cluster import CLUSTER_LEASES
 from machinery.client.interface import Client
 from machinery.kit.clock import Clock, rfc3339_micro
@@ -32,17 +33,26 @@ def lease(cluster: str, now: str) -> Document:
 class Heartbeat:
     """`run_once` renews; `run_forever` goes on."""
 
-    def __init__(self, client: Client, clock: Clock, cluster: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        clock: Clock,
+        cluster: str,
+        heard: Callable[[Lease], None] = lambda _: None,
+    ) -> None:
+        """`heard` is told of every renewal that the federation accepted, with the Lease as it stands there."""
         self._client, self._clock, self._cluster = client, clock, cluster
+        self._heard = heard
 
     async def run_once(self) -> None:
         """Renew the Lease, or make it. Raises StatusError, ConnectionError."""
         now = rfc3339_micro(self._clock.now())
         key = ObjectKey(CLUSTER_LEASES, self._cluster)
         try:
-            await self._client.patch(LEASES, key, {"spec": {"renewTime": now}})
+            stands = await self._client.patch(LEASES, key, {"spec": {"renewTime": now}})
         except NotFound:
-            await self._client.create(LEASES, lease(self._cluster, now), CLUSTER_LEASES)
+            stands = await self._client.create(LEASES, lease(self._cluster, now), CLUSTER_LEASES)
+        self._heard(stands)
 
     async def run_forever(self) -> None:
         """Every HEARTBEAT_S, whatever comes."""

@@ -219,6 +219,14 @@ class WorkReconciler:
         manifests = (work["spec"].get("workload") or {}).get("manifests") or []
         if work["metadata"].get("deletionTimestamp"):
             return await self._remove(key, work, manifests)
+        return await self._bring(key, work)
+
+    async def bring(self, key: ObjectKey, work: Document) -> None:
+        """One Work, whatever the queue does meanwhile: for the inventory. Raises StatusError, ConnectionError."""
+        _ = await self._bring(key, work)
+
+    async def _bring(self, key: ObjectKey, work: Document) -> Result:
+        manifests = (work["spec"].get("workload") or {}).get("manifests") or []
         if work["spec"].get("suspendDispatching"):
             return Result()
         outcomes = [await self._member.apply(work, i, m) for i, m in enumerate(manifests)]

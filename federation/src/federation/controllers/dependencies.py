@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from federation.controllers.detector import owner, resource_reference
-from federation.propagation import interpreter
+from federation.propagation import interpreter, moves
 from federation.propagation.templates import DEPENDENCIES, DEPLOYMENTS, propagatable
 from federation.propagation.works import binding_name
 from machinery.api.fleet.work import BINDING_DOCUMENTS, RESOURCE_BINDINGS, ResourceBinding
@@ -21,10 +21,10 @@ NEEDS = "needs"
 
 
 def required_by(binding: ResourceBinding) -> Document:
-    """How a binding stands in the list of another one."""
+    """How a binding stands in the list of another one. A cluster that keeps replicas keeps what they need."""
     clusters = [
-        {"name": t.name, "replicas": t.replicas} if t.replicas else {"name": t.name}
-        for t in binding.spec.clusters
+        {"name": name, "replicas": count} if count else {"name": name}
+        for name, count in moves.running(binding).items()
     ]
     return {
         "namespace": binding.metadata.namespace,
@@ -43,7 +43,7 @@ def plan(
     wanted = [
         required_by(b)
         for b in sorted(needed_by, key=lambda b: b.key)
-        if b.spec.clusters and not b.deleting
+        if moves.running(b) and not b.deleting
     ]
     if template is None or not propagatable(template):
         return []  # the binding goes with its template

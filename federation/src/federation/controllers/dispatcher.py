@@ -8,7 +8,7 @@ changes nothing here: the intention stands, the member reads it when it is back.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from federation.propagation import interpreter
+from federation.propagation import interpreter, moves
 from federation.propagation.templates import TEMPLATES
 from federation.propagation.works import work
 from machinery.api.fleet.cluster import CLUSTERS
@@ -31,8 +31,16 @@ BY_BINDING = "binding"
 
 
 def targets(binding: ResourceBinding) -> dict[str, int]:
-    """Clusters and replicas; dependants' clusters count without replicas."""
-    found = {t.name: t.replicas for t in binding.spec.clusters}
+    """Clusters and replicas as decided; dependants' clusters count without replicas."""
+    return _with_dependants(binding, {t.name: t.replicas for t in binding.spec.clusters})
+
+
+def asked(binding: ResourceBinding) -> dict[str, int]:
+    """Clusters and what they shall run now: the decision, and what is kept while replicas move."""
+    return _with_dependants(binding, moves.running(binding))
+
+
+def _with_dependants(binding: ResourceBinding, found: dict[str, int]) -> dict[str, int]:
     for snapshot in binding.spec.required_by:
         for target in snapshot.clusters:
             found.setdefault(target.name, 0)
@@ -46,7 +54,7 @@ def wanted_works(
     suspension = binding.spec.suspension
     only = suspension.dispatching_on_clusters if suspension is not None else None
     works: dict[str, Document] = {}
-    for cluster, count in targets(binding).items():
+    for cluster, count in asked(binding).items():
         if cluster not in known:
             continue
         suspended = suspension is not None and (
@@ -176,6 +184,6 @@ def _of_cluster(bindings: Any) -> Any:
         if seen.get(name) == leaving:
             return []
         seen[name] = leaving
-        return [b.key for b in bindings.list() if name in targets(b)]
+        return [b.key for b in bindings.list() if name in asked(b)]
 
     return keys

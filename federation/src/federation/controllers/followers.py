@@ -50,7 +50,7 @@ def portable(document: Document) -> Document:
 def chosen(bindings: Iterable[ResourceBinding], known: Iterable[str]) -> list[str]:
     """Clusters that run something of the namespace."""
     wanted = {
-        name for binding in bindings if not binding.deleting for name in dispatcher.targets(binding)
+        name for binding in bindings if not binding.deleting for name in dispatcher.asked(binding)
     }
     return sorted(wanted & set(known))
 

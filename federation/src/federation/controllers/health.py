@@ -25,25 +25,37 @@ DEFAULT_CLOCK = FailureClock()
 class Heartbeats:
     """When each member's Lease was last seen to be renewed, on this server's monotonic clock."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._started = now()
+    def __init__(
+        self, now: Callable[[], float], watching: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`watching` is whether the first list is over, so that what appears is new."""
+        self._now, self._watching = now, watching
         self._seen: dict[str, tuple[object, float]] = {}
+        self._heard: dict[str, float] = {}
 
     def observe(self, old: Lease | None, new: Lease | None) -> None:
         """Informer handler."""
         if new is None:
             if old is not None:
                 self._seen.pop(old.metadata.name, None)
+                self._heard.pop(old.metadata.name, None)
             return
-        held = self._seen.get(new.metadata.name)
+        name = new.metadata.name
+        held = self._seen.get(name)
         if held is None or held[0] != new.spec.renew_time:
-            self._seen[new.metadata.name] = (new.spec.renew_time, self._now())
+            self._seen[name] = (new.spec.renew_time, self._now())
+            if held is not None or self._watching():
+                self._heard[name] = self._now()
 
     def silent_s(self, cluster: str) -> float | None:
         """Seconds since the last heartbeat; None when there never was one."""
         held = self._seen.get(cluster)
         return None if held is None else self._now() - held[1]
+
+    def heard_s(self, cluster: str) -> float | None:
+        """Seconds since a renewal that arrived while we watched: the Lease as it was found at our start says nothing."""
+        heard = self._heard.get(cluster)
+        return None if heard is None else self._now() - heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,7 @@ class Observation:
 
     cluster: Cluster
     silent_s: float | None
+    heard: bool = True
 
 
 def plan(seen: Observation, clock: FailureClock, now: str) -> list[Action]:
@@ -60,9 +73,17 @@ def plan(seen: Observation, clock: FailureClock, now: str) -> list[Action]:
     if cluster.deleting:
         return []
     verdict = judge(seen.silent_s, clock)
+    if not seen.heard and verdict.state in PLACEABLE and _held(cluster) in ("Unknown", "False"):
+        # It was away when this server started; the grace for our own absence does not bring it back.
+        return [RequeueAfter(next_look(seen.silent_s, clock) or clock.heartbeat_s)]
     actions = _condition(cluster, verdict, now) + _taint(cluster, verdict, now)
     wait = next_look(seen.silent_s, clock)
     return [*actions, RequeueAfter(wait)] if wait is not None else actions
+
+
+def _held(cluster: Cluster) -> str:
+    held = condition(cluster.status.conditions, READY)
+    return held.status if held is not None else ""
 
 
 def _condition(cluster: Cluster, verdict: Verdict, now: str) -> list[Action]:
@@ -136,25 +157,41 @@ def _taint(cluster: Cluster, verdict: Verdict, now: str) -> list[Action]:
 class HealthReconciler:
     """Clusters."""
 
-    def __init__(self, manager: Manager, clock: FailureClock) -> None:
+    def __init__(
+        self, manager: Manager, clock: Callable[[], FailureClock], heartbeats: Heartbeats
+    ) -> None:
         self._clock, self._failure_clock = manager.clock, clock
         self._executor = manager.executor
         self._clusters = manager.informer(CLUSTERS)
-        self._heartbeats = Heartbeats(manager.clock.monotonic)
-        manager.informer(LEASES, CLUSTER_LEASES).on_change(self._heartbeats.observe)
+        self._heartbeats = heartbeats
 
     async def reconcile(self, key: ObjectKey) -> Result:
         cluster = self._clusters.get(key)
         if cluster is None:
             return Result()
-        seen = Observation(cluster, self._heartbeats.silent_s(key.name))
+        beats = self._heartbeats
+        heard = beats.heard_s(key.name) is not None
+        seen = Observation(cluster, beats.silent_s(key.name), heard)
         now = rfc3339(self._clock.now())
-        return await self._executor.apply(plan(seen, self._failure_clock, now))
+        return await self._executor.apply(plan(seen, self._failure_clock(), now))
 
 
-def setup(manager: Manager, clock: FailureClock = DEFAULT_CLOCK) -> None:
+def heartbeats(manager: Manager) -> Heartbeats:
+    """The members' heartbeats, for all who judge by them. To be asked for before anything watches the Leases."""
+    leases = manager.informer(LEASES, CLUSTER_LEASES)
+    beats = Heartbeats(manager.clock.monotonic, lambda: leases.synced)
+    leases.on_change(beats.observe)
+    return beats
+
+
+def setup(
+    manager: Manager,
+    clock: Callable[[], FailureClock] = lambda: DEFAULT_CLOCK,
+    beats: Heartbeats | None = None,
+) -> None:
     """Clusters and their Leases."""
-    controller = manager.controller("health", HealthReconciler(manager, clock))
+    reconciler = HealthReconciler(manager, clock, beats or heartbeats(manager))
+    controller = manager.controller("health", reconciler)
     controller.watches(CLUSTERS)
     controller.watches(LEASES, _cluster_of, namespace=CLUSTER_LEASES)
 

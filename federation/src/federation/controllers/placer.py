@@ -12,6 +12,7 @@ import msgspec
 from federation.clusters.candidates import candidates
 from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import place
+from federation.propagation import moves
 from federation.propagation.templates import resource_of
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
@@ -57,7 +58,7 @@ def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
         asks=amounts(required.resource_request) if required is not None else {},
         node_claim=required.node_claim if required is not None else None,
         previous={target.name: target.replicas for target in spec.clusters},
-        evicting=frozenset(task.from_cluster for task in spec.graceful_eviction_tasks),
+        evicting=moves.evicting(binding),
         fresh=fresh,
         affinity_name=binding.status.scheduler_observing_affinity_name,
     )
@@ -94,7 +95,7 @@ def plan(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Act
         decision = place(request_of(binding, fresh=wants_fresh(binding)), fleet)
     except NoFit as error:
         return _refused(binding, error, now)
-    return _decided(binding, decision)
+    return _decided(binding, decision, now)
 
 
 def _withdrawn(binding: ResourceBinding) -> list[Action]:
@@ -106,15 +107,13 @@ def _withdrawn(binding: ResourceBinding) -> list[Action]:
     return [Patch(RESOURCE_BINDINGS, binding.key, patch, resource_version=version)]
 
 
-def _decided(binding: ResourceBinding, decision: Decision) -> list[Action]:
-    clusters = [_target(name, count) for name, count in decision.targets.items()]
+def _decided(binding: ResourceBinding, decision: Decision, now: str) -> list[Action]:
     annotations = {QUESTION: question(binding), AFFINITY: decision.affinity_name or None}
-    patch = {"metadata": {"annotations": annotations}, "spec": {"clusters": clusters or None}}
-    version = binding.metadata.resource_version
+    state = moves.decided(moves.state_of(binding), decision.targets, now)
     result = ", ".join(f"{name}:{count}" for name, count in decision.targets.items())
     return [
-        Patch(RESOURCE_BINDINGS, binding.key, patch, resource_version=version),
-        *_say(binding, "Normal", "ScheduleBindingSucceed", f"{SUCCESS} Result: {{{result}}}"),
+        moves.patch(binding, state, annotations),
+        *say(binding, "Normal", "ScheduleBindingSucceed", f"{SUCCESS} Result: {{{result}}}"),
     ]
 
 
@@ -131,10 +130,6 @@ def _confirm(binding: ResourceBinding, now: str) -> list[Action]:
     return [SetStatus(RESOURCE_BINDINGS, binding.key, status, resource_version=version)]
 
 
-def _target(name: str, count: int) -> Document:
-    return {"name": name, "replicas": count} if count else {"name": name}
-
-
 def _refused(binding: ResourceBinding, error: NoFit, now: str) -> list[Action]:
     held = condition(binding.status.conditions, SCHEDULED)
     if held is not None and (held.status, held.reason, held.message) == (
@@ -147,7 +142,7 @@ def _refused(binding: ResourceBinding, error: NoFit, now: str) -> list[Action]:
     version = binding.metadata.resource_version
     return [
         SetStatus(RESOURCE_BINDINGS, binding.key, status, resource_version=version),
-        *_say(binding, "Warning", "ScheduleBindingFailed", str(error)),
+        *say(binding, "Warning", "ScheduleBindingFailed", str(error)),
     ]
 
 
@@ -179,7 +174,8 @@ def _wire(condition_document: Document) -> Document:
     return {k: v for k, v in condition_document.items() if k in kept and v}
 
 
-def _say(binding: ResourceBinding, kind: str, reason: str, message: str) -> list[Action]:
+def say(binding: ResourceBinding, kind: str, reason: str, message: str) -> list[Action]:
+    """The same Event on the binding and on what it places."""
     said: list[Action] = [
         Emit(RESOURCE_BINDINGS, binding.key, binding.metadata.uid, kind, reason, message)
     ]

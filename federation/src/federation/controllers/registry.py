@@ -8,6 +8,9 @@ from federation.controllers import (
     dependencies,
     detector,
     dispatcher,
+    domains,
+    evictor,
+    failover,
     followers,
     health,
     identities,
@@ -18,10 +21,14 @@ from federation.controllers import (
     statuses,
 )
 from federation.domains.clock import FailureClock
+from federation.domains.settings import Settings as Operator
+from federation.domains.settings import effective
+from machinery.api.fleet.resilience import CONFIG_NAME, FEDERATION_CONFIGS
 from machinery.api.scheme import ServedKind
 from machinery.controller.manager import Manager
 from machinery.controllers import namespace, tokencleaner
 from machinery.controllers.garbagecollector import controller as garbagecollector
+from machinery.meta.resource import ObjectKey
 from machinery.server.pki import CertificateAuthority
 
 
@@ -34,6 +41,8 @@ class Settings:
     authority: CertificateAuthority
     """Signs the certificates of members."""
     clock: FailureClock = FailureClock()
+    stabilization_s: float = 300.0
+    """How long a fleet must be well before failback, where FederationConfig says nothing."""
     left: Callable[[str], None] = field(default=lambda _: None)
     """Hears of each cluster that has left."""
 
@@ -43,10 +52,15 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     defaults.setup(manager)
     membership.setup(manager, settings.left)
     identities.setup(manager, settings.authority)
-    health.setup(manager, settings.clock)
+    operator = operator_settings(manager, settings)
+    beats = health.heartbeats(manager)
+    health.setup(manager, lambda: operator().clock, beats)
+    domains.setup(manager, lambda: operator().clock, beats)
+    evictor.setup(manager, operator)
     for room in (
         detector,
         placer,
+        failover,
         dispatcher,
         dependencies,
         namespaces,
@@ -58,3 +72,10 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     garbagecollector.setup(manager, settings.kinds)
     namespace.setup(manager, settings.kinds)
     tokencleaner.setup(manager)
+
+
+def operator_settings(manager: Manager, settings: Settings) -> Callable[[], Operator]:
+    """The server's settings with what FederationConfig `default` says over them, at any moment."""
+    configs = manager.informer(FEDERATION_CONFIGS)
+    base = Operator(settings.clock, stabilization_s=settings.stabilization_s)
+    return lambda: effective(base, configs.get(ObjectKey("", CONFIG_NAME)))

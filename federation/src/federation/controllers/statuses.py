@@ -7,7 +7,7 @@ that is not heard of keeps its last report in the binding, with health Unknown; 
 from collections.abc import Iterable, Mapping
 
 from federation.controllers import dispatcher
-from federation.propagation import aggregate
+from federation.propagation import aggregate, moves
 from federation.propagation.aggregate import MemberStatus
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
@@ -61,7 +61,7 @@ def binding_plan(
     now: str,
 ) -> list[Action]:
     """aggregatedStatus and FullyApplied, when they changed."""
-    wanted = dispatcher.targets(binding)
+    wanted = dispatcher.asked(binding)
     current = [w for w in works if cluster_of(w) in wanted and not w.deleting]
     items = sorted(
         (item(w, seen.get(cluster_of(w), False)) for w in current),
@@ -127,11 +127,16 @@ def template_plan(
     """The Deployment's summed status, when it changed."""
     by_cluster = {cluster_of(w): w for w in works if not w.deleting}
     members = []
-    for name, count in dispatcher.targets(binding).items():
+    kept = moves.kept(binding)
+    decided = dispatcher.targets(binding)
+    for name in dispatcher.asked(binding):
+        heard = seen.get(name, False)
+        if name not in decided and not heard:
+            continue  # a dead cluster that was replaced holds nothing up
         work = by_cluster.get(name)
         reports = work.status.manifest_statuses if work is not None else ()
         status = reports[0].status if reports else None
-        members.append(MemberStatus(name, count, status, seen.get(name, False)))
+        members.append(MemberStatus(name, decided.get(name, 0), status, heard, kept.get(name, 0)))
     status = aggregate.deployment_status(template, members, now, copies=copies(binding))
     held = template.get("status") or {}
     if all(held.get(name) == value for name, value in status.items()):
@@ -199,7 +204,7 @@ def setup(manager: Manager) -> None:
         if readiness.get(name) == ready:
             return []
         readiness[name] = ready
-        return [b.key for b in bindings.list() if name in dispatcher.targets(b)]
+        return [b.key for b in bindings.list() if name in dispatcher.asked(b)]
 
     def of_template(template: Document) -> list[ObjectKey]:
         metadata = template["metadata"]

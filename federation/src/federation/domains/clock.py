@@ -3,7 +3,7 @@
 Times are seconds of this server's monotonic clock; a member's own clock is never compared with ours. A heartbeat is due
 every 2 s; after 6 s without one the member is suspect (said, nothing done), after 10 s it is not heard of. A restarted
 server counts every heartbeat as received at its start, so that its own absence is nobody's fault. Verdicts on whole
-zones, and evidence from peers, come on top of this.
+zones and on the server itself are `federation.domains.verdict`.
 """
 
 import enum
@@ -20,6 +20,8 @@ class FailureClock:
     heartbeat_s: float = 2.0
     suspect_s: float = 6.0
     unreachable_s: float = 10.0
+    zone_s: float = 12.0
+    """A verdict waits this long at most for others that are suspect too."""
 
 
 class State(enum.Enum):

@@ -15,12 +15,13 @@ SUMMED = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """What one member reports of the template; `seen` is whether its heartbeat stands."""
+    """What one member reports of the template; `seen` is whether its heartbeat stands, `kept` what it runs besides."""
 
     cluster: str
     wanted: int
     status: Mapping[str, Any] | None
     seen: bool = True
+    kept: int = 0
 
 
 def deployment_status(
@@ -93,7 +94,7 @@ def _conditions(
             "ProgressDeadlineExceeded",
             f"Progress deadline exceeded in {names}.",
         )
-    elif complete_view and counts["updatedReplicas"] == counts["availableReplicas"] == wanted:
+    elif complete_view and _all_new(counts, wanted, sum(m.kept for m in members)):
         progressing = ("True", "NewReplicaSetAvailable", "All clusters have the newest version.")
     else:
         waiting = f" Not seen: {', '.join(unseen)}." if unseen else ""
@@ -117,6 +118,12 @@ def _conditions(
         _condition(old, "Available", available, now),
         _condition(old, "Progressing", progressing, now),
     ]
+
+
+def _all_new(counts: Mapping[str, int], wanted: int, kept: int) -> bool:
+    """Whether every replica is of the newest version and available; those kept during a move may be there or not."""
+    available = counts["availableReplicas"]
+    return counts["updatedReplicas"] == available and wanted <= available <= wanted + kept
 
 
 def _condition(

@@ -15,7 +15,13 @@ from federation.simulator import workload
 from federation.simulator.link import Link, LinkedClient
 from federation.simulator.workload import Running
 from machinery.api.coordination import LEASES
-from machinery.api.fleet.cluster import CLUSTER_LEASES, CLUSTERS, execution_namespace
+from machinery.api.fleet.cluster import (
+    CLUSTER_LEASES,
+    CLUSTERS,
+    INVENTORY,
+    INVENTORY_WANTED,
+    execution_namespace,
+)
 from machinery.api.fleet.reflect import UNKNOWN, health, reflected
 from machinery.api.fleet.work import EXECUTION_FINALIZER, WORK_DOCUMENTS, WORKS
 from machinery.client.interface import Client
@@ -93,6 +99,7 @@ class Member:
         self.removals: list[Removal] = []
         self.told: dict[ObjectKey, float] = {}
         self.manager: Manager | None = None
+        self._word = ""
         self._tasks: TaskOwner | None = None
 
     # ------------------------------------------------------------------------------------------------- life
@@ -125,6 +132,7 @@ class Member:
         if manager is not None:
             await manager.stop()
         self.told.clear()
+        self._word = ""
         if power:
             for ref, held in self.objects.items():
                 if held.running is not None:
@@ -145,8 +153,10 @@ class Member:
     async def _beat(self) -> None:
         now = rfc3339_micro(self._clock.now())
         spec = {"renewTime": now}
+        key = ObjectKey(CLUSTER_LEASES, self.name)
         try:
-            await self.client.patch(LEASES, ObjectKey(CLUSTER_LEASES, self.name), {"spec": spec})
+            stands = await self.client.patch(LEASES, key, {"spec": spec})
+            self._asked(stands.metadata.annotations.get(INVENTORY_WANTED, ""))
         except NotFound:
             lease = {
                 "apiVersion": LEASES.api_version,
@@ -155,6 +165,28 @@ class Member:
                 "spec": spec | {"holderIdentity": self.name, "leaseDurationSeconds": 10},
             }
             await self.client.create(LEASES, lease, CLUSTER_LEASES)
+
+    def _asked(self, word: str) -> None:
+        """A heartbeat brought a word that wants an inventory."""
+        if word and word != self._word and self._tasks is not None:
+            self._word = word
+            _ = self._tasks.spawn(self._inventory(word), f"{self.name}-inventory")
+
+    async def _inventory(self, word: str) -> None:
+        """Every Work's status anew, then the word."""
+        manager = self.manager
+        assert manager is not None
+        reconciler = WorkReconciler(self, manager)
+        try:
+            listing = await self.client.list(WORK_DOCUMENTS, execution_namespace(self.name))
+            for work in listing.items:
+                if not work["metadata"].get("deletionTimestamp"):
+                    await reconciler.report(work)
+            key = ObjectKey("", self.name)
+            answer = {"metadata": {"annotations": {INVENTORY: word}}}
+            await self.client.patch(CLUSTERS, key, answer)
+        except (StatusError, ConnectionError):
+            self._word = ""  # the next heartbeat asks again
 
     def _hear(self, old: Document | None, new: Document | None) -> None:
         if new is not None and new["metadata"].get("deletionTimestamp"):
@@ -330,6 +362,15 @@ class WorkReconciler:
         if status is not None:
             await self._executor.apply([SetStatus(WORKS, key, status)])
         return Result(RETRY_S if error else self._member.next_change(ref))
+
+    async def report(self, work: Document) -> None:
+        """The Work's status as it is now. Raises StatusError, ConnectionError."""
+        for manifest in work["spec"]["workload"]["manifests"]:
+            ref = Ref(manifest["kind"], document_key(manifest))
+            error = "" if ref in self._member.objects else "not applied yet"
+            status = self._status(work, ref, manifest, error)
+            if status is not None:
+                await self._executor.apply([SetStatus(WORKS, document_key(work), status)])
 
     def _status(self, work: Document, ref: Ref, manifest: Document, error: str) -> Document | None:
         live = self._member.live(ref)

@@ -10,7 +10,7 @@ ready       every member is Ready and carries no taint
 
 from collections.abc import Iterable, Mapping
 
-from federation.controllers.dispatcher import targets
+from federation.controllers import dispatcher
 from federation.propagation.templates import unsynced_namespace
 from federation.propagation.works import binding_name
 from federation.simulator import workload
@@ -89,7 +89,7 @@ def _expected(
                 wanted[member, Ref("Namespace", name)] = (namespace, None)
     for key, deployment in seen.of("deployments").items():
         binding = bindings[ObjectKey(key.namespace, binding_name("Deployment", key.name))]
-        for cluster, count in targets(binding).items():
+        for cluster, count in dispatcher.asked(binding).items():
             wanted[cluster, Ref("Deployment", key)] = (deployment, count)
             for config in _configs(deployment):
                 found = ObjectKey(key.namespace, config)
@@ -160,7 +160,7 @@ def _statuses(
     for key, deployment in seen.of("deployments").items():
         binding = bindings[ObjectKey(key.namespace, binding_name("Deployment", key.name))]
         truth = dict.fromkeys(COUNTS, 0)
-        for cluster in targets(binding):
+        for cluster in dispatcher.asked(binding):
             member = members[cluster]
             running = member.objects[Ref("Deployment", key)].running
             assert running is not None
@@ -174,7 +174,7 @@ def _statuses(
         asked = deployment["spec"].get("replicas", 1)
         if binding.spec.placement is not None and not _divided(binding):
             asked *= max(1, len(binding.spec.clusters))
-        placed = sum(targets(binding).values()) == asked
+        placed = sum(t.replicas for t in binding.spec.clusters) == asked
         generation = deployment["metadata"]["generation"]
         if placed and status.get("observedGeneration") != generation:
             seen_generation = status.get("observedGeneration")

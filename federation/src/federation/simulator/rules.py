@@ -1,7 +1,9 @@
 """What must hold after every single write, whatever happened before: the first breach ends the history.
 
 sum         an answered binding gives out exactly the replicas it was asked for
-steady      a decision changes only when its question does: a lost heartbeat moves nothing
+steady      a decision changes only when its question does, or a move begins or ends: suspicion alone moves nothing
+verdict     replicas leave a cluster for its silence only after 10 s of it, and never when most fell silent together
+believed    an eviction ends only when the cluster is Ready and has answered with an inventory
 zones       zones differ by at most one, unless one is full or was not reachable when it was decided
 cluster     no Work for a cluster that is not known
 kept        a Work is deleted only when its template, its binding or its place in the decision is gone
@@ -13,12 +15,18 @@ from collections.abc import Iterable
 
 import msgspec
 
-from federation.controllers.dispatcher import targets
+from federation.controllers.dispatcher import asked
 from federation.controllers.placer import QUESTION, question
 from federation.domains.clock import FailureClock
+from federation.propagation import moves
 from federation.simulator.member import Member
 from federation.simulator.seen import Seen, Written, ready
-from machinery.api.fleet.cluster import EXECUTION_PREFIX
+from machinery.api.fleet.cluster import (
+    CLUSTER_LEASES,
+    EXECUTION_PREFIX,
+    INVENTORY,
+    INVENTORY_WANTED,
+)
 from machinery.api.fleet.work import BINDING_NAME, BINDING_NAMESPACE, ResourceBinding
 from machinery.meta.resource import Document, ObjectKey
 
@@ -62,6 +70,17 @@ def by_zone(binding: ResourceBinding) -> bool:
     return any(constraint.spread_by_field == "zone" for constraint in constraints)
 
 
+def _left(binding: ResourceBinding) -> frozenset[str]:
+    """Clusters that the binding was made to leave for their silence."""
+    tasks = binding.spec.graceful_eviction_tasks
+    return frozenset(t.from_cluster for t in tasks if t.reason == moves.UNREACHABLE)
+
+
+def _annotation(document: Document, name: str) -> str:
+    annotations = (document.get("metadata") or {}).get("annotations") or {}
+    return str(annotations.get(name, ""))
+
+
 class Rules:
     """The judge of writes. `server_since` is when the present server started, None while it is down."""
 
@@ -90,8 +109,9 @@ class Rules:
             return
         new = view(written.new)
         old = view(written.old) if written.old is not None else None
-        if old is None or targets(old) != targets(new):
+        if old is None or asked(old) != asked(new):
             self._retargeted[written.key] = written.at
+        self._moves(written, old, new)
         if new.spec.placement is None or not answered(new):
             return
         given = {t.name: t.replicas for t in new.spec.clusters}
@@ -99,13 +119,54 @@ class Rules:
             raise Broken("sum", f"{written.key} gives {given} for {new.spec.replicas} replicas")
         if old is not None and old.metadata.uid == new.metadata.uid and answered(old):
             before = {t.name: t.replicas for t in old.spec.clusters}
-            if question(old) == question(new) and before != given:
-                raise Broken("steady", f"{written.key} went from {before} to {given} unasked")
+            if question(old) == question(new):
+                moved = old.spec.graceful_eviction_tasks != new.spec.graceful_eviction_tasks
+                if before != given and not moved:
+                    raise Broken("steady", f"{written.key} went from {before} to {given} unasked")
+                return  # what failover takes back or gives back was balanced when it was decided
         held = {t.name: t.replicas for t in old.spec.clusters} if old is not None else {}
         if given != held and by_zone(new):
-            self._zones(written, given, held)
+            self._zones(written, given, held, moves.evicting(new))
 
-    def _zones(self, written: Written, given: dict[str, int], held: dict[str, int]) -> None:
+    def _moves(self, written: Written, old: ResourceBinding | None, new: ResourceBinding) -> None:
+        before = _left(old) if old is not None else frozenset()
+        for name in _left(new) - before:
+            self._dead(name, written)
+        clusters = self._seen.of("clusters")
+        for name in before - _left(new):
+            cluster = clusters.get(ObjectKey("", name))
+            if cluster is None:
+                continue
+            lease = self._seen.of("leases").get(ObjectKey(CLUSTER_LEASES, name), {})
+            word = _annotation(lease, INVENTORY_WANTED)
+            if ready(cluster) != "True" or _annotation(cluster, INVENTORY) != word:
+                raise Broken("believed", f"{written.key} believes {name} before its inventory")
+
+    def _dead(self, name: str, written: Written) -> None:
+        """Whether the cluster may be called dead. Raises Broken."""
+        beats = {n: f.last_beat for n, f in self._seen.facts.items() if f.last_beat is not None}
+        silent = {n: written.at - at for n, at in beats.items()}
+        if silent.get(name, 0.0) < CLOCK.unreachable_s - 0.05:
+            raise Broken("verdict", f"{written.key} leaves {name} after {silent.get(name)} s")
+        lost = [
+            n
+            for n, s in silent.items()
+            if s > CLOCK.suspect_s + AT_ONCE_S
+            and abs(s - silent[name]) < CLOCK.unreachable_s - AT_ONCE_S
+        ]
+        heard = [n for n, s in silent.items() if s < silent[name] + CLOCK.unreachable_s + AT_ONCE_S]
+        if len(lost) >= 2 and 2 * len(lost) >= len(heard):
+            raise Broken(
+                "verdict", f"{written.key} leaves {name} though {sorted(lost)} fell silent together"
+            )
+
+    def _zones(
+        self,
+        written: Written,
+        given: dict[str, int],
+        held: dict[str, int],
+        out: frozenset[str],
+    ) -> None:
         clusters = self._seen.of("clusters")
         zone_of = {key.name: c["spec"]["zones"][0] for key, c in clusters.items()}
         counts = dict.fromkeys(zone_of.values(), 0)
@@ -114,7 +175,9 @@ class Rules:
         most = max(counts.values(), default=0)
         for zone, count in counts.items():
             members = [name for name, where in zone_of.items() if where == zone]
-            if count >= most - 1 or not all(self._steady(n, written.at, held) for n in members):
+            if count >= most - 1 or not all(
+                n not in out and self._steady(n, written.at, held) for n in members
+            ):
                 continue
             room = sum(self._least_room(n) + held.get(n, 0) for n in members)
             if count < room:
@@ -161,7 +224,7 @@ class Rules:
             return ""
         if now - self._retargeted.get(key, 0.0) < AT_ONCE_S:
             return ""
-        return "its binding still names the cluster" if cluster in targets(view(document)) else ""
+        return "its binding still names the cluster" if cluster in asked(view(document)) else ""
 
     # ------------------------------------------------------------------------------------------------- the clock
     def _cluster(self, written: Written) -> None:

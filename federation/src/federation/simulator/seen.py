@@ -70,7 +70,7 @@ class Seen:
         heartbeat = plural == "leases" and namespace == CLUSTER_LEASES
         if not heartbeat:
             self.last_write[plural] = now
-        elif new is not None:
+        elif new is not None and (old is None or renewed(old) != renewed(new)):
             self._beat(name, now)
         if plural == "clusters":
             self._cluster(name, old, new, now)
@@ -97,6 +97,11 @@ class Seen:
         while facts.room and facts.room[0][0] < now - ROOM_MEMORY_S and len(facts.room) > 1:
             facts.room.popleft()
         facts.room.append((now, free_pods(new)))
+
+
+def renewed(lease: Document) -> str:
+    """When the holder says it renewed."""
+    return str((lease.get("spec") or {}).get("renewTime", ""))
 
 
 def _standing(cluster: Document) -> tuple[Any, ...]:

@@ -14,6 +14,13 @@ READY = "Ready"
 VERSION_ANNOTATION = "ubernetes.io/agent-version"
 """The version of the member's agent, set by the agent."""
 
+INVENTORY_WANTED = "ubernetes.io/inventory-wanted"
+"""On a member's heartbeat Lease, by the federation: a word that the member answers with an inventory."""
+INVENTORY = "ubernetes.io/inventory"
+"""On the Cluster, by the agent: the word it answered last, after every Work's status had been written anew."""
+INVENTORY_AT = "ubernetes.io/inventory-at"
+"""On the Cluster, by the agent: when that was, by its own clock (for people)."""
+
 
 class APIResource(View):
     kind: str

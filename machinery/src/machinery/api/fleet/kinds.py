@@ -203,7 +203,7 @@ def _kind(
     short: str,
     *,
     namespaced: bool,
-    spec: Schema,
+    spec: Schema | None = None,
     status: Schema | None = None,
     columns: tuple[Column, ...] = (),
 ) -> ServedKind:
@@ -213,7 +213,8 @@ def _kind(
         "kind": TEXT,
         "metadata": {"type": "object"},
     }
-    fields = meta | {"spec": spec} | ({"status": status} if status is not None else {})
+    fields = meta | ({"spec": spec} if spec is not None else {})
+    fields |= {"status": status} if status is not None else {}
     return ServedKind(
         group,
         version,
@@ -223,9 +224,9 @@ def _kind(
         namespaced,
         f"io.ubernetes.{group}.{version}.{kind}",
         short_names=(short,) if short else (),
-        categories=("karmada-io",),
+        categories=("ubernetes" if group == "ubernetes.io" else "karmada-io",),
         subresources=(Subresource("status", kind),) if status is not None else (),
-        schema=_object(("spec",), **fields)
+        schema=_object(("spec",) if spec is not None else (), **fields)
         | {"x-kubernetes-group-version-kind": [{"group": group, "version": version, "kind": kind}]},
         custom=True,
         columns=columns,
@@ -291,6 +292,55 @@ WORK = _kind(
     ),
 )  # fmt: skip
 
+_SECONDS: Schema = {"type": "number", "minimum": 0}
+FAILBACK = _object(
+    mode=_enum("Automatic", "Never"),
+    stabilizationSeconds=_SECONDS,
+    ratePerMinute=NUMBER | {"minimum": 1},
+)
+RESILIENCE_POLICY = _kind(
+    "ubernetes.io/v1alpha1", "ResiliencePolicy", "resiliencepolicies", "rp", namespaced=True,
+    spec=_object(
+        ("resourceSelectors",),
+        resourceSelectors=_list(RESOURCE_SELECTOR, minItems=1),
+        failover=_enum("Enabled", "Disabled"),
+        mode=_enum("availability", "consistency"),
+        grantSeconds=NUMBER | {"minimum": 20},
+        rejoin=_enum("keepOriginal", "keepReplacement", "bestScore", "longestRunning"),
+        failback=FAILBACK,
+    ),
+    columns=(
+        Column("Failover", "string", ".spec.failover"),
+        Column("Mode", "string", ".spec.mode"),
+        Column("Rejoin", "string", ".spec.rejoin"),
+        AGE,
+    ),
+)  # fmt: skip
+FEDERATION_CONFIG = _kind(
+    "ubernetes.io/v1alpha1", "FederationConfig", "federationconfigs", "fc", namespaced=False,
+    spec=_object(
+        failover=_enum("Enabled", "DryRun", "Frozen"),
+        clock=_object(
+            suspectSeconds=_SECONDS, unreachableSeconds=_SECONDS, zoneSeconds=_SECONDS
+        ),
+        failback=FAILBACK,
+    ),
+    columns=(Column("Failover", "string", ".spec.failover"), AGE),
+)  # fmt: skip
+FAILURE_DOMAIN = _kind(
+    "ubernetes.io/v1alpha1", "FailureDomain", "failuredomains", "fd", namespaced=False,
+    status=_object(
+        level=_enum("Cluster", "Zone", "Fleet"), verdict=TEXT, message=TEXT, since=TIME,
+        evidence=_list(_object(("cluster",), cluster=TEXT, verdict=TEXT, message=TEXT)),
+    ),
+    columns=(
+        Column("Level", "string", ".status.level"),
+        Column("Verdict", "string", ".status.verdict"),
+        Column("Since", "date", ".status.since"),
+        Column("Why", "string", ".status.message"),
+    ),
+)  # fmt: skip
+
 FLEET: tuple[ServedKind, ...] = (
     CLUSTER,
     PROPAGATION_POLICY,
@@ -298,4 +348,7 @@ FLEET: tuple[ServedKind, ...] = (
     RESOURCE_BINDING,
     CLUSTER_RESOURCE_BINDING,
     WORK,
+    RESILIENCE_POLICY,
+    FEDERATION_CONFIG,
+    FAILURE_DOMAIN,
 )

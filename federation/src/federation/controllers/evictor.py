@@ -1,0 +1,314 @@
+"""Evictor: replicas leave clusters that are dead or being drained, the most important first, as fast as there is room.
+
+It only says so in the binding (`federation.propagation.moves`): the cluster is out, what it runs is kept, the question
+is open again; the placer decides where the replicas go. Nothing is deleted in a dead cluster: its Work stays. Nothing
+begins while the server itself is cut off, or while the operator has frozen failover; in a dry run it is only told.
+
+The pace follows the survivors: with twice the room that is needed up to 50 bindings a second, with less in proportion,
+never less than one. Several workloads at once still decide by the same reported room; reservations are planned.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from federation.clusters.candidates import candidates
+from federation.controllers import domains, placer
+from federation.domains.settings import DRY_RUN, ENABLED, Settings
+from federation.domains.verdict import Finding
+from federation.placement.model import Candidate
+from federation.propagation import moves
+from federation.propagation.resilience import resilience
+from federation.propagation.templates import DEPLOYMENTS
+from machinery.api.core import Toleration
+from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
+from machinery.api.fleet.resilience import (
+    FAILURE_DOMAINS,
+    FEDERATION_CONFIGS,
+    RESILIENCE_POLICIES,
+    FailureDomain,
+    ResilienceSpec,
+)
+from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.client.interface import dynamic
+from machinery.controller.action import Action, RequeueAfter, Result
+from machinery.controller.manager import Manager
+from machinery.kit.clock import rfc3339
+from machinery.meta.objectmeta import is_true
+from machinery.meta.resource import Document, ObjectKey
+from machinery.scheduling.filters import tolerates
+from machinery.scheduling.resources import amounts
+
+EVERYTHING = ObjectKey("", "fleet")
+PRIORITY_CLASSES = dynamic("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False)
+BY_CLUSTER = "evictor-cluster"
+RATE_MAX, RATE_MIN = 50.0, 1.0
+"""Bindings a second."""
+ROUND_S = 0.5
+PODS = "pods"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a cluster is to be left: dead (`reason` UNREACHABLE) or drained, with its NoExecute taints."""
+
+    reason: str
+    why: str
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """One binding that is to leave one cluster, `wait_s` from now."""
+
+    binding: ResourceBinding
+    cluster: str
+    cause: Cause
+    priority: int = 0
+    wait_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What is known at one moment."""
+
+    due: Sequence[Due]
+    survivors: Sequence[Candidate]
+    settings: Settings
+    cut_off: bool = False
+    now: str = ""
+    told: frozenset[tuple[str, str, str]] = field(default=frozenset())
+    """(binding uid, cluster, since) of dry runs that were told already."""
+
+
+def rate(due: Iterable[Due], survivors: Iterable[Candidate]) -> float:
+    """Bindings a second, by the scarcest resource of the survivors."""
+    need: dict[str, int] = {}
+    for item in due:
+        count = item.binding.spec.replicas
+        required = item.binding.spec.replica_requirements
+        asks = amounts(required.resource_request) if required is not None else {}
+        for name, value in (asks | {PODS: 1}).items():
+            need[name] = need.get(name, 0) + value * count
+    free: dict[str, int] = {}
+    for survivor in survivors:
+        for name, value in (survivor.free or {}).items():
+            free[name] = free.get(name, 0) + max(0, value)
+    shares = [free[name] / wanted for name, wanted in need.items() if wanted and name in free]
+    return max(RATE_MIN, RATE_MAX * min([1.0, *(share / 2 for share in shares)]))
+
+
+def ordered(due: Iterable[Due]) -> list[Due]:
+    """The highest priority first; of equals the older binding, then by name."""
+    return sorted(
+        due,
+        key=lambda d: (
+            -d.priority,
+            d.binding.metadata.namespace,
+            d.binding.metadata.name,
+            d.cluster,
+        ),
+    )
+
+
+def plan(round_: Round) -> list[Action]:
+    """Evictions of this round, in order, and when the next one is."""
+    ready = ordered(d for d in round_.due if d.wait_s <= 0)
+    waits = [d.wait_s for d in round_.due if d.wait_s > 0]
+    later: list[Action] = [RequeueAfter(min(waits))] if waits else []
+    if round_.cut_off or round_.settings.failover not in (ENABLED, DRY_RUN):
+        return []
+    if round_.settings.failover == DRY_RUN:
+        return [a for d in ready if mark(d) not in round_.told for a in _would(d)] + later
+    pace = rate(ready, round_.survivors)
+    count = max(1, int(pace * ROUND_S))
+    actions = [a for d in ready[:count] for a in _evicted(d, round_.now)]
+    if len(ready) > count:
+        later.append(RequeueAfter(max(ROUND_S, 1 / pace)))
+    return actions + later
+
+
+def mark(due: Due) -> tuple[str, str, str]:
+    """What is told once in a dry run."""
+    return due.binding.metadata.uid, due.cluster, due.cause.since
+
+
+def _would(due: Due) -> list[Action]:
+    count = moves.running(due.binding).get(due.cluster, 0)
+    text = f"would evict {count} replicas from {due.cluster} (dry run): {due.cause.why}"
+    return placer.say(due.binding, "Warning", "WouldEvict", text)
+
+
+def _evicted(due: Due, now: str) -> list[Action]:
+    binding, cause = due.binding, due.cause
+    state = moves.state_of(binding)
+    facts = moves.Facts(placer.question(binding), {}, now=now)
+    after = moves.evict(state, due.cluster, cause.reason, cause.why, facts)
+    if after == state:
+        return []
+    count = state.running[due.cluster]
+    text = f"{count} replicas leave {due.cluster}: {cause.why}"
+    return [
+        moves.patch(binding, after, {placer.QUESTION: None}),
+        *placer.say(binding, "Warning", "EvictWorkload", text),
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------- what is due
+def cause_of(cluster: Cluster, domain: FailureDomain | None) -> Cause | None:
+    """Why workloads shall leave the cluster; None: they stay."""
+    ready = is_true(cluster.status.conditions, READY)
+    if not ready and domains.cluster_verdict(domain) == Finding.DEAD.value:
+        assert domain is not None
+        since = domain.status.since
+        message = f"the cluster is dead: {domain.status.message}"
+        return Cause(moves.UNREACHABLE, message, rfc3339(since) if since is not None else "")
+    if drained(cluster):
+        names = ", ".join(sorted(t.key for t in cluster.spec.taints if t.effect == "NoExecute"))
+        return Cause(moves.DRAINED, f"the cluster is drained (taint {names})", names)
+    return None
+
+
+def drained(cluster: Cluster) -> bool:
+    """Whether the cluster has a taint that drives workloads away."""
+    return any(t.effect == "NoExecute" for t in cluster.spec.taints)
+
+
+def toleration_s(
+    cluster: Cluster, tolerations: tuple[Toleration, ...], now: dt.datetime
+) -> float | None:
+    """Seconds until the workload must leave a drained cluster; None: never."""
+    waits: list[float] = []
+    for taint in cluster.spec.taints:
+        if taint.effect != "NoExecute":
+            continue
+        matching = [t for t in tolerations if tolerates((t,), taint)]
+        if not matching:
+            waits.append(0.0)
+            continue
+        limits = [t.toleration_seconds for t in matching if t.toleration_seconds is not None]
+        if len(limits) < len(matching):
+            continue
+        since = taint.time_added or now
+        waits.append(max(0.0, min(limits) - (now - since).total_seconds()))
+    return min(waits, default=None)
+
+
+def due_of(
+    binding: ResourceBinding,
+    cluster: Cluster,
+    cause: Cause,
+    spec: ResilienceSpec,
+    priority: int,
+    now: dt.datetime,
+) -> Due | None:
+    """Whether and when the binding leaves the cluster."""
+    name = cluster.metadata.name
+    placement = binding.spec.placement
+    if binding.deleting or placement is None or not binding.spec.replicas:
+        return None
+    if name not in {t.name for t in binding.spec.clusters} or name in moves.evicting(binding):
+        return None
+    if cause.reason == moves.UNREACHABLE:
+        wait: float | None = None if spec.failover == "Disabled" else 0.0
+    else:
+        wait = toleration_s(cluster, placement.cluster_tolerations, now)
+    return None if wait is None else Due(binding, name, cause, priority, wait)
+
+
+class EvictorReconciler:
+    """The whole fleet at once: order and pace need to know everything that waits."""
+
+    def __init__(self, manager: Manager, settings: Callable[[], Settings]) -> None:
+        self._clock, self._settings = manager.clock, settings
+        self._executor = manager.executor
+        self._clusters = manager.informer(CLUSTERS)
+        self._domains = manager.informer(FAILURE_DOMAINS)
+        self._policies = manager.informer(RESILIENCE_POLICIES)
+        self._priorities = manager.informer(PRIORITY_CLASSES)
+        self._deployments = manager.informer(DEPLOYMENTS)
+        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._bindings.add_index(BY_CLUSTER, lambda b: [t.name for t in b.spec.clusters])
+        self._told: set[tuple[str, str, str]] = set()
+        self.leaving: frozenset[str] = frozenset()
+        """Clusters that are dead or drained."""
+
+    async def reconcile(self, _: ObjectKey) -> Result:
+        causes: dict[str, Cause] = {}
+        clusters = {c.metadata.name: c for c in self._clusters.list() if not c.deleting}
+        for name, cluster in clusters.items():
+            domain = self._domains.get(ObjectKey("", domains.domain_name("Cluster", name)))
+            cause = cause_of(cluster, domain)
+            if cause is not None:
+                causes[name] = cause
+        self.leaving = frozenset(causes)
+        if not causes:
+            self._told.clear()
+            return Result()
+        wall = self._clock.now()
+        due = self._due(clusters, causes, wall)
+        fleet = self._domains.get(domains.EVERYTHING)
+        settings = self._settings()
+        actions = plan(
+            Round(
+                due,
+                candidates(c for name, c in clusters.items() if name not in causes),
+                settings,
+                domains.cluster_verdict(fleet) == Finding.CUT_OFF.value,
+                rfc3339(wall),
+                frozenset(self._told),
+            )
+        )
+        if settings.failover == DRY_RUN:
+            self._told.update(mark(d) for d in due if d.wait_s <= 0)
+        return await self._executor.apply(actions)
+
+    def _due(
+        self, clusters: Mapping[str, Cluster], causes: Mapping[str, Cause], wall: dt.datetime
+    ) -> list[Due]:
+        policies = self._policies.list()
+        found: list[Due] = []
+        for name, cause in causes.items():
+            for binding in self._bindings.by_index(BY_CLUSTER, name):
+                template = self._template(binding)
+                spec = resilience(template, policies)
+                priority = self._priority(template)
+                item = due_of(binding, clusters[name], cause, spec, priority, wall)
+                if item is not None:
+                    found.append(item)
+        return found
+
+    def _template(self, binding: ResourceBinding) -> Document | None:
+        source = binding.spec.resource
+        return self._deployments.get(ObjectKey(source.namespace, source.name))
+
+    def _priority(self, template: Document | None) -> int:
+        if template is None:
+            return 0
+        name = template["spec"]["template"]["spec"].get("priorityClassName")
+        found = self._priorities.get(ObjectKey("", name)) if name else None
+        return int(found.get("value", 0)) if found is not None else 0
+
+
+def setup(manager: Manager, settings: Callable[[], Settings]) -> None:
+    """Verdicts, taints, policies, and bindings that name a cluster which is to be left."""
+    reconciler = EvictorReconciler(manager, settings)
+    states: dict[str, object] = {}
+
+    def of_cluster(cluster: Cluster) -> list[ObjectKey]:
+        state = (is_true(cluster.status.conditions, READY), cluster.spec.taints, cluster.deleting)
+        if states.get(cluster.metadata.name) == state:
+            return []
+        states[cluster.metadata.name] = state
+        return [EVERYTHING]
+
+    def of_binding(binding: ResourceBinding) -> list[ObjectKey]:
+        named = {t.name for t in binding.spec.clusters}
+        return [EVERYTHING] if named & reconciler.leaving else []
+
+    controller = manager.controller("evictor", reconciler, workers=1)
+    controller.watches(FAILURE_DOMAINS, lambda _: [EVERYTHING])
+    controller.watches(CLUSTERS, of_cluster)
+    controller.watches(RESOURCE_BINDINGS, of_binding)
+    controller.watches(RESILIENCE_POLICIES, lambda _: [EVERYTHING])
+    controller.watches(FEDERATION_CONFIGS, lambda _: [EVERYTHING])

@@ -1,0 +1,184 @@
+"""Failover: moves that have begun come to their end. One binding at a time, from what is seen now.
+
+A cluster that returns is believed only after it has answered with an inventory. Then a move that was not finished is taken
+back, exactly; one that was finished follows the workload's `rejoin`. What a cluster keeps for the time being is let go as
+far as at least the wanted number stays ready without it. Whatever remains waits, for ever if need be: too many replicas
+harm nobody, too few do.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from federation.controllers import placer
+from federation.controllers.evictor import drained
+from federation.propagation import moves
+from federation.propagation.moves import Facts, Seen, State
+from federation.propagation.resilience import resilience
+from federation.propagation.templates import DEPLOYMENTS
+from machinery.api.coordination import LEASES, Lease
+from machinery.api.fleet.cluster import (
+    CLUSTER_LEASES,
+    CLUSTERS,
+    INVENTORY,
+    INVENTORY_WANTED,
+    READY,
+    Cluster,
+)
+from machinery.api.fleet.resilience import RESILIENCE_POLICIES
+from machinery.api.fleet.work import RESOURCE_BINDINGS, AggregatedStatusItem, ResourceBinding
+from machinery.client.informer import Informer
+from machinery.controller.action import Action, Result
+from machinery.controller.manager import Manager
+from machinery.kit.clock import rfc3339
+from machinery.meta.objectmeta import is_true
+from machinery.meta.resource import ObjectKey
+
+BY_MOVE = "failover-move"
+
+
+def believed(cluster: Cluster, lease: Lease | None) -> bool:
+    """Whether what the cluster reports counts: it is heard of, and it made the inventory that was asked of it."""
+    if cluster.deleting or not is_true(cluster.status.conditions, READY):
+        return False
+    word = lease.metadata.annotations.get(INVENTORY_WANTED, "") if lease is not None else ""
+    return not word or cluster.metadata.annotations.get(INVENTORY) == word
+
+
+def reported(items: Iterable[AggregatedStatusItem], seen: frozenset[str]) -> dict[str, Seen]:
+    """What believed clusters say of the workload; one that says nothing has none ready."""
+    found = {name: Seen() for name in seen}
+    for item in items:
+        if item.cluster_name in seen and item.status is not None:
+            status = item.status
+            ready = status.get("readyReplicas")
+            found[item.cluster_name] = Seen(ready if isinstance(ready, int) else 0, _since(status))
+    return found
+
+
+def _since(status: dict[str, Any]) -> str:
+    """When the workload became available there, by the member's clock; empty when it is not."""
+    for held in status.get("conditions") or ():
+        if held.get("type") == "Available" and held.get("status") == "True":
+            return str(held.get("lastTransitionTime", ""))
+    return ""
+
+
+def plan(binding: ResourceBinding, facts: Facts) -> list[Action]:
+    """One step of the binding's moves, and what is told of it."""
+    state = moves.state_of(binding)
+    if binding.deleting or not state.tasks:
+        return []
+    after = moves.settle(state, facts)
+    if after == state:
+        return []
+    annotations = None
+    if after.clusters != state.clusters:
+        annotations = {placer.QUESTION: facts.question}
+    told = [
+        a
+        for reason, text in news(state, after)
+        for a in placer.say(binding, "Normal", reason, text)
+    ]
+    return [moves.patch(binding, after, annotations), *told]
+
+
+def news(old: State, new: State) -> list[tuple[str, str]]:
+    """What changed, as Events."""
+    found: list[tuple[str, str]] = []
+    if new.clusters != old.clusters:
+        result = ", ".join(f"{name}:{count}" for name, count in sorted(new.clusters.items()))
+        back = ", ".join(sorted(old.evicting - new.evicting))
+        found.append(("EvictionCancelled", f"{back} is back: the placement is {{{result}}} again"))
+    for cluster in sorted({t.cluster for t in old.tasks}):
+        before, after = old.kept(cluster), new.kept(cluster)
+        if cluster in old.evicting and cluster not in new.evicting and cluster not in new.clusters:
+            found.append(
+                (
+                    "Rejoined",
+                    f"{cluster} is back: its {before} replicas were replaced and are given up",
+                )
+            )
+        elif after < before and cluster not in new.clusters.keys() - old.clusters.keys():
+            text = f"{cluster} lets go {before - after} replicas: as many are ready in the other clusters"
+            found.append(("MoveProgressed", text))
+    return found
+
+
+class FailoverReconciler:
+    """Bindings with eviction tasks."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._clock = manager.clock
+        self._executor = manager.executor
+        self._clusters = manager.informer(CLUSTERS)
+        self._leases = manager.informer(LEASES, CLUSTER_LEASES)
+        self._policies = manager.informer(RESILIENCE_POLICIES)
+        self._deployments = manager.informer(DEPLOYMENTS)
+        self._bindings = manager.informer(RESOURCE_BINDINGS)
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        binding = self._bindings.get(key)
+        if binding is None or not binding.spec.graceful_eviction_tasks:
+            return Result()
+        return await self._executor.apply(plan(binding, self._facts(binding)))
+
+    def _facts(self, binding: ResourceBinding) -> Facts:
+        clusters = self._clusters.list()
+        seen = frozenset(
+            c.metadata.name
+            for c in clusters
+            if believed(c, self._leases.get(ObjectKey(CLUSTER_LEASES, c.metadata.name)))
+        )
+        source = binding.spec.resource
+        template = self._deployments.get(ObjectKey(source.namespace, source.name))
+        return Facts(
+            placer.question(binding),
+            reported(binding.status.aggregated_status, seen),
+            frozenset(c.metadata.name for c in clusters if drained(c)),
+            frozenset(c.metadata.name for c in clusters if not c.deleting),
+            resilience(template, self._policies.list()).rejoin,
+            {c.metadata.name: "+".join(sorted(c.spec.zones)) or c.spec.zone for c in clusters},
+            not placer.open_question(binding),
+            rfc3339(self._clock.now()),
+        )
+
+
+def moving(binding: ResourceBinding) -> list[str]:
+    """Index of bindings by whether something moves."""
+    return ["yes"] if binding.spec.graceful_eviction_tasks else []
+
+
+def on_change(
+    bindings: Informer[ResourceBinding], state_of: Callable[[Cluster], object]
+) -> Callable[[Cluster], list[ObjectKey]]:
+    """Bindings that move, whenever `state_of` a cluster is another one."""
+    states: dict[str, object] = {}
+
+    def keys(cluster: Cluster) -> list[ObjectKey]:
+        state = state_of(cluster)
+        if states.get(cluster.metadata.name) == state:
+            return []
+        states[cluster.metadata.name] = state
+        return [b.key for b in bindings.by_index(BY_MOVE, "yes")]
+
+    return keys
+
+
+def setup(manager: Manager) -> None:
+    """Bindings, and clusters that become ready, answer, are tainted or leave."""
+    bindings = manager.informer(RESOURCE_BINDINGS)
+    bindings.add_index(BY_MOVE, moving)
+    controller = manager.controller("failover", FailoverReconciler(manager))
+    controller.watches(RESOURCE_BINDINGS)
+    controller.watches(
+        CLUSTERS,
+        on_change(
+            bindings,
+            lambda c: (
+                is_true(c.status.conditions, READY),
+                c.metadata.annotations.get(INVENTORY),
+                c.spec.taints,
+                c.deleting,
+            ),
+        ),
+    )

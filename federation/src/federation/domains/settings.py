@@ -1,0 +1,48 @@
+"""What the operator set: the federation's own defaults, with what FederationConfig `default` says over them. Pure."""
+
+from dataclasses import dataclass, field, replace
+
+from federation.domains.clock import FailureClock
+from machinery.api.fleet.resilience import FederationConfig
+
+ENABLED, DRY_RUN, FROZEN = "Enabled", "DryRun", "Frozen"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`failover` is the kill switch; the rest are seconds and a rate."""
+
+    clock: FailureClock = field(default_factory=FailureClock)
+    failover: str = ENABLED
+    failback: bool = True
+    stabilization_s: float = 300.0
+    """How long the fleet must be well before anything moves back."""
+    failback_per_minute: int = 60
+    """Workloads that begin to move back, in a minute."""
+
+
+def effective(base: Settings, config: FederationConfig | None) -> Settings:
+    """`base` with the operator's words over it."""
+    if config is None:
+        return base
+    spec = config.spec
+    overrides = {
+        "suspect_s": spec.clock.suspect_seconds,
+        "unreachable_s": spec.clock.unreachable_seconds,
+        "zone_s": spec.clock.zone_seconds,
+    }
+    clock = replace(base.clock, **{k: v for k, v in overrides.items() if v is not None})
+    clock = replace(
+        clock,
+        unreachable_s=max(clock.unreachable_s, clock.suspect_s),
+        zone_s=max(clock.zone_s, clock.unreachable_s, clock.suspect_s),
+    )
+    back = spec.failback
+    window, rate = back.stabilization_seconds, back.rate_per_minute
+    return Settings(
+        clock,
+        spec.failover,
+        back.mode != "Never",
+        base.stabilization_s if window is None else window,
+        base.failback_per_minute if rate is None else rate,
+    )

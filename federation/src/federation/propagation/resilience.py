@@ -1,0 +1,47 @@
+"""Which ResiliencePolicy speaks for a workload. Pure.
+
+A policy in the workload's namespace beats one in `ubernetes-system`, which speaks for all namespaces; then the more
+precise selector (name, labels, kind alone), then the lower name. Without a policy: failover is on, mode availability, a
+cluster that returns gives up what was replaced, and the fleet is balanced again after the stabilisation window.
+"""
+
+from collections.abc import Iterable
+
+from federation.propagation.matching import precision
+from machinery.api.fleet.resilience import ResiliencePolicy, ResilienceSpec
+from machinery.meta.resource import Document
+
+FLEET_WIDE = "ubernetes-system"
+DEFAULT = ResilienceSpec()
+GRANT_S = 30
+"""How long a replica of mode consistency may run on a grant, where the policy says nothing."""
+
+
+def speaker(document: Document, policies: Iterable[ResiliencePolicy]) -> ResiliencePolicy | None:
+    """The policy that holds for the workload."""
+    namespace = document["metadata"].get("namespace", "")
+    found = []
+    for policy in policies:
+        home = policy.metadata.namespace
+        if policy.deleting or home not in (namespace, FLEET_WIDE):
+            continue
+        default = home if home == namespace else ""
+        score = max(
+            (precision(s, document, default) for s in policy.spec.resource_selectors), default=0
+        )
+        if score:
+            found.append(((home != namespace, -score, policy.metadata.name), policy))
+    return min(found, key=lambda item: item[0])[1] if found else None
+
+
+def resilience(document: Document | None, policies: Iterable[ResiliencePolicy]) -> ResilienceSpec:
+    """How the workload shall outlive failures."""
+    policy = speaker(document, policies) if document is not None else None
+    return policy.spec if policy is not None else DEFAULT
+
+
+def grant_s(spec: ResilienceSpec) -> int | None:
+    """Seconds that a replica may run without hearing of the federation; None: for ever."""
+    if spec.mode != "consistency":
+        return None
+    return spec.grant_seconds or GRANT_S

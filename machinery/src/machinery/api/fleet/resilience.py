@@ -1,0 +1,83 @@
+"""`ubernetes.io/v1alpha1`: how workloads outlive failures (ours; Karmada's shapes have no field for it).
+
+ResiliencePolicy says it of a workload, FederationConfig of the whole federation, and FailureDomain is what the federation
+holds to be true of a cluster, a zone and of itself, with the evidence. Only fields that something acts on exist.
+"""
+
+import datetime as dt
+
+from machinery.api.fleet.policy import ResourceSelector
+from machinery.meta.objectmeta import Object, View
+from machinery.meta.resource import Resource
+
+CONFIG_NAME = "default"
+"""FederationConfig is a singleton of this name."""
+
+
+class Failback(View):
+    """`mode` is Automatic or Never; what is left out comes from the FederationConfig."""
+
+    mode: str = "Automatic"
+    stabilization_seconds: float | None = None
+    rate_per_minute: int | None = None
+
+
+class ResilienceSpec(View):
+    resource_selectors: tuple[ResourceSelector, ...] = ()
+    failover: str = "Enabled"
+    mode: str = "availability"
+    grant_seconds: int | None = None
+    rejoin: str = "keepReplacement"
+    failback: Failback = Failback()
+
+
+class ResiliencePolicy(Object):
+    spec: ResilienceSpec = ResilienceSpec()
+
+
+class ClockOverrides(View):
+    suspect_seconds: float | None = None
+    unreachable_seconds: float | None = None
+    zone_seconds: float | None = None
+
+
+class FederationConfigSpec(View):
+    failover: str = "Enabled"
+    clock: ClockOverrides = ClockOverrides()
+    failback: Failback = Failback()
+
+
+class FederationConfig(Object):
+    spec: FederationConfigSpec = FederationConfigSpec()
+
+
+class MemberEvidence(View):
+    """What was known of one cluster when the verdict was given."""
+
+    cluster: str
+    verdict: str = ""
+    message: str = ""
+
+
+class FailureDomainStatus(View):
+    level: str = ""
+    verdict: str = ""
+    message: str = ""
+    since: dt.datetime | None = None
+    evidence: tuple[MemberEvidence, ...] = ()
+
+
+class FailureDomain(Object):
+    status: FailureDomainStatus = FailureDomainStatus()
+
+
+GROUP_VERSION = ("ubernetes.io", "v1alpha1")
+RESILIENCE_POLICIES: Resource[ResiliencePolicy] = Resource(
+    *GROUP_VERSION, "resiliencepolicies", "ResiliencePolicy", True, ResiliencePolicy
+)
+FEDERATION_CONFIGS: Resource[FederationConfig] = Resource(
+    *GROUP_VERSION, "federationconfigs", "FederationConfig", False, FederationConfig
+)
+FAILURE_DOMAINS: Resource[FailureDomain] = Resource(
+    *GROUP_VERSION, "failuredomains", "FailureDomain", False, FailureDomain
+)
