@@ -26,6 +26,8 @@ from machinery.meta.objectmeta import is_true
 from machinery.meta.resource import Document, ObjectKey
 from machinery.server.app import ApiServer
 
+pytestmark = [pytest.mark.sim, pytest.mark.timeout(300)]
+
 SEEDS = range(1, 13)
 REGRESSIONS = {
     3: "a look at the failure clock that came a rounding error too early was repeated for ever",
@@ -35,7 +37,6 @@ BROKEN_SEEDS = range(1, 9)
 """A breach is found in one of these histories, not in every one."""
 
 
-@pytest.mark.sim
 @pytest.mark.parametrize("seed", [*SEEDS, *range(100, 106)])
 def test_every_rule_holds(seed: int) -> None:
     outcome = play(seed)
@@ -43,16 +44,15 @@ def test_every_rule_holds(seed: int) -> None:
     assert outcome.events >= 60
 
 
-@pytest.mark.sim
 def test_seeds_that_once_failed_are_played_in_every_run() -> None:
     assert set(REGRESSIONS) <= set(SEEDS)
 
 
-@pytest.mark.sim
 def test_a_seed_tells_the_same_story_in_every_process() -> None:
     """Also where strings hash otherwise: nothing may hang on the order of a set."""
     program = (
-        "import hashlib; from federation.simulator.__main__ import play; o = play(7);"
+        "import hashlib; from federation.simulator.__main__ import play;"
+        "from federation.simulator.world import Options; o = play(7, Options(chapters=1, steps=25));"
         "print(hashlib.sha256(repr((o.story, o.writes, o.virtual_s)).encode()).hexdigest())"
     )
     digests = {
@@ -203,7 +203,6 @@ def first_breach(options: Options) -> str:
     return ""
 
 
-@pytest.mark.sim
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
@@ -261,13 +260,11 @@ def test_a_task_that_never_waits_is_an_error() -> None:
         run(spin())
 
 
-@pytest.mark.sim
 def test_the_command_plays_seeds_and_sums_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "2", "--jobs", "1"]) == 0
     assert "2 seeds hold every rule" in capsys.readouterr().out
 
 
-@pytest.mark.sim
 def test_the_command_tells_the_story_of_a_seed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seed", "4", "--verbose"]) == 0
     told = capsys.readouterr().out
