@@ -1,6 +1,7 @@
 """Real sockets on loopback: both transports, truncation, readiness, clients that misbehave."""
 
 import asyncio
+import random
 import socket
 
 import pytest
@@ -8,7 +9,10 @@ from tests.integration.node.dns.clients import serving, tcp, tcp_raw, udp, udp_r
 from tests.unit.node.dns.dnsworld import STATE, many, question, told
 
 from cluster_agent.node.dns import wire
+from cluster_agent.node.dns.model import DnsConfig
 from cluster_agent.node.dns.response import read_response
+from cluster_agent.node.dns.server import DnsServer
+from machinery.kit.clock import SystemClock
 
 pytestmark = pytest.mark.integration
 WEB = "web.demo.svc.cluster.local"
@@ -104,6 +108,12 @@ async def test_a_taken_port_is_an_error_that_leaves_nothing_behind() -> None:
         with pytest.raises(OSError, match="in use"):
             async with serving(port=port):
                 raise AssertionError("two servers on one port")
+        config = DnsConfig(addresses=("127.0.0.2", "127.0.0.1"), port=port, resolv_conf="")
+        server = DnsServer(config, SystemClock(), random.random)
+        with pytest.raises(OSError, match="in use"):
+            await server.start()
+        async with serving(address="127.0.0.2", port=port) as (other, _):
+            assert other.ready and not server.ready
 
 
 async def test_an_address_that_comes_later() -> None:

@@ -178,7 +178,7 @@ def test_a_change_costs_the_same_among_many_services() -> None:
     directory.mark_ready()
     directory._services = Counted(directory._services)
     directory._views = Counted(directory._views)
-    directory._reverse = Counted(directory._reverse)
+    directory._services_at = Counted(directory._services_at)
     for i in range(1_000):
         directory.put_service(Service("demo", "s7", (f"10.97.{i // 250}.{i % 250}",)))
         assert directory.lookup(wire.name_of("s7.demo.svc.cluster.local"), wire.A) is not None

@@ -378,6 +378,7 @@ def test_hosts_with_too_long_a_name_are_left_out(caplog: pytest.LogCaptureFixtur
         ({"ttl_s": 9_999}, "between"),
         ({"reverse_cidrs": ("10.0.0.1/8",)}, "host bits"),
         ({"cluster_domain": ""}, "needs a domain"),
+        ({"cluster_domain": "a.Local", "clusterset_domain": "local"}, "inside the other"),
     ],
 )
 def test_settings_are_checked(wrong: dict[str, object], why: str) -> None:

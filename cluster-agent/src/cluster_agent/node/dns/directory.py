@@ -12,7 +12,7 @@ import ipaddress
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from cluster_agent.node.dns import records, wire
 from cluster_agent.node.dns.model import (
@@ -29,6 +29,7 @@ from cluster_agent.node.dns.wire import Name, Record
 
 log = logging.getLogger(__name__)
 K = TypeVar("K")
+SliceKey: TypeAlias = tuple[str, str]
 
 CLUSTER_VERSION, CLUSTERSET_VERSION = "1.1.0", "1.0.0"
 VERSION_TTL_S = 28_800
@@ -71,14 +72,15 @@ class Directory:
         self._reverse_zones = ReverseZones(config.reverse_cidrs)
         self._ready: dict[bool, bool] = {False: False, True: False}
         self._services: dict[ServiceName, Service] = {}
-        self._slices: dict[tuple[str, str], Slice] = {}
-        self._slices_of: dict[ServiceName, dict[tuple[str, str], Slice]] = {}
+        self._slices: dict[SliceKey, Slice] = {}
+        self._slices_of: dict[ServiceName, dict[SliceKey, Slice]] = {}
         self._views: dict[ServiceName, View] = {}
         self._namespaces: set[str] = set()
         self._used: Counter[tuple[str, bool]] = Counter()
         self._pods: dict[PodName, tuple[bytes, ...]] = {}
         self._pod_addresses: Counter[tuple[str, bytes]] = Counter()
-        self._reverse: dict[bytes, Counter[Name]] = {}
+        self._services_at: dict[bytes, tuple[ServiceName, ...]] = {}
+        self._slices_at: dict[bytes, tuple[SliceKey, ...]] = {}
         self.generation = 0
         own = config.nameservers or config.addresses
         self._own = Addresses()
@@ -136,15 +138,15 @@ class Directory:
             self._move_service(key, None)
 
     def _move_service(self, key: ServiceName, service: Service | None) -> None:
-        self._reverse_of_service(key, -1)
-        if service is None:
-            del self._services[key]
-        else:
+        for address in addresses_of(self._services.pop(key, None)):
+            remove_from(self._services_at, address, key)
+        if service is not None:
             self._services[key] = service
-        self._reverse_of_service(key, 1)
+            for address in addresses_of(service):
+                add_to(self._services_at, address, key)
         self._forget(key)
 
-    def put_slice(self, key: tuple[str, str], slice_: Slice) -> None:
+    def put_slice(self, key: SliceKey, slice_: Slice) -> None:
         """A slice, by its own namespace and name, is new or has changed."""
         old = self._slices.get(key)
         if old == slice_:
@@ -153,15 +155,17 @@ class Directory:
             self.remove_slice(key)
         self._slices[key] = slice_
         self._slices_of.setdefault(slice_.owner, {})[key] = slice_
-        self._reverse_of_slice(slice_, 1)
+        for address in backends_of(slice_):
+            add_to(self._slices_at, address, key)
         self._forget(slice_.owner)
 
-    def remove_slice(self, key: tuple[str, str]) -> None:
+    def remove_slice(self, key: SliceKey) -> None:
         """It is gone."""
         slice_ = self._slices.pop(key, None)
         if slice_ is None:
             return
-        self._reverse_of_slice(slice_, -1)
+        for address in backends_of(slice_):
+            remove_from(self._slices_at, address, key)
         siblings = self._slices_of[slice_.owner]
         del siblings[key]
         if not siblings:
@@ -201,44 +205,6 @@ class Directory:
         self._views.pop(key, None)
         self.generation += 1
 
-    # ----------------------------------------------------------------------------------------------- reverse names
-    def _reverse_of_service(self, key: ServiceName, step: int) -> None:
-        """Count a Service's reverse names up or down; imports have none."""
-        service = self._services.get(key)
-        if service is None or key.imported:
-            return
-        name = records.prefixed((service.name, service.namespace), self.zones[0].services)
-        if name is not None and not service.headless and not service.external_name:
-            for ip in service.ips:
-                self._count(records.packed(ip), name, step)
-        for slice_ in self._slices_of.get(key, {}).values():
-            self._reverse_of_slice(slice_, step)
-
-    def _reverse_of_slice(self, slice_: Slice, step: int) -> None:
-        service = self._services.get(slice_.owner)
-        if service is None or service.imported or service.external_name:
-            return
-        name = records.prefixed((service.name, service.namespace), self.zones[0].services)
-        if name is None:
-            return
-        for endpoint in slice_.endpoints:
-            if not records.published(service, endpoint):
-                continue
-            for host, address in records.hosts_of(slice_, endpoint):
-                if (target := records.prefixed(host, name)) is not None:
-                    self._count(address, target, step)
-
-    def _count(self, address: bytes | None, target: Name, step: int) -> None:
-        if address is None:
-            return
-        if step > 0:
-            self._reverse.setdefault(address, Counter())[target] += 1
-            return
-        targets = self._reverse[address]
-        count_down(targets, target)
-        if not targets:
-            del self._reverse[address]
-
     # ------------------------------------------------------------------------------------------------------ lookups
     def lookup(self, name: Name, qtype: int) -> Result | None:
         """What our zones say; None for names that are none of ours."""
@@ -254,7 +220,7 @@ class Directory:
 
     def _by_address(self, name: Name, labels: list[bytes], qtype: int) -> Result | None:
         address = address_of(labels)
-        targets = self._reverse.get(address, ()) if address is not None else ()
+        targets = self._names_at(address) if address is not None else {}
         zone = self._reverse_zones.zone_of(name, labels)
         if zone is None and not targets:
             return None
@@ -269,6 +235,20 @@ class Directory:
         else:
             found = NO_DATA
         return Result(found, zone or name, text)
+
+    def _names_at(self, address: bytes) -> dict[Name, None]:
+        """The Services with this address, and the hosts."""
+        names: dict[Name, None] = {}
+        domain = self.zones[0].services
+        for key in self._services_at.get(address, ()):
+            if (name := records.prefixed((key.name, key.namespace), domain)) is not None:
+                names[name] = None
+        for slice_key in self._slices_at.get(address, ()):
+            slice_ = self._slices[slice_key]
+            service = self._services.get(slice_.owner)
+            if service is not None and not service.external_name:
+                names |= dict.fromkeys(records.names_of(service, slice_, address, domain))
+        return names
 
     def _in_zone(self, zone: Zone, prefix: list[str], name: Name, qtype: int) -> Found:
         ttl = self._config.ttl_s
@@ -377,6 +357,35 @@ def pod_address(host: str) -> bytes | None:
     if host.count("-") == 3 and "--" not in host:
         return records.packed(host.replace("-", "."))
     return records.packed(host.replace("-", ":"))
+
+
+def addresses_of(service: Service | None) -> set[bytes]:
+    """The addresses that lead back to a Service by name: its own, but not those of an import."""
+    if service is None or service.imported or service.headless or service.external_name:
+        return set()
+    return {a for a in map(records.packed, service.ips) if a is not None}
+
+
+def backends_of(slice_: Slice) -> set[bytes]:
+    """The addresses that lead back to hosts: no imported ones, whose names are not published this way."""
+    if slice_.cluster:
+        return set()
+    texts = (text for endpoint in slice_.endpoints for text in endpoint.addresses)
+    return {a for a in map(records.packed, texts) if a is not None}
+
+
+def add_to(table: dict[bytes, tuple[K, ...]], address: bytes, key: K) -> None:
+    """One more at this address; tuples, since nearly all have one member."""
+    table[address] = (*table.get(address, ()), key)
+
+
+def remove_from(table: dict[bytes, tuple[K, ...]], address: bytes, key: K) -> None:
+    """One less; an entry of none goes."""
+    left = tuple(other for other in table[address] if other != key)
+    if left:
+        table[address] = left
+    else:
+        del table[address]
 
 
 def count_down(counter: Counter[K], key: K) -> None:

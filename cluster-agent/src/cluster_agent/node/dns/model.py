@@ -78,6 +78,13 @@ class DnsConfig:
             _ = ipaddress.ip_network(cidr)
         if not self.cluster_domain:
             raise ValueError("a cluster needs a domain")
+        domains = [f".{d.lower()}" for d in (self.cluster_domain, self.clusterset_domain) if d]
+        if len(domains) == 2 and (
+            domains[0].endswith(domains[1]) or domains[1].endswith(domains[0])
+        ):
+            raise ValueError(
+                f"one of {self.cluster_domain} and {self.clusterset_domain} is inside the other"
+            )
 
 
 class ServiceName(NamedTuple):

@@ -9,7 +9,7 @@ Endpoints of a Service with an address have names too, as their reverse names le
 headless ones only and allows more. Limits: no wildcards, no zonal names, SRV records all of one priority.
 """
 
-import ipaddress
+import socket
 import zlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -84,9 +84,10 @@ NO_NAME = Found(wire.NXDOMAIN)
 
 def packed(address: str) -> bytes | None:
     """Four or sixteen bytes; None for what is no address."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        return ipaddress.ip_address(address).packed
-    except ValueError:
+        return socket.inet_pton(family, address)
+    except (OSError, ValueError):
         return None
 
 
@@ -172,6 +173,21 @@ def hosts_of(slice_: Slice, endpoint: Endpoint) -> list[tuple[Rest, bytes]]:
             host = endpoint.hostname.lower() or text.lower().replace(".", "-").replace(":", "-")
             found.append(((host, *cluster), address))
     return found
+
+
+def names_of(service: Service, slice_: Slice, address: bytes, domain: Name) -> list[Name]:
+    """The names of the hosts of a slice that have this address, for its reverse name."""
+    name = prefixed((service.name, service.namespace), domain)
+    if name is None:
+        return []
+    hosts = [
+        prefixed(host, name)
+        for endpoint in slice_.endpoints
+        if published(service, endpoint)
+        for host, packed_ in hosts_of(slice_, endpoint)
+        if packed_ == address
+    ]
+    return [host for host in hosts if host is not None]
 
 
 def prefixed(rest: Rest, name: Name) -> Name | None:

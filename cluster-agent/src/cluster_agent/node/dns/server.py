@@ -40,30 +40,42 @@ class DnsServer:
         self.directory.set_state(state)
 
     async def start(self) -> None:
-        """Listen. Raises OSError where an address is not this host's or its port is taken."""
+        """Listen. Raises OSError where an address is not this host's or its port is taken; then on none."""
+        try:
+            for address in self._config.addresses:
+                await self._listen(address)
+        except OSError:
+            self._close()
+            raise
+
+    async def _listen(self, address: str) -> None:
         config = self._config
-        for address in config.addresses:
-            udp, tcp = bound_pair(address, config.port, free_bind=config.free_bind)
-            self.ports[address] = udp.getsockname()[1]
-            self._udp.append(UdpListener(udp, self._handle, self._tasks))
-            listener = TcpListener(
-                self._handle,
-                self._tasks,
-                connections_max=config.tcp_connections_max,
-                idle_s=config.tcp_idle_s,
-            )
+        udp, tcp = bound_pair(address, config.port, free_bind=config.free_bind)
+        self.ports[address] = udp.getsockname()[1]
+        self._udp.append(UdpListener(udp, self._handle, self._tasks))
+        listener = TcpListener(
+            self._handle,
+            self._tasks,
+            connections_max=config.tcp_connections_max,
+            idle_s=config.tcp_idle_s,
+        )
+        try:
             await listener.start(tcp)
-            self._tcp.append(listener)
+        except OSError:
+            tcp.close()
+            raise
+        self._tcp.append(listener)
 
     def _handle(self, data: bytes, source: str, udp: bool) -> Answer:
         return self.resolver.answer(data, source, udp=udp)
 
-    async def stop(self) -> None:
-        """Close the sockets; questions on their way are given up."""
-        for udp in self._udp:
-            udp.close()
-        for tcp in self._tcp:
-            tcp.close()
+    def _close(self) -> None:
+        for listener in (*self._udp, *self._tcp):
+            listener.close()
         self._udp.clear()
         self._tcp.clear()
+
+    async def stop(self) -> None:
+        """Close the sockets; questions on their way are given up."""
+        self._close()
         await self._tasks.close()
