@@ -268,7 +268,7 @@ class Api:
         return self._object(status, stored, info, kind, accepted, call.warnings)
 
     def _decode(self, kind: ServedKind, body: bytes, media: str, call: Call) -> Document:
-        decoded = decode.decode_body(kind, body, media, call.field_validation)
+        decoded = self._registry.bursts.body(kind, body, media, call.field_validation)
         call.warnings.extend(decoded.warnings)
         return decoded.document
 

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from machinery.api import defaults, strategy, validation
-from machinery.api.managed_fields import strip, update_manager
+from machinery.api.managed_fields import strip, update_manager, with_creator
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.api.warnings import warnings_of
 from machinery.kit.clock import Clock, rfc3339
@@ -25,6 +25,7 @@ from machinery.meta import errors
 from machinery.meta.resource import Document
 from machinery.server import codec
 from machinery.server.admission.interface import Admission, AdmissionRequest
+from machinery.server.bursts import Bursts, Wish, is_pod
 from machinery.server.cache import WatchCache
 from machinery.server.call import Call
 from machinery.server.config import ServerConfig
@@ -104,6 +105,7 @@ class Registry:
         self._track_managers = config.track_managed_fields
         self._heartbeat_namespaces = frozenset(config.heartbeat_namespaces)
         self.deleter = Deleter(self)
+        self.bursts = Bursts()
         self._services = scheme.by_plural("", "v1", "services")
         self.services = (
             ServiceAllocator(self._services, store, ids, config.service_cidr, config.node_ports)
@@ -186,11 +188,13 @@ class Registry:
         if not metadata.get("name") and generate:
             name = generate[:GENERATED_BASE_MAX] + self.ids.suffix()
             document = {**document, "metadata": {**metadata, "name": name}}
-        asked = defaults.apply_defaults(kind, document)
+        wish = self._wish(kind, document)
+        asked = defaults.apply_defaults(kind, document) if wish is None else wish.document
         name = asked["metadata"].get("name", "")
         request = AdmissionRequest("create", kind, namespace, name, "", asked, None, call)
         document = strategy.prepare_create(kind, self.admission.admit(request))
-        stamp = {"uid": self.ids.uid(), "creationTimestamp": rfc3339(self.clock.now())}
+        now = rfc3339(self.clock.now())
+        stamp = {"uid": self.ids.uid(), "creationTimestamp": now}
         document = {**document, "metadata": {**document["metadata"], **stamp}}
         document = self._allocated(kind, document, None, call)
         causes = validation.validate_create(kind, document)
@@ -200,7 +204,17 @@ class Registry:
             )
         request.document = document
         self.admission.validate(request)
-        return self._recorded(kind, None, asked, document, call, "") if manage else document
+        if not manage:
+            return document
+        if wish is not None:
+            return with_creator(kind, document, wish.fields, call.manager, now)
+        return self._recorded(kind, None, asked, document, call, "")
+
+    def _wish(self, kind: ServedKind, document: Document) -> Wish | None:
+        """What is remembered of such pods; None where there is nothing to remember."""
+        if not is_pod(kind) or not self._track_managers:
+            return None
+        return None if "managedFields" in document["metadata"] else self.bursts.wish(kind, document)
 
     async def _insert(
         self, kind: ServedKind, document: Document, namespace: str, call: Call

@@ -7,6 +7,14 @@ and path-copying: they return a new document that shares what did not change. Se
 
 from machinery.api.managed_fields.applying import apply
 from machinery.api.managed_fields.scale import apply_scale
-from machinery.api.managed_fields.tracking import strip, update_manager
+from machinery.api.managed_fields.sets import FieldSet
+from machinery.api.managed_fields.tracking import (
+    created_fields,
+    strip,
+    update_manager,
+    with_creator,
+)
 
-__all__ = ["apply", "apply_scale", "strip", "update_manager"]
+__all__ = [
+    "FieldSet", "apply", "apply_scale", "created_fields", "strip", "update_manager", "with_creator",
+]  # fmt: skip

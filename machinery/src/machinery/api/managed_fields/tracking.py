@@ -48,6 +48,19 @@ def update_manager(
     return with_entries(new, _rows(held, own, removed))
 
 
+def created_fields(kind: ServedKind, new: Document) -> FieldSet:
+    """What the creator of an object owns of it. The object's name plays no part."""
+    changed, _ = compare(blank(kind), new, structure.of_kind(kind), skipped(kind, ""))
+    return changed
+
+
+def with_creator(
+    kind: ServedKind, new: Document, fields: FieldSet, manager: str, time: str
+) -> Document:
+    """A new object with its first manager: what `update_manager` makes of it, its fields known before."""
+    return with_entries(new, [Entry(manager, UPDATE, kind.api_version, "", time, fields)])
+
+
 def _rows(held: list[Entry], own: Entry, removed: FieldSet) -> list[Entry]:
     """The entries after a write: `own` has what it set, nobody has what was removed."""
     changed, found = own.fields, False

@@ -3,7 +3,14 @@
 import ipaddress
 from typing import Final
 
-from machinery.api.validation import containers, resources, scheduling, security, volumes
+from machinery.api.validation import (
+    containers,
+    proven,
+    resources,
+    scheduling,
+    security,
+    volumes,
+)  # fmt: skip
 from machinery.api.validation.causes import Causes
 from machinery.meta import names
 from machinery.meta.resource import Document
@@ -20,6 +27,16 @@ _SEARCH_BYTES_MAX: Final = 2048
 def validate_create(document: Document, causes: Causes) -> None:
     """A new pod."""
     spec = document.get("spec") or {}
+    key = proven.key_of(spec)
+    if proven.known(key):
+        return
+    before = len(causes)
+    _new_spec(spec, causes)
+    if len(causes) == before:
+        proven.keep(key)
+
+
+def _new_spec(spec: Document, causes: Causes) -> None:
     pod_spec(spec, "spec", causes)
     if spec.get("ephemeralContainers"):
         causes.forbidden("spec.ephemeralContainers", "cannot be set on create")

@@ -24,6 +24,13 @@ IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 TOLERATION_SECONDS = 300
+PATIENCE: tuple[Document, ...] = tuple(
+    {
+        "key": key, "operator": "Exists", "effect": "NoExecute",
+        "tolerationSeconds": TOLERATION_SECONDS,
+    }
+    for key in (NOT_READY, UNREACHABLE)
+)  # fmt: skip
 SYSTEM_CLASSES = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
 SERVED_SUBRESOURCE_WRITES = frozenset({"status", ""})
 
@@ -77,14 +84,11 @@ class DefaultTolerationSeconds:
             return request.document
         spec = request.document.get("spec") or {}
         held = spec.get("tolerations") or []
-        added = [
-            {
-                "key": key, "operator": "Exists", "effect": "NoExecute",
-                "tolerationSeconds": TOLERATION_SECONDS,
-            }
-            for key in (NOT_READY, UNREACHABLE)
-            if not any(_tolerates(toleration, key) for toleration in held)
-        ]  # fmt: skip
+        added = (
+            [patience for patience in PATIENCE if not _tolerated(held, patience["key"])]
+            if held
+            else PATIENCE
+        )
         if not added:
             return request.document
         return {**request.document, "spec": {**spec, "tolerations": [*held, *added]}}
@@ -93,10 +97,10 @@ class DefaultTolerationSeconds:
         return None
 
 
-def _tolerates(toleration: Document, key: str) -> bool:
-    return toleration.get("key", "") in ("", key) and toleration.get("effect", "") in (
-        "",
-        "NoExecute",
+def _tolerated(held: list[Document], key: str) -> bool:
+    return any(
+        one.get("key", "") in ("", key) and one.get("effect", "") in ("", "NoExecute")
+        for one in held
     )
 
 
