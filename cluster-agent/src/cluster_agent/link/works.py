@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 GONE_CHECK_S = 1.0
 """How soon to look again whether a deleted object is gone."""
+RECONNECT_S = 2.0
+"""How soon to try again when the federation is not reached."""
 
 Resolve = Callable[[str, str], Resource[Document] | None]
 """(apiVersion, kind) -> how the member serves it, or None."""
@@ -213,6 +215,14 @@ class WorkReconciler:
         self._works, self._member = works, member
 
     async def reconcile(self, key: ObjectKey) -> Result:
+        try:
+            return await self._reconcile(key)
+        except (ConnectionError, TimeoutError) as error:
+            # The queue's own pauses grow for as long as a cut lasts; after it, statuses shall be fresh at once.
+            log.info("federation not reached", extra={"work": str(key), "error": str(error)})
+            return Result(requeue_after=RECONNECT_S)
+
+    async def _reconcile(self, key: ObjectKey) -> Result:
         work = self._works.get(key)
         if work is None:
             return Result()

@@ -35,7 +35,8 @@ T = TypeVar("T")
 Handler = Callable[[T | None, T | None], None]
 """(old, new): (None, new) was created, (old, new) changed, (old, None) is gone."""
 
-RETRY_BACKOFF = Backoff(base_s=0.2, cap_s=30.0, jitter=0.5)
+RETRY_BACKOFF = Backoff(base_s=0.2, cap_s=6.0, jitter=0.5)
+"""Short: after a healed cut the copy is behind by at most so long. A server that comes back is shielded by the jitter."""
 SHORT_WATCH_S = 1.0
 """A watch that ends sooner and brought nothing counts as a failure: otherwise a confused server is hammered."""
 

@@ -30,7 +30,7 @@ from machinery.kit.ids import Ids
 from machinery.kit.logcontext import bind
 from machinery.kit.metrics import METRICS
 from machinery.kit.tasks import TaskOwner
-from machinery.meta.errors import Conflict
+from machinery.meta.errors import Conflict, NotFound
 from machinery.meta.resource import ObjectKey, Resource, split_api_version
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ class ControllerBuilder:
             log.error("reconcile failed for good", extra={"error": str(error)})
             self.queue.forget(key)
             return "terminal"
-        except Conflict as error:
+        except (Conflict, NotFound) as error:
             log.info("reconcile raced, trying again", extra={**extra, "error": str(error)})
             self.queue.add_rate_limited(key)
             return "conflict"
