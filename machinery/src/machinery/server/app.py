@@ -35,13 +35,14 @@ from machinery.server.authn import API_AUDIENCE, Authenticator, ExtraAuthenticat
 from machinery.server.authz import Authorizer
 from machinery.server.cache import KindCache, WatchCache
 from machinery.server.call import Interceptor
-from machinery.server.codec import REGISTRY, decode
+from machinery.server.codec import REGISTRY
 from machinery.server.config import ServerConfig
 from machinery.server.handlers import Api
 from machinery.server.http import Front, RawRoute
 from machinery.server.listing import Lister
 from machinery.server.local import Local, LocalClient, MirrorWriter
 from machinery.server.node_proxy import NodeProxy
+from machinery.server.peek import Peek
 from machinery.server.pki import (
     CertificateAuthority,
     Pair,
@@ -106,6 +107,7 @@ class ApiServer:
         self.extensions = extensions or Extensions()
         self.ready = False
         self._tasks = TaskOwner()
+        self._peek = Peek(store)
         self.authority = _authority(config, clock)
         self.issuer = TokenIssuer.load_or_create(config.pki_dir, API_AUDIENCE, clock, ids)
         self.cache = WatchCache(store, scheme.kinds, config)
@@ -188,8 +190,7 @@ class ApiServer:
 
     def peek(self, path: str, namespace: str, name: str) -> Document | None:
         """The committed object of a kind (`core/pods`), without waiting."""
-        row = self.store.get(f"{REGISTRY}{path}/{namespace}/{name}")
-        return None if row is None else decode(row.value, row.revision)
+        return self._peek(path, namespace, name)
 
     def _store_fault(self) -> str:
         return "" if self.ready else "the store has not been read yet"
@@ -226,6 +227,8 @@ class ApiServer:
         hosts = [
             listen.host for listen in self.config.listen if listen.host not in ("", "0.0.0.0", "::")
         ]
+        if self.registry.services is not None and self.registry.services.own_address:
+            hosts.append(self.registry.services.own_address)
         names = dict.fromkeys((*self.config.serving_names, *hosts))
         return self.authority.issue_serving(
             self.config.name, list(names), self.config.serving_cert_days
