@@ -70,8 +70,10 @@ class DnsServer:
         return self.resolver.answer(data, source, udp=udp)
 
     def _close(self) -> None:
-        for listener in (*self._udp, *self._tcp):
-            listener.close()
+        for udp in self._udp:
+            udp.close()
+        for tcp in self._tcp:
+            tcp.close()
         self._udp.clear()
         self._tcp.clear()
 
