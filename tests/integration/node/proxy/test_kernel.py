@@ -1,8 +1,10 @@
 """The kernel and its twin, side by side; and a thousand services. Times are printed, not judged."""
 
+import json
 import random
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.integration.node.proxy.clients import ask
@@ -10,9 +12,9 @@ from tests.integration.node.proxy.netns import Lab, Namespace, lab, needs_root
 from tests.unit.node.proxy.nodes import CONFIG, service
 from tests.unit.node.proxy.test_table import random_service
 
-from cluster_agent.node.proxy.layout import TABLE, named
+from cluster_agent.node.proxy.layout import TABLE
 from cluster_agent.node.proxy.model import Endpoint, Service, ServicePort
-from cluster_agent.node.proxy.nft import KernelNft, NftError
+from cluster_agent.node.proxy.nft import Form, KernelNft, NftError
 from cluster_agent.node.proxy.nft_memory import MemoryNft
 from cluster_agent.node.proxy.table import FamilyTable
 
@@ -27,14 +29,25 @@ def node() -> Iterator[Lab]:
         yield made
 
 
+def listed(space: Namespace, name: str) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The elements of a map as the command `nft` sees them."""
+    text = space.sh("nft", "-j", "list", "map", "ip", TABLE, name)
+    found = next(item["map"] for item in json.loads(text)["nftables"] if "map" in item)
+    return sorted((fields(key), fields(value)) for key, value in found.get("elem", ()))
+
+
+def fields(part: Any) -> tuple[str, ...]:
+    return tuple(map(str, part["concat"])) if isinstance(part, dict) else (str(part),)
+
+
 def same_maps(space: Namespace, kernel: KernelNft, twin: MemoryNft) -> int:
     """How many elements were compared."""
     count = 0
-    listed = named(space.run(lambda: kernel.describe("ip")))
-    assert sorted(listed) == sorted(named(twin.describe("ip")))
-    for what, name in listed:
+    objects = space.run(lambda: kernel.form("ip")).objects
+    assert sorted(objects) == sorted(twin.form("ip").objects)
+    for what, name in objects:
         if what == "map" and not name.startswith("closed"):
-            mine = sorted(space.run(lambda name=name: kernel.elements("ip", name)))  # type: ignore[misc]
+            mine = listed(space, name)
             assert mine == sorted(twin.elements("ip", name))
             count += len(mine)
     return count
@@ -56,14 +69,14 @@ def test_the_twin_and_the_kernel_agree(node: Lab, seed: int) -> None:
     shadow.load()
     assert same_maps(node.host, kernel, twin) > 50
     node.host.run(real.remove)
-    assert node.host.run(lambda: kernel.describe("ip")) == ""
+    assert node.host.run(lambda: kernel.form("ip")) == Form()
 
 
 def test_the_kernels_words_reach_us(node: Lab) -> None:
     kernel = KernelNft()
     with pytest.raises(NftError, match="No such file or directory"):
         node.host.run(lambda: kernel.apply((f"add element ip {TABLE} nothing {{ 10.0.0.1 }}",)))
-    assert node.host.run(lambda: kernel.describe("ip")) == ""
+    assert node.host.run(lambda: kernel.form("ip")) == Form()
 
 
 def test_a_thousand_services(node: Lab, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,13 +104,11 @@ def test_a_thousand_services(node: Lab, capsys: pytest.CaptureFixture[str]) -> N
         steps.append(time.perf_counter() - start)
     node.host.run(lambda: made.step({"demo/new": service("10.96.200.1", 2)}, 1e6))
     assert node.pods[9].run(ask("10.96.200.1", 80))[0] == "pod-2"
+    assert node.host.run(made.intact)
     again = time.perf_counter()
     node.host.run(made.load)
     reloaded = time.perf_counter()
-    assert (
-        len(node.host.run(lambda: kernel.elements("ip", made.frame.slot_map("vip", 16, "tcp"))))
-        == 16_016
-    )
+    assert len(listed(node.host, made.frame.slot_map("vip", 16, "tcp"))) == 16_016
     node.host.run(made.remove)
     with capsys.disabled():
         print(

@@ -46,11 +46,11 @@ BASE = (
 def test_what_the_twin_says(commands: tuple[str, ...], words: str) -> None:
     nft = MemoryNft()
     nft.apply(BASE)
-    before = nft.describe("ip"), nft.elements("ip", "s"), nft.elements("ip", "m")
+    before = nft.form("ip"), nft.elements("ip", "s"), nft.elements("ip", "m")
     if not words:
         nft.apply(commands)
         assert len(nft.elements("ip", "s")) == 2
         return
     with pytest.raises(NftError, match=words):
         nft.apply((f"add element {T} s {{ 10.9.9.9 }}", *commands))
-    assert (nft.describe("ip"), nft.elements("ip", "s"), nft.elements("ip", "m")) == before
+    assert (nft.form("ip"), nft.elements("ip", "s"), nft.elements("ip", "m")) == before

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.node.proxy.nodes import CONFIG, contents, endpoint, service, table
 
 from cluster_agent.node.proxy.affinity import forget, stale
-from cluster_agent.node.proxy.layout import TABLE, named
+from cluster_agent.node.proxy.layout import TABLE
 from cluster_agent.node.proxy.model import ProxyConfig, Service, ServicePort
 from cluster_agent.node.proxy.nft import NftError
 from cluster_agent.node.proxy.nft_memory import MemoryNft
@@ -211,7 +211,7 @@ def test_a_refused_step_loads_everything_anew() -> None:
     step = made.step({"a": service(VIP, 3)}, 0.0)
     assert step.full
     assert contents(nft)["vip1-tcp"] == {f"{VIP} . 80": "10.77.1.3 . 8080"}
-    names = [name for what, name in named(nft.describe("ip")) if what != "chain"]
+    names = [name for what, name in nft.form("ip").objects if what != "chain"]
     assert {name.rpartition("-")[2] for name in names} == {"2", "affinity"}
 
 
@@ -243,7 +243,7 @@ def test_the_table_of_an_older_version_is_taken_over() -> None:
     )
     made, _ = table(nft)
     made.step({"a": service(VIP, 2)}, 0.0)
-    names = {name for _, name in named(nft.describe("ip"))}
+    names = {name for _, name in nft.form("ip").objects}
     assert names.isdisjoint({"ancient-7", "old", "old-helper"})
     assert "vip1-tcp-8" in names
     assert nft.tables["ip", "ubernetes-other"].holders.keys() == {"keep"}
@@ -294,7 +294,7 @@ def test_remembered_clients_of_a_lost_endpoint_are_forgotten() -> None:
         "192.0.2.7 . 172.31.9.1 . tcp . 30000": "10.77.1.2 . 8080",
     }
     nft.apply(tuple(f"add element ip {TABLE} affinity {{ {k} : {v} }}" for k, v in clients.items()))
-    assert stale(nft.elements("ip", "affinity"), made.ledger) == []
+    assert stale(nft.clients(), made.ledger) == []
     made.step({"a": service(VIP, 3, affinity_s=600, node_port=30_000)}, 0.0)
     assert contents(nft)["affinity"] == {f"10.77.1.8 . {VIP} . tcp . 80": "10.77.1.3 . 8080"}
     made.step({"a": service(VIP, 3, node_port=30_000)}, 0.0)

@@ -11,8 +11,6 @@ from cluster_agent.node.proxy.nft import Row
 from cluster_agent.node.proxy.plan import Address, Ledger
 
 CLIENTS_PER_COMMAND_MAX = 1_000
-NUMBERS = {"6": "tcp", "17": "udp", "132": "sctp"}
-"""How nft lists protocols on a machine without /etc/protocols."""
 
 
 def stale(rows: Iterable[Row], ledger: Ledger) -> list[Row]:
@@ -21,8 +19,7 @@ def stale(rows: Iterable[Row], ledger: Ledger) -> list[Row]:
 
 
 def _allowed(row: Row, ledger: Ledger) -> frozenset[str]:
-    _, ip, named, port = row[0]
-    protocol = NUMBERS.get(named, named)
+    _, ip, protocol, port = row[0]
     address = Address(ip, protocol, int(port))
     if address not in ledger.owners:
         address = Address("", protocol, int(port))

@@ -16,7 +16,6 @@ endpoint as long as that endpoint keeps the slot, and affinity has no timeout.
 """
 
 import ipaddress
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -28,7 +27,6 @@ SPACES = ("vip", "port", "outvip", "outport")
 """Service addresses and node ports; `out`: only for clients that are neither this node nor its pods."""
 AFFINITY_CLIENTS_MAX = 65_536
 HASHED = "hash"
-_NAMED = re.compile(r"^\t(map|set|chain) (\S+) \{", re.MULTILINE)
 
 Transaction = tuple[str, ...]
 
@@ -281,17 +279,7 @@ def _ranges(cidrs: Iterable[str], family: str) -> str:
     return f"{{ {', '.join(texts)} }}" if texts else ""
 
 
-def named(listing: str) -> list[tuple[str, str]]:
-    """What a listing of the table holds: ("map" | "set" | "chain", name)."""
-    return [(match[1], match[2]) for match in _NAMED.finditer(listing)]
-
-
-def next_generation(listing: str) -> int:
+def next_generation(present: Iterable[tuple[str, str]]) -> int:
     """One above every generation that is in the table."""
-    numbers = [
-        int(tail)
-        for _, name in named(listing)
-        for tail in [name.rpartition("-")[2]]
-        if tail.isdigit()
-    ]
-    return max(numbers, default=0) + 1
+    tails = [name.rpartition("-")[2] for _, name in present]
+    return max((int(tail) for tail in tails if tail.isdigit()), default=0) + 1

@@ -6,20 +6,27 @@ thread that first used it, so one Nft keeps to one thread. A transaction is appl
 """
 
 import ctypes
-import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
 from cluster_agent.node.proxy.layout import TABLE, Transaction
+from cluster_agent.node.proxy.netlink import read_clients, read_form
 
-JSON = 1 << 4
-TERSE = 1 << 11
 LIBRARY = "libnftables.so.1"
 MESSAGE_LETTERS_MAX = 600
 
 Row = tuple[tuple[str, ...], tuple[str, ...]]
 """Key and value of an element, field by field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The objects of a table, and a digest that changes with its chains and rules; both empty without a table."""
+
+    objects: tuple[tuple[str, str], ...] = ()
+    """("map" | "set" | "chain", name)."""
+    digest: str = ""
 
 
 class NftError(Exception):
@@ -33,12 +40,12 @@ class Nft(Protocol):
         """All commands or none. Raises NftError."""
         ...
 
-    def describe(self, family: str) -> str:
-        """Our table as text, without elements; empty if there is none."""
+    def form(self, family: str) -> Form:
+        """What our table consists of, elements aside. Raises NftError."""
         ...
 
-    def elements(self, family: str, name: str) -> list[Row]:
-        """The elements of one map."""
+    def clients(self) -> list[Row]:
+        """Elements of the map of remembered clients (IPv4 only). Raises NftError."""
         ...
 
 
@@ -50,11 +57,9 @@ def _library() -> ctypes.CDLL:
         raise NftError(f"{LIBRARY} cannot be loaded: install the package nftables") from error
     library.nft_ctx_new.restype = ctypes.c_void_p
     library.nft_ctx_new.argtypes = [ctypes.c_uint32]
-    for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
-        getattr(library, name).restype = ctypes.c_char_p
-    for name in ("get_output_buffer", "get_error_buffer", "buffer_output", "buffer_error", "free"):
+    library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+    for name in ("get_error_buffer", "buffer_output", "buffer_error", "free"):
         getattr(library, f"nft_ctx_{name}").argtypes = [ctypes.c_void_p]
-    library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
     library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     return library
 
@@ -65,51 +70,37 @@ class KernelNft:
     def __init__(self) -> None:
         self._context: int | None = None
 
-    def _run(self, text: str, flags: int = 0) -> str:
+    def apply(self, transaction: Transaction) -> None:
         library = _library()
         if self._context is None:
             self._context = library.nft_ctx_new(0)
             library.nft_ctx_buffer_output(self._context)
             library.nft_ctx_buffer_error(self._context)
-        library.nft_ctx_output_set_flags(self._context, flags)
+        text = "\n".join(transaction) + "\n"
         failed = library.nft_run_cmd_from_buffer(self._context, text.encode())
-        output: bytes = library.nft_ctx_get_output_buffer(self._context)
         words: bytes = library.nft_ctx_get_error_buffer(self._context)
         if failed:
             self.close()  # whatever the library remembers of the table may be what misled it
             raise NftError(_short(words.decode(errors="replace")))
-        return output.decode()
 
-    def apply(self, transaction: Transaction) -> None:
-        _ = self._run("\n".join(transaction) + "\n")
-
-    def describe(self, family: str) -> str:
+    def form(self, family: str) -> Form:
         try:
-            return self._run(f"list table {family} {TABLE}", TERSE)
-        except NftError as error:
-            if "No such file or directory" in str(error):
-                return ""
-            raise
+            objects, digest = read_form(family, TABLE)
+        except OSError as error:
+            raise NftError(str(error)) from error
+        return Form(tuple(objects), digest)
 
-    def elements(self, family: str, name: str) -> list[Row]:
-        listing = json.loads(self._run(f"list map {family} {TABLE} {name}", JSON))
-        found = next(item["map"] for item in listing["nftables"] if "map" in item)
-        return [(_fields(key), _fields(value)) for key, value in found.get("elem", ())]
+    def clients(self) -> list[Row]:
+        try:
+            return read_clients(TABLE, "affinity")
+        except OSError as error:
+            raise NftError(str(error)) from error
 
     def close(self) -> None:
         """Let the socket go; the next use opens another."""
         if self._context is not None:
             _library().nft_ctx_free(self._context)
             self._context = None
-
-
-def _fields(part: object) -> tuple[str, ...]:
-    if isinstance(part, dict) and "elem" in part:
-        return _fields(part["elem"]["val"])
-    if isinstance(part, dict) and "concat" in part:
-        values: Sequence[object] = part["concat"]
-        return tuple(map(str, values))
-    return (str(part),)
 
 
 def _short(words: str) -> str:

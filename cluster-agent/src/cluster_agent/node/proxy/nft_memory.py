@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cluster_agent.node.proxy.layout import TABLE, Transaction
-from cluster_agent.node.proxy.nft import NftError, Row
+from cluster_agent.node.proxy.nft import Form, NftError, Row
 
 _COMMAND = re.compile(
     r"(add|delete|flush) (table|map|set|chain|rule|element) (ip6?) (\S+)(?: (\S+))?(?: (.*))?"
@@ -71,23 +71,24 @@ class MemoryNft:
             raise
         self.applied.append(transaction)
 
-    def describe(self, family: str) -> str:
+    def form(self, family: str) -> Form:
         table = self.tables.get((family, TABLE))
         if table is None:
-            return ""
-        lines = [f"table {family} {TABLE} {{"]
-        lines += [f"\t{h.kind} {name} {{\n\t\t{h.spec}\n\t}}" for name, h in table.holders.items()]
-        for name, (hook, rules) in table.chains.items():
-            body = "".join(f"\n\t\t{rule}" for rule in (*([hook] if hook else []), *rules))
-            lines.append(f"\tchain {name} {{{body}\n\t}}")
-        return "\n".join([*lines, "}\n"])
+            return Form()
+        objects = [(holder.kind, name) for name, holder in table.holders.items()]
+        objects += [("chain", name) for name in table.chains]
+        return Form(tuple(objects), repr(table.chains))
+
+    def clients(self) -> list[Row]:
+        return self.elements("ip", "affinity")
 
     def elements(self, family: str, name: str) -> list[Row]:
+        """Beyond the door: what any map or set holds."""
         table = self.tables.get((family, TABLE), Table())
         if name not in table.holders:
             raise NftError("No such file or directory")
         items = table.holders[name].elements.items()
-        return [(tuple(k.split(" . ")), tuple(v.split(" . "))) for k, v in items]
+        return [(tuple(k.split(" . ")), tuple(v.split(" . ")) if v else ()) for k, v in items]
 
     # --------------------------------------------------------------------------------------------------- commands
     def _command(self, command: str) -> None:

@@ -10,7 +10,7 @@ want the same address and port: the one that has it keeps it, the other waits an
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster_agent.node.proxy.layout import HASHED, Frame, Transaction
@@ -18,7 +18,8 @@ from cluster_agent.node.proxy.model import Note, ProxyConfig, Service, ServicePo
 from cluster_agent.node.proxy.slots import Slots, assign, choose
 
 SERVICES_PER_TRANSACTION_MAX = 2_000
-ELEMENTS_PER_TRANSACTION_MAX = 100_000
+ELEMENTS_PER_TRANSACTION_MAX = 20_000
+"""Bounds the memory of libnftables (2 KiB an element) and how long the kernel holds its lock."""
 ELEMENTS_PER_COMMAND_MAX = 4_000
 
 Element = tuple[str, str]
@@ -425,7 +426,7 @@ def _shared(ledger: Ledger, plan: Plan) -> tuple[list[Element], list[Element]]:
 
 
 def plan_load(
-    ledger: Ledger, frame: Frame, present: list[tuple[str, str]]
+    ledger: Ledger, frame: Frame, present: Sequence[tuple[str, str]]
 ) -> Iterator[Transaction]:
     """The whole ledger into a new generation. What serves now goes on until the last but one transaction."""
     yield frame.prepare()

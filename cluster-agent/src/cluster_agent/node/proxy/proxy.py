@@ -57,6 +57,7 @@ class ServiceProxy:
         executor: Executor | None = None,
         on_note: Callable[[Note], None] | None = None,
         sources: tuple[str, ...] = ("",),
+        on_death: Callable[[str, BaseException], None] | None = None,
     ) -> None:
         """`sources`: who gives Services (the cluster's own, the cluster set's); none is served before all have."""
         self._sources, self._awaited = frozenset(sources), set(sources)
@@ -64,6 +65,7 @@ class ServiceProxy:
         self._conntrack = conntrack or ConntrackTool()
         self._given = executor
         self._own: ThreadPoolExecutor | None = None
+        self._on_death = on_death
         self._on_note = on_note or (lambda note: None)
         door = nft or KernelNft()
         self.tables = [FamilyTable(family, config, door) for family in config.families()]
@@ -126,7 +128,7 @@ class ServiceProxy:
     async def start(self) -> None:
         """Begin to follow the state."""
         assert self._tasks is None, "started twice"
-        self._tasks = TaskOwner()
+        self._tasks = TaskOwner(self._on_death)
         _ = self._tasks.spawn(self.run_forever(), "service proxy")
 
     async def stop(self) -> None:

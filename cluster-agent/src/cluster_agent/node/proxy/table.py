@@ -13,7 +13,6 @@ from cluster_agent.node.proxy.layout import (
     TABLE,
     Frame,
     Transaction,
-    named,
     next_generation,
 )
 from cluster_agent.node.proxy.model import Note, ProxyConfig, Service
@@ -59,13 +58,13 @@ class FamilyTable:
         self.ledger = Ledger(family)
         self.frame = Frame(config, family, 0, bridge_filters=False)
         self.loads = 0
-        self._listing = ""
+        self._digest = ""
         self._moved: dict[Address, frozenset[str]] = {}
 
     @property
     def loaded(self) -> bool:
         """Whether the kernel holds what the ledger says, as far as we know."""
-        return bool(self._listing)
+        return bool(self._digest)
 
     def step(self, changes: Mapping[str, Service | None], now: float) -> Step:
         """Bring the kernel to the ledger with these changes. Raises NftError; the ledger then has them, and the next
@@ -81,7 +80,7 @@ class FamilyTable:
                     "change refused by the kernel, everything is loaded anew",
                     extra={"family": self.family, "error": str(error)},
                 )
-                self._listing, full = "", True
+                self._digest, full = "", True
         self.ledger.commit(plan)
         if full:
             count = self.load()
@@ -90,7 +89,7 @@ class FamilyTable:
             times = self.frame.timeouts | self.ledger.timeouts()
             if times != self.frame.timeouts:
                 self.frame = replace(self.frame, timeouts=times)
-                self._listing = self._nft.describe(self.family)
+                self._digest = self._nft.form(self.family).digest
         if self.frame.remembers and (plan.sweep or full):
             self._sweep()
         flows, self._moved = self._moved, {}
@@ -98,32 +97,32 @@ class FamilyTable:
 
     def load(self) -> int:
         """The whole ledger into a new generation; the number of transactions. Raises NftError."""
-        self._listing = ""
-        listing = self._nft.describe(self.family)
+        self._digest = ""
+        present = self._nft.form(self.family).objects
         given = self._config.bridge_filters
         self.frame = Frame(
             self._config,
             self.family,
-            next_generation(listing),
+            next_generation(present),
             bridge_filters(self.family) if given is None else given,
             self.ledger.timeouts(),
         )
-        count = self._apply(plan_load(self.ledger, self.frame, named(listing)))
-        self._listing = self._nft.describe(self.family)
+        count = self._apply(plan_load(self.ledger, self.frame, present))
+        self._digest = self._nft.form(self.family).digest
         self.loads += 1
         return count
 
     def intact(self) -> bool:
         """Whether the table still has the form we gave it. What does not hold is loaded anew by the next step."""
-        if self.loaded and self._nft.describe(self.family) != self._listing:
-            self._listing = ""
+        if self.loaded and self._nft.form(self.family).digest != self._digest:
+            self._digest = ""
         return self.loaded
 
     def remove(self) -> None:
         """Delete our table in this family."""
         table = f"{self.family} {TABLE}"
         self._nft.apply((f"add table {table}", f"delete table {table}"))
-        self._listing = ""
+        self._digest = ""
 
     def _apply(self, steps: Iterable[Transaction]) -> int:
         count = 0
@@ -142,7 +141,7 @@ class FamilyTable:
     def _sweep(self) -> None:
         """Forget clients of endpoints that are gone. A client that comes meanwhile may win once or twice."""
         for attempt in range(1, SWEEPS_MAX + 1):
-            gone = affinity.stale(self._nft.elements(self.family, "affinity"), self.ledger)
+            gone = affinity.stale(self._nft.clients(), self.ledger)
             if not gone:
                 return
             try:
