@@ -136,6 +136,7 @@ class Ledger:
 
     def commit(self, plan: "Plan") -> None:
         """The kernel has it."""
+        touched: set[Element] = set()
         for key, entry in plan.entries.items():
             before = self.entries.pop(key, None)
             if before is not None:
@@ -143,12 +144,15 @@ class Ledger:
                     if self.owners.get(address) == key:
                         del self.owners[address]
                 self.shared.subtract(before.shared)
+                touched |= before.shared
             if entry is not None:
                 self.entries[key] = entry
                 self.shared.update(entry.shared)
         for key, entry in plan.entries.items():
             self.owners.update(dict.fromkeys(entry.addresses() if entry else (), key))
-        self.shared = +self.shared
+        for element in touched:
+            if not self.shared[element]:
+                del self.shared[element]
         self.waiting = {address: set(keys) for address, keys in plan.waiting.items()}
 
 
@@ -342,6 +346,12 @@ def _sweeps(before: Entry | None, entry: Entry | None) -> bool:
 
 
 # -------------------------------------------------------------------------------------------------------- transactions
+def new_timeouts(plan: Plan, frame: Frame) -> frozenset[int]:
+    """Affinity times that the frame has no rule for yet."""
+    times = {seconds for entry in plan.entries.values() for seconds in _times(entry)}
+    return frozenset(times - frame.timeouts)
+
+
 @dataclass(slots=True)
 class _Batch:
     """Elements of one transaction: what goes, with the value it had, and what comes."""
@@ -401,8 +411,7 @@ def transactions(ledger: Ledger, plan: Plan, frame: Frame) -> Iterator[Transacti
     """The commands of a step, before it is committed. A Service is never cut in two."""
     come, gone = _shared(ledger, plan)
     batch = _Batch(come=dict.fromkeys(come, ""))
-    times = {seconds for entry in plan.entries.values() for seconds in _times(entry)}
-    first = [c for s in sorted(times - frame.timeouts) for c in frame.new_timeout(s)]
+    first = [c for s in sorted(new_timeouts(plan, frame)) for c in frame.new_timeout(s)]
     for key, entry in plan.entries.items():
         if batch.full:
             yield (*first, *batch.commands(frame))

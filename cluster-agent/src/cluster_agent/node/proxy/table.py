@@ -20,6 +20,7 @@ from cluster_agent.node.proxy.nft import Nft, NftError
 from cluster_agent.node.proxy.plan import (
     Address,
     Ledger,
+    new_timeouts,
     plan_changes,
     plan_load,
     transactions,
@@ -85,11 +86,9 @@ class FamilyTable:
         if full:
             count = self.load()
             self._moved = {a: t for a, t in self._all_flows().items()} | self._moved
-        else:
-            times = self.frame.timeouts | self.ledger.timeouts()
-            if times != self.frame.timeouts:
-                self.frame = replace(self.frame, timeouts=times)
-                self._digest = self._nft.form(self.family).digest
+        elif times := new_timeouts(plan, self.frame):
+            self.frame = replace(self.frame, timeouts=self.frame.timeouts | times)
+            self._digest = self._nft.form(self.family).digest
         if self.frame.remembers and (plan.sweep or full):
             self._sweep()
         flows, self._moved = self._moved, {}
