@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from prometheus_client import generate_latest
 
 from cluster_agent.node import logs
 from cluster_agent.node.config import NodeConfig
@@ -28,6 +27,7 @@ from cluster_agent.node.kubelet.podworker import PodWorker
 from cluster_agent.node.parts import NodeParts
 from cluster_agent.node.streaming import WebSocketStreams
 from machinery.kit.clock import Clock
+from machinery.kit.metrics import METRICS
 from machinery.wire import channels
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ class KubeletServer:
         return web.Response(status=503, text="the pods of this node are not known yet")
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        body = generate_latest()
+        body = METRICS.render()
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def _pods(self, _request: web.Request) -> web.Response:

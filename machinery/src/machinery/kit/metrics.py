@@ -20,9 +20,12 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 class Metrics:
     """A set of metrics, each made once."""
 
-    def __init__(self) -> None:
-        self._registry = prometheus.CollectorRegistry()
+    def __init__(self, registry: prometheus.CollectorRegistry | None = None) -> None:
         self._made: dict[str, Counter | Gauge | Histogram] = {}
+        if registry is not None:
+            self._registry = registry
+            return
+        self._registry = prometheus.CollectorRegistry()
         prometheus.ProcessCollector(registry=self._registry)
         prometheus.GCCollector(registry=self._registry)
 
@@ -63,5 +66,5 @@ class Metrics:
         return prometheus.generate_latest(self._registry)
 
 
-METRICS = Metrics()
-"""The metrics of this process."""
+METRICS = Metrics(prometheus.REGISTRY)
+"""The metrics of this process, those that modules made on prometheus_client's own registry among them."""
