@@ -52,6 +52,7 @@ from machinery.server.pki import (
 )
 from machinery.server.plain import Plain
 from machinery.server.podverbs import PodVerbs
+from machinery.server.quick import QuickGet
 from machinery.server.registry import Registry
 from machinery.server.reviews import Reviews
 from machinery.server.subresources import ConnectHandler, OwnReview, Subresources
@@ -135,6 +136,7 @@ class ApiServer:
             scheme, self.registry, self.lister, self.watches, self.subresources, self.authorizer,
             self.extensions.interceptors,
         )  # fmt: skip
+        self.quick = self._make_quick()
         self._front = self._make_front(ids)
 
     # ------------------------------------------------------------------------------------------------- assembly
@@ -167,7 +169,15 @@ class ApiServer:
         plain = Plain(self.scheme, checks, self.issuer, lambda: self.url, self._render_metrics)
         return Front(
             self.config, self.authenticator, self.authorizer, self.clock, api, plain,
-            self.extensions.raw_routes,
+            self.extensions.raw_routes, self.quick,
+        )  # fmt: skip
+
+    def _make_quick(self) -> QuickGet | None:
+        if not self.store.reads_are_current:
+            return None
+        return QuickGet(
+            self.scheme, self.store, self.authenticator, self.authorizer,
+            self.extensions.interceptors, self.extensions.raw_routes, self.config.gzip_bytes_min,
         )  # fmt: skip
 
     def _cache_of(self, group: str, plural: str) -> KindCache | None:

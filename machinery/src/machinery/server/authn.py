@@ -74,7 +74,18 @@ class Authenticator:
 
     def authenticate(self, request: web.BaseRequest, peer: UserInfo | None) -> UserInfo:
         """The user of a request whose connection's certificate belongs to `peer`. Raises Unauthorized."""
-        header = request.headers.get("Authorization")
+        user = self.known(request.headers, peer)
+        if user is not None:
+            return user
+        for extra in self._extras:
+            user = extra(request)
+            if user is not None:
+                return user.authenticated()
+        raise unauthorized()
+
+    def known(self, headers: Mapping[str, str], peer: UserInfo | None) -> UserInfo | None:
+        """The user of a token, else of the certificate; None: others may know. Raises Unauthorized."""
+        header = headers.get("Authorization")
         if header is not None and header[:7].lower() == "bearer ":
             token = header[7:].strip()
             if token:
@@ -82,13 +93,7 @@ class Authenticator:
                 if user is None:
                     raise unauthorized()
                 return user
-        if peer is not None:
-            return peer
-        for extra in self._extras:
-            user = extra(request)
-            if user is not None:
-                return user.authenticated()
-        raise unauthorized()
+        return peer
 
     def token_user(self, token: str, audiences: Sequence[str] = (API_AUDIENCE,)) -> UserInfo | None:
         """The user that a bearer token stands for."""

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
@@ -26,8 +26,10 @@ from machinery.server.authz import Authorizer
 from machinery.server.config import Listen, ServerConfig
 from machinery.server.impersonation import impersonated
 from machinery.server.negotiate import YAML
+from machinery.server.quick import Answer, Parser, QuickGet, WatchedParser
 from machinery.server.rbac import Attributes
 from machinery.server.replies import (
+    BROWSERS,
     JSON_TYPE,
     Reply,
     compress,
@@ -42,18 +44,22 @@ log = logging.getLogger(__name__)
 
 RawRoute = Callable[[web.BaseRequest, UserInfo], Awaitable[web.StreamResponse]]
 Api = Callable[[web.BaseRequest, RequestInfo, UserInfo], Awaitable[web.StreamResponse]]
-_BROWSERS = ("curl/", "Wget/", "Mozilla/")
 _UNKNOWN = UserInfo("")
+BUFFERED_BYTES_MAX = 1 << 16
+"""A client that leaves more than this unread is answered by a task, which waits for it."""
 
 
 class Connection(RequestHandler):
     """One client's connection; remembers who its certificate belongs to and whom to tell when it is lost."""
 
-    __slots__ = ("on_lost", "peer")
+    __slots__ = ("_answer", "on_lost", "peer")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, answer: Answer | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.peer: UserInfo | None = _UNKNOWN
+        self._answer = answer
+        if answer is not None:
+            self._parser = cast("Any", WatchedParser(cast("Parser", self._parser), self._at_once))
         self.on_lost: Callable[[], None] | None = None
 
     def identity(self) -> UserInfo | None:
@@ -62,6 +68,20 @@ class Connection(RequestHandler):
             tls = self.transport.get_extra_info("ssl_object") if self.transport else None
             self.peer = peer_user(tls.getpeercert()) if tls is not None else None
         return self.peer
+
+    def _at_once(self, message: RawRequestMessage) -> bool:
+        """Answer without a task, if no other request is before this one and the client reads what it asked for."""
+        waiter, transport = self._waiter, self.transport
+        if waiter is None or waiter.done() or self._messages or transport is None:
+            return False
+        if transport.get_write_buffer_size() > BUFFERED_BYTES_MAX or self._answer is None:
+            return False
+        answer = self._answer(message, self.identity())
+        if answer is None:
+            return False
+        transport.write(answer)
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        return True
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -72,12 +92,13 @@ class Connection(RequestHandler):
 class Server(web.Server):
     """aiohttp's low-level server with our connections and our limit on bodies."""
 
-    def __init__(self, handler: Any, body_bytes_max: int) -> None:
+    def __init__(self, handler: Any, body_bytes_max: int, answer: Answer | None) -> None:
         super().__init__(handler, access_log=None, keepalive_timeout=3600)
         self._body_bytes_max = body_bytes_max
+        self._answer = answer
 
     def __call__(self) -> RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, loop=self._loop, answer=self._answer, **self._kwargs)
 
     def _make_request(
         self,
@@ -117,6 +138,7 @@ class Front:
         api: Api,
         plain: PlainPaths,
         raw_routes: Mapping[str, RawRoute],
+        quick: QuickGet | None,
     ) -> None:
         self._config = config
         self._authenticator = authenticator
@@ -127,14 +149,16 @@ class Front:
         self._raw_routes = dict(raw_routes)
         self._server: Server | None = None
         self._sockets: list[asyncio.Server] = []
-        self.requests: dict[tuple[str, str, int], int] = {}
+        self._quick = quick
+        self.requests: dict[tuple[str, str, int], int] = {} if quick is None else quick.requests
         """Answered requests by (verb, resource, status)."""
 
     # ------------------------------------------------------------------------------------------------- life
     async def start(self, tls: ssl.SSLContext | None) -> None:
         """Listen. Raises OSError when an address is taken."""
         loop = asyncio.get_running_loop()
-        self._server = Server(self.handle, self._config.body_bytes_max)
+        answer = self._quick.answer if self._quick is not None else None
+        self._server = Server(self.handle, self._config.body_bytes_max, answer)
         for listen in self._config.listen:
             self._sockets.append(
                 await loop.create_server(
@@ -222,7 +246,7 @@ class Front:
         if accept.startswith(YAML):
             return Reply(error.status_code, yaml_bytes(error.to_status()), YAML)
         reply = error_reply(error)
-        if request.headers.get("User-Agent", "").startswith(_BROWSERS):
+        if request.headers.get("User-Agent", "").startswith(BROWSERS):
             reply.payload = pretty(reply.payload)
         return reply
 
@@ -232,7 +256,7 @@ class Front:
             wanted = (
                 truthy(info, "pretty")
                 if "pretty" in info.query
-                else (request.headers.get("User-Agent", "")[:8].startswith(_BROWSERS))
+                else (request.headers.get("User-Agent", "")[:8].startswith(BROWSERS))
             )
             if wanted and reply.payload:
                 reply.payload = pretty(reply.payload)

@@ -29,6 +29,8 @@ _JSON_HEAD = {
     for code, head in _HEADS.items()
 }
 Headers = Sequence[tuple[str, str]]
+BROWSERS = ("curl/", "Wget/", "Mozilla/")
+"""User agents of people, who get their JSON indented."""
 
 
 class Reply(web.StreamResponse):

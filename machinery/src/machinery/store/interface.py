@@ -136,6 +136,11 @@ class Store(Protocol):
         """Wait until every write committed anywhere before this call is visible here; the revision then."""
         ...
 
+    @property
+    def reads_are_current(self) -> bool:
+        """Whether `get` shows every committed write without a `barrier`, because nobody else writes."""
+        ...
+
     def get(self, key: str) -> Row | None:
         """The committed row."""
         ...

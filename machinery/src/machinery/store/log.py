@@ -86,6 +86,10 @@ class LogStore(ABC):
     def oldest_revision(self) -> int:
         return self._view.history.oldest
 
+    @property
+    def reads_are_current(self) -> bool:
+        return True
+
     async def barrier(self) -> int:
         return self._view.revision
 

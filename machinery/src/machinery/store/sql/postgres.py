@@ -110,6 +110,10 @@ class PostgresStore(LogStore):
         await self._connection.close()
         self._view.history.end()
 
+    @property
+    def reads_are_current(self) -> bool:
+        return False
+
     async def barrier(self) -> int:
         if self._refusal:
             raise StoreUnavailable(self._refusal)
