@@ -46,11 +46,22 @@ def web(fleet: Fleet) -> Iterator[Workload]:
     api.delete(f"/api/v1/namespaces/{NAMESPACE}")
 
 
+@pytest.fixture
+def failover_frozen(fleet: Fleet) -> Iterator[None]:
+    """The operator's kill switch. On a busy machine a restart can outlast the failure clock; what happens then is
+    another test's matter."""
+    path = "/apis/ubernetes.io/v1alpha1/federationconfigs"
+    fleet.api().create(path, {"metadata": {"name": "default"}, "spec": {"failover": "Frozen"}})
+    yield
+    fleet.api().delete(f"{path}/default")
+
+
 def restarted(fleet: Fleet, name: str, pid: int) -> bool:
     process = fleet.processes()[name]
     return bool(process["pid"]) and process["pid"] != pid and process["ready"]
 
 
+@pytest.mark.usefixtures("failover_frozen")
 @pytest.mark.parametrize(
     ("victim", "context"),
     [
@@ -88,6 +99,7 @@ def namespace_there(fleet: Fleet, context: str, namespace: str) -> bool:
     return namespace in names
 
 
+@pytest.mark.usefixtures("failover_frozen")
 def test_the_node_and_its_containerd_are_killed_and_still_work(fleet: Fleet, web: Workload) -> None:
     """Both at once; afterwards the node takes a new pod, and ends one."""
     standing = Standing(web)
@@ -111,9 +123,10 @@ def test_the_node_and_its_containerd_are_killed_and_still_work(fleet: Fleet, web
 def test_a_frozen_control_process_is_reported_and_nothing_is_deleted(
     fleet: Fleet, web: Workload
 ) -> None:
+    """Failover is on: others take over alpha's share, and alpha's own containers are left alone all the same."""
     standing = Standing(web)
     inside = web.pods("alpha")
-    mirrors = {p["metadata"]["uid"] for p in web.pods()}
+    mirrors = uids(web)
     works = live_works(fleet)
     fleet.signal("alpha-control", signal.SIGSTOP)
     frozen = time.monotonic()
@@ -129,13 +142,11 @@ def test_a_frozen_control_process_is_reported_and_nothing_is_deleted(
             assert is_ready(cluster(fleet, member))
 
         def outlasted() -> bool:
-            assert standing.ours() == standing.tasks, "no container was stopped or started"
+            assert standing.kept(), "no container was stopped or started anew"
             for pod in inside:
                 assert fleet.fetch(pod, "alpha") == answer(pod, "alpha"), "its workloads run on"
-            assert {p["metadata"]["uid"] for p in web.pods()} == mirrors, (
-                "no pod was deleted or added"
-            )
-            assert live_works(fleet) == works
+            assert mirrors <= uids(web), "no pod was deleted"
+            assert works <= live_works(fleet), "nothing was told to go"
             return time.monotonic() - frozen > FROZEN_S
 
         until(outlasted, "the freeze to end")
@@ -143,7 +154,13 @@ def test_a_frozen_control_process_is_reported_and_nothing_is_deleted(
         fleet.signal("alpha-control", signal.SIGCONT)
     until(lambda: clusters_ready(fleet), "alpha to be Ready again")
     until(lambda: not cluster(fleet, "alpha")["spec"].get("taints"), "the taint to be gone")
-    standing.unchanged()
+    web.total(6)
+
+
+def uids(web: Workload) -> set[str]:
+    return {
+        pod["metadata"]["uid"] for pod in web.pods() if "deletionTimestamp" not in pod["metadata"]
+    }
 
 
 def cluster(fleet: Fleet, name: str) -> Document:
@@ -161,5 +178,6 @@ def told(fleet: Fleet) -> bool:
 
 
 def live_works(fleet: Fleet) -> set[str]:
+    """The uids of alpha's Works, without those on their way out."""
     found = fleet.api().list("/apis/work.karmada.io/v1alpha1/namespaces/karmada-es-alpha/works")
     return {w["metadata"]["uid"] for w in found if "deletionTimestamp" not in w["metadata"]}

@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -156,9 +155,8 @@ def unprivileged(tmp_path: Path) -> Iterator[Unprivileged]:
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)
     for parent in home.parents:
-        if parent.name.startswith("pytest-"):
+        if parent == tmp_path or parent.name.startswith("pytest-"):
             parent.chmod(0o755)
-    tmp_path.chmod(0o755)
     lab = Unprivileged(home / ".lab", "--clusters", "alpha")
     try:
         yield lab
@@ -198,11 +196,5 @@ def kubectl_on_hollow_nodes(lab: Unprivileged) -> None:
     lab.kubectl("federation", "rollout", "status", "deployment/web", "--timeout=90s")
     pod = lab.kubectl("federation", "get", "pods", "-o", "name").split()[0]
     assert "no process runs here" in lab.kubectl("federation", "logs", pod)
-    done = subprocess.run(
-        lab.kubectl_argv("federation", "exec", pod, "--", "hostname"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode != 0
-    assert "nothing runs here" in done.stderr + done.stdout
+    told = lab.kubectl("federation", "exec", pod, "--", "hostname")
+    assert "nothing runs here" in told

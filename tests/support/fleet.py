@@ -215,7 +215,7 @@ class Fleet:
 
     def kubectl_argv(self, context: str, *words: str) -> tuple[str, ...]:
         assert KUBECTL is not None
-        cache = f"--cache-dir={self.directory}/kubectl-cache"
+        cache = f"--cache-dir={Path(self.directory).parent}/kubectl-cache"
         return (KUBECTL, "--kubeconfig", self.kubeconfig, "--context", context, cache, *words)
 
     def kubectl(self, context: str, *words: str, stdin: str = "", code: int = 0) -> str:
@@ -380,19 +380,23 @@ class Standing:
     def __init__(self, web: Workload) -> None:
         self._web = web
         self.pods: dict[str, tuple[str, str, str, int]] = web.identities()
-        self.tasks: dict[str, Task] = self.ours()
+        self.tasks: dict[str, Task] = self._ours()
 
-    def ours(self) -> dict[str, Task]:
+    def _ours(self) -> dict[str, Task]:
         ours = {identity[1].removeprefix("containerd://") for identity in self.pods.values()}
         found = {name: task for name, task in self._web.fleet.tasks().items() if name in ours}
         assert set(found) == ours, "every container that a member speaks of runs"
         return found
 
+    def kept(self) -> bool:
+        """Whether every container still runs as the same process; others may have come."""
+        return self.tasks.items() <= self._web.fleet.tasks().items()
+
     def unchanged(self) -> None:
         """The same pods, containers and processes; all Ready again, and serving."""
         self._web.stands(2, 2, 2)
         assert self._web.identities() == self.pods
-        assert self.ours() == self.tasks
+        assert self._ours() == self.tasks
         for member in MEMBERS:
             assert self._web.serves(member)
 

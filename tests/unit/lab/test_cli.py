@@ -72,6 +72,17 @@ def test_mistyped(words: list[str], said: str, capsys: pytest.CaptureFixture[str
     assert said in capsys.readouterr().err
 
 
+def test_what_belongs_to_another_user(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(_: object) -> int:
+        raise PermissionError(13, "Permission denied", "/lab/kubectl-cache")
+
+    monkeypatch.setattr(lab, "run", run)
+    assert main(["lab", "down"]) == 1
+    assert "/lab/kubectl-cache: it belongs to another user" in capsys.readouterr().err
+
+
 def test_the_lab_belongs_to_its_checkout(tmp_path: Path) -> None:
     (tmp_path / "federation").mkdir()
     (tmp_path / "federation/pyproject.toml").touch()

@@ -47,6 +47,13 @@ def _run(verb: str, words: Sequence[str]) -> int:
     except CliError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except PermissionError as error:
+        print(
+            f"error: {error.strerror}: {error.filename}: it belongs to another user (root?); "
+            "run this as that user, or remove it first",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
