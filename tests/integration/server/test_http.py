@@ -12,7 +12,9 @@ import aiohttp
 import pytest
 from tests.support.apiserver import RunningServer, running_server
 
+from machinery.api.scheme import ServedKind
 from machinery.client.interface import dynamic
+from machinery.server.app import Extensions
 from machinery.server.config import ServerConfig
 from machinery.server.pki import CertificateAuthority, client_context
 from machinery.server.user import UserInfo
@@ -287,7 +289,7 @@ async def test_watch_without_a_revision_begins_with_what_is_there(wire: Wire) ->
 
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(events(wire, "labelSelector=x%3D1", 2))
-        group.create_task(later())
+        _ = group.create_task(later())
     assert told(watching.result()) == [("ADDED", "a"), ("ADDED", "b")]
 
 
@@ -332,6 +334,37 @@ async def test_table_watch_has_columns_once(wire: Wire) -> None:
     assert found[0]["object"]["columnDefinitions"]
     assert not found[1]["object"]["columnDefinitions"]
     assert found[1]["object"]["rows"][0]["cells"][0] == "b"
+
+
+@pytest.mark.parametrize("more", ["", "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"])
+async def test_a_watch_from_the_future_is_504(wire: Wire, more: str) -> None:
+    added = await wire.add("now")
+    ahead = int(added["metadata"]["resourceVersion"]) + 1000
+    status, headers, raw = await wire.ask(
+        "GET", f"{CONFIG_MAPS}?watch=1&resourceVersion={ahead}{more}", ROOT
+    )
+    told = json.loads(raw)
+    assert (status, told["reason"], headers["Retry-After"]) == (504, "Timeout", "1")
+    assert told["message"].startswith(f"Timeout: Too large resource version: {ahead}, current: ")
+    assert told["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
+
+
+@pytest.mark.parametrize(("path", "texts"), [(CONFIG_MAPS, ["beta is away"]), ("/api/v1/pods", [])])
+@pytest.mark.parametrize(
+    "accept", ["application/json", "application/json;as=Table;v=v1;g=meta.k8s.io"]
+)
+async def test_a_list_can_warn(path: str, texts: list[str], accept: str) -> None:
+    def away(kind: ServedKind) -> list[str]:
+        return ["beta is away"] if kind.plural == "configmaps" else []
+
+    async with running_server(config=CONFIG, extensions=Extensions(list_warnings=away)) as server:
+        tls = client_context(server.api.ca_pem)
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls)) as session:
+            headers = {**ROOT, "Accept": accept}
+            async with session.get(server.api.url + path, headers=headers) as answer:
+                assert answer.status == 200
+                found = answer.headers.getall("Warning", [])
+    assert found == [f'299 - "{text}"' for text in texts]
 
 
 async def test_too_old_is_410() -> None:

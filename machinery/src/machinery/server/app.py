@@ -37,7 +37,7 @@ from machinery.server.cache import KindCache, WatchCache
 from machinery.server.call import Interceptor
 from machinery.server.codec import REGISTRY
 from machinery.server.config import ServerConfig
-from machinery.server.handlers import Api
+from machinery.server.handlers import Api, ListWarnings
 from machinery.server.http import Front, RawRoute
 from machinery.server.listing import Lister
 from machinery.server.local import Local, LocalClient, MirrorWriter
@@ -84,6 +84,8 @@ class Extensions:
     """Asked for requests that carry neither token nor certificate."""
     admission: Sequence[Plugin] = ()
     """Plugins after the built-in ones."""
+    list_warnings: ListWarnings | None = None
+    """Asked at each LIST of a kind over HTTP; its texts become `Warning: 299` headers."""
     bootstrap: Sequence[Document] = ()
     """Objects that are created at start when missing."""
 
@@ -159,7 +161,7 @@ class ApiServer:
         watch_server = WatchServer(self.cache, self.watches, self.config, self.clock, ids)
         api = Api(
             self.scheme, self.registry, self.lister, watch_server, self.subresources, self.config,
-            self.clock, self.extensions.interceptors,
+            self.clock, self.extensions.interceptors, self.extensions.list_warnings,
         )  # fmt: skip
         checks = {
             "etcd": self._store_fault,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from machinery.server.user import UserInfo
 
 MIB = 1024 * 1024
+SERVICE_CIDR = "10.96.0.0/16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class ServerConfig:
     taint_new_nodes: bool = False
     """New nodes are tainted not-ready:NoSchedule. Only where the node lifecycle controller runs, which takes it away."""
 
-    service_cidr: str = "10.96.0.0/16"
+    service_cidr: str = SERVICE_CIDR
     """Range of cluster addresses; one of each family by a comma. Clusters that meet must not overlap. Empty: Services get
     none (the federation's are templates)."""
 

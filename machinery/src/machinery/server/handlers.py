@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -21,6 +21,7 @@ from machinery.server.plain import method_not_allowed, not_found, page_not_found
 from machinery.server.registry import Registry, Stored
 from machinery.server.replies import (
     Compressor,
+    Headers,
     Reply,
     Streamed,
     compressor,
@@ -40,6 +41,8 @@ DELETE_OPTIONS = ServedKind(
 )  # fmt: skip
 CONNECTS = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 COLLECTION_BATCH = 50
+ListWarnings = Callable[[ServedKind], Sequence[str]]
+"""What a LIST of the kind should warn of: that a part of it could not be looked at lately."""
 FIELD_VALIDATIONS = ("", "Ignore", "Strict", "Warn")
 _OPTIONS_KINDS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
 
@@ -47,7 +50,7 @@ _OPTIONS_KINDS = {"create": "CreateOptions", "update": "UpdateOptions", "patch":
 class Api:
     """Answers requests for objects."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a server has, handed in once
         self,
         scheme: Scheme,
         registry: Registry,
@@ -57,6 +60,7 @@ class Api:
         config: ServerConfig,
         clock: Clock,
         interceptors: Mapping[tuple[str, str, str], Interceptor],
+        list_warnings: ListWarnings | None = None,
     ) -> None:
         self._scheme = scheme
         self._registry = registry
@@ -66,6 +70,7 @@ class Api:
         self._config = config
         self._clock = clock
         self._interceptors = dict(interceptors)
+        self._list_warnings = list_warnings
 
     async def __call__(
         self, request: web.BaseRequest, info: RequestInfo, user: UserInfo
@@ -195,21 +200,28 @@ class Api:
         page = await self._lister.page(cache, list_query(kind, info))
         metadata = page.metadata()
         segment = self._config.list_segment_objects
+        advice = self._list_warnings(kind) if self._list_warnings is not None else ()
+        headers = tuple(warning_headers(tuple(advice)))
         plain = accepted.form is Form.OBJECT and not accepted.yaml and render.view_of(kind) is None
         if plain and len(page.entries) <= segment:
             body = render.list_head(kind, metadata) + render.items(kind, page.entries, cache.head)
-            return Reply(200, body + render.LIST_TAIL)
+            return Reply(200, body + render.LIST_TAIL, headers=headers)
         if plain:
-            return await self._stream_list(request, kind, page, cache.head)
+            return await self._stream_list(request, kind, page, cache.head, headers)
         document = render.shown_list(
             kind, page.entries, metadata, accepted, include, self._clock.now()
         )
         if accepted.yaml:
-            return Reply(200, yaml_bytes(document), YAML)
-        return Reply(200, dumps(document))
+            return Reply(200, yaml_bytes(document), YAML, headers)
+        return Reply(200, dumps(document), headers=headers)
 
     async def _stream_list(
-        self, request: web.BaseRequest, kind: ServedKind, page: Page, head: int
+        self,
+        request: web.BaseRequest,
+        kind: ServedKind,
+        page: Page,
+        head: int,
+        headers: Headers,
     ) -> web.StreamResponse:
         """A long list in segments; other requests are served between them."""
         transport = request.transport
@@ -222,6 +234,8 @@ class Api:
         )
         if zipped:
             lines += b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
+        for name, value in headers:
+            lines += f"{name}: {value}\r\n".encode("utf-8", "surrogateescape")
         keep = bool(request.keep_alive)
         transport.write(lines + (b"\r\n" if keep else b"Connection: close\r\n\r\n"))
         step = self._config.list_segment_objects

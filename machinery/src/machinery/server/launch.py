@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from machinery.client import kubeconfig
 from machinery.server.app import ApiServer
-from machinery.server.config import Listen, ServerConfig
+from machinery.server.config import SERVICE_CIDR, Listen, ServerConfig
 from machinery.server.user import MASTERS
 
 ADMIN = "kubernetes-admin"
@@ -22,7 +22,14 @@ def parse_listen(text: str) -> Listen:
 
 
 def server_config(
-    name: str, data_dir: str, listen: Sequence[str], advertise: str, *, accounts: bool = True
+    name: str,
+    data_dir: str,
+    listen: Sequence[str],
+    advertise: str,
+    *,
+    accounts: bool = True,
+    service_cidr: str = SERVICE_CIDR,
+    taint_new_nodes: bool = False,
 ) -> ServerConfig:
     """Settings of a server that keeps its keys below `data_dir`; its certificate is good for all it listens on."""
     places = tuple(parse_listen(text) for text in listen)
@@ -37,6 +44,8 @@ def server_config(
         serving_names=tuple(dict.fromkeys(names)),
         advertise_url=advertise,
         service_accounts=accounts,
+        service_cidr=service_cidr,
+        taint_new_nodes=taint_new_nodes,
     )
 
 

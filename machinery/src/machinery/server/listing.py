@@ -270,6 +270,14 @@ def _go_json_error(token: str) -> str:
     return f"invalid character '{shown}' looking for beginning of value"
 
 
+async def wait_until(cache: WatchCache, revision: int, wait_s: float = AHEAD_WAIT_S) -> None:
+    """Wait until everything up to `revision` is here. Raises Timeout when it has not been issued yet."""
+    if cache.revision >= revision or await cache.fresh() >= revision:
+        return
+    if not await cache.wait_for(revision, wait_s):
+        raise too_large(revision, cache.revision)
+
+
 # ---------------------------------------------------------------------------------------------------------- pages
 class Lister:
     """Answers LISTs from the watch cache."""
@@ -297,10 +305,7 @@ class Lister:
         exact = query.match == "Exact" or (query.limit and not query.match)
         if exact:
             return await self._exact(kinds, query, asked)
-        if self._cache.revision < asked and not await self._cache.wait_for(
-            asked, self._ahead_wait_s
-        ):
-            raise too_large(asked, self._cache.revision)
+        await wait_until(self._cache, asked, self._ahead_wait_s)
         return self._first(kinds, query.selection, self._cache.revision, query.limit)
 
     async def reached(self, revision: str) -> None:
@@ -312,11 +317,7 @@ class Lister:
                 f'resourceVersion: Invalid value: "{revision}": strconv.ParseUint: parsing "{revision}": invalid syntax',
                 reason="",
             )
-        asked = int(revision)
-        if self._cache.revision < asked and not await self._cache.wait_for(
-            asked, self._ahead_wait_s
-        ):
-            raise too_large(asked, self._cache.revision)
+        await wait_until(self._cache, int(revision), self._ahead_wait_s)
 
     async def _exact(self, kinds: KindCache, query: ListQuery, revision: int) -> Page:
         current = await self._cache.fresh()

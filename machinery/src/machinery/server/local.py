@@ -29,7 +29,7 @@ from machinery.server import codec, events_view, patching, render
 from machinery.server.authz import Authorizer
 from machinery.server.cache import Entry, KindCache
 from machinery.server.call import Call, Deletion, Intercepted, Interceptor
-from machinery.server.listing import Lister, ListQuery, parse_revision, selection_of
+from machinery.server.listing import Lister, ListQuery, parse_revision, selection_of, wait_until
 from machinery.server.rbac import Attributes
 from machinery.server.registry import Registry, Stored
 from machinery.server.request import RequestInfo
@@ -111,7 +111,9 @@ class LocalClient:
         cache = self._cache(kind)
         selection = selection_of(kind, namespace, options.label_selector, options.field_selector)
         start = parse_revision(options.resource_version) if options.resource_version else 0
-        if not start:
+        if start:
+            await wait_until(self._local.registry.cache, start)
+        else:
             await self._local.registry.cache.fresh()
         hub = self._local.watches.hub(cache.kind)
         local = LocalWatcher(cache, selection, LOCAL_LAG_EVENTS_MAX)

@@ -19,6 +19,7 @@ from machinery.server.listing import (
     parse_int,
     parse_revision,
     selection_of,
+    wait_until,
 )  # fmt: skip
 from machinery.server.negotiate import negotiate
 from machinery.server.replies import Reply, Streamed, dumps
@@ -73,8 +74,7 @@ class WatchServer:
         bookmarks = truthy(info, "allowWatchBookmarks")
         encode, form = render.event_encoder(kind, stored, accepted, include, self._clock.now)
         cache = self._cache.of(stored)
-        if not start or initial:
-            await self._cache.fresh()
+        await self._caught_up(start, initial=initial)
         transport = request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
@@ -106,6 +106,13 @@ class WatchServer:
             if isinstance(protocol, Connection):
                 protocol.on_lost = None
         return self._end(transport, watcher)
+
+    async def _caught_up(self, start: int, *, initial: bool) -> None:
+        """A client that has seen more than there is must list again, not wait for ever. Raises Timeout."""
+        if not start or initial:
+            await self._cache.fresh()
+        if start:
+            await wait_until(self._cache, start)
 
     def _timeout(self, info: RequestInfo) -> float:
         seconds = parse_int(info.first("timeoutSeconds"))
