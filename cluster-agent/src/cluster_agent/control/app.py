@@ -67,7 +67,11 @@ class Control:
             Scheme(BUILTIN),
             self.store,
             server_config(
-                self.config.cluster, self.config.data_dir, self.config.listen, self.config.advertise
+                self.config.cluster,
+                self.config.data_dir,
+                self.config.listen,
+                self.config.advertise,
+                taint_new_nodes=True,
             ),
             self._clock,
             self._ids,
