@@ -65,6 +65,8 @@ class ControlFile:
     """The failure domain; several are joined by commas."""
     databaseUrl: str = ""  # noqa: N815
     """postgresql://… ; default: SQLite in dataDir."""
+    serviceCidr: str = "10.96.0.0/16"  # noqa: N815
+    """Cluster addresses of Services, IPv4, IPv6 or both by a comma; unlike any other member's."""
     federation: FederationFile = FederationFile()
     """The federation to be a member of; without a URL the cluster stands alone."""
 
@@ -203,7 +205,12 @@ async def start_control(file: ControlFile) -> "tuple[Control, Link | None]":
 
     federation = UserInfo("ubernetes:federation", (MASTERS,)).authenticated()
     config = ControlConfig(
-        file.cluster, file.dataDir, file.listen, file.advertise, file.databaseUrl
+        file.cluster,
+        file.dataDir,
+        file.listen,
+        file.advertise,
+        file.databaseUrl,
+        file.serviceCidr,
     )
     extensions = Extensions(
         authenticators=[lambda request: federation if request.get(VIA_LINK) else None]

@@ -7,9 +7,10 @@ PostgreSQL several may run; then one of them leads. Started in order, stopped in
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cluster_agent.control import binder
-from cluster_agent.control.controllers import registry
+from cluster_agent.control.controllers import kubernetesservice, registry
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme
 from machinery.client.leaderelection import LeaderElector
@@ -18,6 +19,7 @@ from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
 from machinery.meta.resource import ObjectKey
 from machinery.server.app import ApiServer, Extensions, settle_collector
+from machinery.server.config import SERVICE_CIDR
 from machinery.server.launch import server_config, write_admin_kubeconfig
 from machinery.store.sql import open_store
 
@@ -40,6 +42,8 @@ class ControlConfig:
     """The URL under which nodes and people reach it; default: the first listen address."""
     database_url: str = ""
     """postgresql://… for several control planes; default: SQLite in data_dir."""
+    service_cidr: str = SERVICE_CIDR
+    """Cluster addresses of Services; members that are to reach each other's Services need ranges that do not overlap."""
 
     @property
     def store_url(self) -> str:
@@ -71,6 +75,7 @@ class Control:
                 self.config.data_dir,
                 self.config.listen,
                 self.config.advertise,
+                service_cidr=self.config.service_cidr,
                 taint_new_nodes=True,
             ),
             self._clock,
@@ -90,12 +95,20 @@ class Control:
             kinds=[kind for kind in server.scheme.kinds if kind.storable],
             ca_pem=server.ca_pem,
             signer=server.authority,
+            api=self._api_address(server),
         )
         registry.setup_all(controllers, settings)
         scheduler = self._manager(server, "default-scheduler")
         _ = binder.setup(scheduler)
         for manager in self._managers:
             await manager.start()
+
+    def _api_address(self, server: ApiServer) -> kubernetesservice.ApiAddress:
+        """Where pods find the API: what is advertised if that is an address, else the first address listened on."""
+        place = urlsplit(server.url)
+        allocator = server.registry.services
+        own = allocator.own_address if allocator is not None else ""
+        return kubernetesservice.ApiAddress(own, place.hostname or "", place.port or 443)
 
     def _manager(self, server: ApiServer, component: str) -> Manager:
         client = server.client(manager=component)

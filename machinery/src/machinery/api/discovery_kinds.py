@@ -4,6 +4,10 @@ Proxy and DNS read these. Their two labels say whose they are: `kubernetes.io/se
 `endpointslice.kubernetes.io/managed-by`.
 """
 
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+
 from machinery.api.core import ObjectReference
 from machinery.meta.objectmeta import Object, View
 from machinery.meta.resource import Resource
@@ -64,10 +68,25 @@ class EndpointPort(View):
     app_protocol: str | None = None
 
 
+if TYPE_CHECKING:
+    _Endpoints: TypeAlias = tuple[Endpoint, ...]
+    _Ports: TypeAlias = tuple[EndpointPort, ...]
+else:  # what the wire may say; readers never see the null
+    _Endpoints = tuple[Endpoint, ...] | None
+    _Ports = tuple[EndpointPort, ...] | None
+
+
 class EndpointSlice(Object):
+    """`endpoints` and `ports` are null on the wire when there are none, and read as empty."""
+
     address_type: str = "IPv4"
-    endpoints: tuple[Endpoint, ...] = ()
-    ports: tuple[EndpointPort, ...] = ()
+    endpoints: _Endpoints = ()
+    ports: _Ports = ()
+
+    def __post_init__(self) -> None:
+        for name in ("endpoints", "ports"):
+            if getattr(self, name) is None:
+                msgspec.structs.force_setattr(self, name, ())
 
     @property
     def service_name(self) -> str:

@@ -23,6 +23,8 @@ from machinery.kit.tasks import TaskOwner
 K = TypeVar("K", bound=Hashable)
 
 RETRY_BACKOFF = Backoff(base_s=0.005, cap_s=1000.0, jitter=0.2)
+TIMER_S_MIN = 0.001
+"""The shortest sleep of the timer: a clock of a coarser grain than a float would not move, and the timer would spin."""
 
 _SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
 DEPTH = METRICS.gauge("workqueue_depth", "Keys waiting.", ["name"])
@@ -200,7 +202,7 @@ class WorkQueue(Generic[K]):
         while (due := self.next_due()) is not None:
             now = self._clock.monotonic()
             if due > now:
-                await self._clock.sleep(due - now)
+                await self._clock.sleep(max(due - now, TIMER_S_MIN))
             self.release_due()
         self._timer = None
 

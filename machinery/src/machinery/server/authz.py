@@ -16,8 +16,12 @@ from machinery.server.user import MASTERS, UserInfo
 _READ = frozenset({"get", "list", "watch"})
 _OWN_NODE = frozenset({"create", "get", "list", "watch", "update", "patch", "delete"})
 _NODE_READS = frozenset(
-    {("", "services"), ("", "nodes"), ("", "pods"), ("node.k8s.io", "runtimeclasses")}
-)
+    {
+        ("", "services"), ("", "nodes"), ("", "pods"), ("", "namespaces"),
+        ("node.k8s.io", "runtimeclasses"), ("discovery.k8s.io", "endpointslices"),
+    }
+)  # fmt: skip
+"""Namespaces and slices are for the proxy and DNS, which run as the node."""
 _NODE_CREATES = frozenset(
     {
         ("authentication.k8s.io", "tokenreviews"),

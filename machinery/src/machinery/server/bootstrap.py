@@ -112,12 +112,16 @@ def _user_roles() -> Iterable[Document]:
         [
             rule(
                 ("",),
-                ("configmaps", "events", "pods", "pods/log", "pods/status", "serviceaccounts", "namespaces"),
+                (
+                    "configmaps", "endpoints", "events", "pods", "pods/log", "pods/status", "serviceaccounts",
+                    "services", "services/status", "namespaces",
+                ),
                 READ,
             ),
             rule(("apps",), (*_WORKLOADS, *(f"{w}/{s}" for w in _WORKLOADS for s in ("scale", "status"))), READ),
             rule(("coordination.k8s.io",), ("leases",), READ),
             rule(("events.k8s.io",), ("events",), READ),
+            rule(("discovery.k8s.io",), ("endpointslices",), READ),
         ],
         into="view",
     )  # fmt: skip
@@ -127,7 +131,7 @@ def _user_roles() -> Iterable[Document]:
             rule(("",), ("pods/attach", "pods/exec", "pods/portforward", "pods/proxy"), READ[:1] + WRITE),
             rule(("",), ("secrets",), READ),
             rule(("",), ("serviceaccounts",), ("impersonate",)),
-            rule(("",), ("configmaps", "events", "pods", "secrets", "serviceaccounts"), WRITE),
+            rule(("",), ("configmaps", "events", "pods", "secrets", "serviceaccounts", "services"), WRITE),
             rule(("",), ("pods/eviction", "serviceaccounts/token"), ("create",)),
             rule(("apps",), (*_WORKLOADS, *(f"{w}/scale" for w in _WORKLOADS)), WRITE),
             rule(("coordination.k8s.io",), ("leases",), WRITE),

@@ -3,8 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster_agent.control.controllers import podgc, rootca, serviceaccount, tainteviction
+from cluster_agent.control.controllers import (
+    endpointslicemirroring,
+    kubernetesservice,
+    podgc,
+    rootca,
+    serviceaccount,
+    tainteviction,
+)
 from cluster_agent.control.controllers.deployment import controller as deployment
+from cluster_agent.control.controllers.endpoints import controller as endpoints
+from cluster_agent.control.controllers.endpointslice import controller as endpointslice
 from cluster_agent.control.controllers.nodelifecycle import controller as nodelifecycle
 from cluster_agent.control.controllers.replicaset import controller as replicaset
 from cluster_agent.control.controllers.workloads import DEPLOYMENTS, REPLICASETS
@@ -25,6 +34,8 @@ class Settings:
     """Published in every namespace."""
     signer: csr.Signer
     """Signs the certificates of nodes."""
+    api: kubernetesservice.ApiAddress
+    """Where pods find the API server."""
     node_lifecycle: nodelifecycle.LifecycleConfig = nodelifecycle.LifecycleConfig()
     pod_gc: podgc.PodGCConfig = podgc.PodGCConfig()
     namespace_grace_s: float = namespace.GRACE_S
@@ -47,6 +58,10 @@ def setups(settings: Settings) -> Mapping[str, Callable[[Manager], None]]:
         "pod-gc": lambda m: podgc.setup(m, settings.pod_gc),
         "certificates": lambda m: csr.setup(m, settings.signer),
         "token-cleaner": tokencleaner.setup,
+        "endpointslice": endpointslice.setup,
+        "endpointslice-mirroring": endpointslicemirroring.setup,
+        "endpoints": endpoints.setup,
+        "kubernetes-service": lambda m: kubernetesservice.setup(m, settings.api),
     }
 
 
