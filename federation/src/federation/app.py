@@ -154,6 +154,7 @@ class FederationServer:
                     suspect_s=self.config.heartbeatSuspectSeconds,
                     unreachable_s=self.config.heartbeatUnreachableSeconds,
                 ),
+                stabilization_s=self.config.failbackStabilizationSeconds,
                 left=self._left,
             ),
         )

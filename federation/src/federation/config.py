@@ -28,6 +28,9 @@ class FederationConfig:
     heartbeatUnreachableSeconds: float = 10.0  # noqa: N815
     """Silence after which a member is not Ready."""
 
+    failbackStabilizationSeconds: float = 300.0  # noqa: N815
+    """How long a cluster must be well again before displaced workloads go back to it."""
+
     @property
     def store_url(self) -> str:
         return self.databaseUrl or f"sqlite:///{self.dataDir}/store.db"

@@ -16,7 +16,8 @@ PLAN = make_plan(SPEC, 0)
 
 def test_the_wan_has_a_port_for_every_host() -> None:
     lines = network.wan_batch(PLAN, "/x/.lab/ns").splitlines()
-    assert 'link add h0 type veth peer name wan0 netns "/x/.lab/ns/federation-1.net"' in lines
+    made = "link add h0 type veth peer name wan0 address 02:55:c6:12:00:0b"
+    assert f'{made} netns "/x/.lab/ns/federation-1.net"' in lines
     assert sum(line.startswith("link add h") for line in lines) == len(PLAN.hosts)
     assert "link set machine master wan up" in lines
 
@@ -55,7 +56,7 @@ def test_nodes_route_to_pods_of_their_own_cluster_only() -> None:
 def test_a_node_sees_its_own_group_as_root(
     trees: tuple[Hierarchy, ...], has: list[str], hasnot: list[str]
 ) -> None:
-    lines = network.node_mounts("g/h", trees, {}).splitlines()
+    lines = network.node_mounts("g/h", trees, {}, "/x/.lab/ns").splitlines()
     assert all(line in lines for line in has)
     assert not any(line in lines for line in hasnot)
 
@@ -87,7 +88,13 @@ def test_containerd_keeps_its_data_in_the_lab() -> None:
 def test_configurations_have_the_agreed_keys() -> None:
     cluster = PLAN.clusters[1]
     federation = programs.federation_config(PLAN, PLAN.federation[0])
-    assert list(federation) == ["dataDir", "listen", "advertise", "databaseUrl"]
+    assert list(federation) == [
+        "dataDir",
+        "listen",
+        "advertise",
+        "databaseUrl",
+        "failbackStabilizationSeconds",
+    ]
     control = programs.control_config(PLAN, cluster, "/ca", "a.b")
     assert control["federation"] == {
         "url": "https://198.18.0.11:6443",

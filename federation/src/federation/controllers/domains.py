@@ -80,15 +80,16 @@ def wanted(verdict: FleetVerdict) -> dict[str, Domain]:
 
 def plan(
     verdict: FleetVerdict,
+    stood: Mapping[str, str],
     held: Mapping[str, FailureDomain],
     clusters: Mapping[str, Cluster],
     now: str,
     word: str,
 ) -> list[Action]:
-    """What changed is written and told; `word` is asked of those that are newly dead."""
+    """What changed is written and told. `stood`: clusters' verdicts till now; `word` is asked of the newly dead."""
     actions: list[Action] = []
     for cluster, found in verdict.clusters.items():
-        before = cluster_verdict(held.get(domain_name("Cluster", cluster)))
+        before = stood.get(cluster, Finding.UNKNOWN.value)
         if before != found.finding.value:
             actions += _told(clusters[cluster], found, before, word)
     every = wanted(verdict)
@@ -162,9 +163,11 @@ def _written(name: str, domain: Domain, held: FailureDomain | None, now: str) ->
 class Memory:
     """What this server remembers of its own verdicts. Times are its monotonic clock."""
 
+    found: dict[str, str] = field(default_factory=dict)
+    """Cluster -> the last verdict."""
     judged: dict[str, deque[float]] = field(default_factory=dict)
-    cut_off: bool = False
-    back_since: float | None = None
+    forgiven: dict[str, float] = field(default_factory=dict)
+    """Cluster -> when the server was back; silence before that was the server's."""
 
     def verdicts(self, cluster: str, now: float) -> int:
         times = self.judged.get(cluster, deque())
@@ -172,15 +175,26 @@ class Memory:
             times.popleft()
         return len(times)
 
-    def note(self, verdict: FleetVerdict, before: Mapping[str, str], now: float) -> None:
-        """Remember what was just found. `before`: the verdicts that stood."""
+    def forgive(self, verdict: FleetVerdict, now: float) -> bool:
+        """Whether the server was cut off until now: then those that are still silent get their whole time anew."""
+        was = {name for name, found in self.found.items() if found == Finding.CUT_OFF.value}
+        still = {n for n, v in verdict.clusters.items() if v.finding is Finding.CUT_OFF}
+        silent = {
+            n for n, v in verdict.clusters.items() if v.finding in (Finding.DEAD, Finding.SUSPECT)
+        }
+        dead = {name for name, found in self.found.items() if found == Finding.DEAD.value}
+        if not was or still or not silent - dead:
+            return False
+        self.forgiven.update(dict.fromkeys(silent - dead, now))
+        self.found = {name: found for name, found in self.found.items() if name not in was}
+        return True
+
+    def note(self, verdict: FleetVerdict, now: float) -> None:
+        """Remember what was just found."""
         for cluster, found in verdict.clusters.items():
-            if found.finding is Finding.DEAD and before.get(cluster) != Finding.DEAD.value:
+            if found.finding is Finding.DEAD and self.found.get(cluster) != Finding.DEAD.value:
                 self.judged.setdefault(cluster, deque()).append(now)
-        cut_off = verdict.fleet.finding is Finding.CUT_OFF
-        if self.cut_off and not cut_off:
-            self.back_since = now
-        self.cut_off = cut_off
+        self.found = {name: v.finding.value for name, v in verdict.clusters.items()}
 
 
 def evidence_of(
@@ -197,8 +211,8 @@ def evidence_of(
             continue
         name, spec = cluster.metadata.name, cluster.spec
         silent, heard = beats.silent_s(name), beats.heard_s(name)
-        if silent is not None and memory.back_since is not None:
-            away = now - memory.back_since
+        if silent is not None and name in memory.forgiven:
+            away = now - memory.forgiven[name]
             silent = min(silent, away)
             heard = heard if heard is not None and heard <= away else None
         found.append(
@@ -236,18 +250,22 @@ class DomainsReconciler:
             name: cluster_verdict(held.get(domain_name("Cluster", name))) for name in clusters
         }
         now, clock = self._clock.monotonic(), self._failure_clock()
+        before |= self._memory.found  # newer than the informer's copy
         evidence = evidence_of(clusters.values(), self._beats, self._memory, before, now)
         verdict = judge_fleet(evidence, clock)
+        if self._memory.forgive(verdict, now):
+            evidence = evidence_of(clusters.values(), self._beats, self._memory, before, now)
+            verdict = judge_fleet(evidence, clock)
         self.awaited = frozenset(
             name for name, v in verdict.clusters.items() if v.finding is not Finding.HEALTHY
         )
         wall = self._clock.now()
-        actions = plan(verdict, held, clusters, rfc3339(wall), rfc3339_micro(wall))
+        actions = plan(verdict, before, held, clusters, rfc3339(wall), rfc3339_micro(wall))
         wait = next_look(evidence, clock)
         result = await self._executor.apply(
             [*actions, RequeueAfter(wait)] if wait is not None else actions
         )
-        self._memory.note(verdict, before, now)
+        self._memory.note(verdict, now)
         return result
 
 

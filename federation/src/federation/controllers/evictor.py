@@ -142,7 +142,8 @@ def _would(due: Due) -> list[Action]:
 def _evicted(due: Due, now: str) -> list[Action]:
     binding, cause = due.binding, due.cause
     state = moves.state_of(binding)
-    facts = moves.Facts(placer.question(binding), {}, now=now)
+    settled = not placer.open_question(binding)
+    facts = moves.Facts(placer.question(binding), {}, settled=settled, now=now)
     after = moves.evict(state, due.cluster, cause.reason, cause.why, facts)
     if after == state:
         return []

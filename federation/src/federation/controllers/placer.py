@@ -6,6 +6,7 @@ busier or lost its heartbeat: what runs, stays; moving it is failover's business
 """
 
 import hashlib
+from dataclasses import replace
 
 import msgspec
 
@@ -16,9 +17,9 @@ from federation.propagation import moves
 from federation.propagation.templates import resource_of
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
-from machinery.controller.action import Action, Emit, Patch, Result, SetStatus
+from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
-from machinery.kit.clock import rfc3339
+from machinery.kit.clock import parse_time, rfc3339
 from machinery.meta.objectmeta import condition
 from machinery.meta.resource import Document, ObjectKey
 from machinery.scheduling.resources import amounts
@@ -29,6 +30,11 @@ QUESTION = "ubernetes.io/placed-question"
 """Annotation of a binding: hash of the question that the present decision answers."""
 AFFINITY = "ubernetes.io/placed-affinity"
 """Annotation of a binding: the affinity group that the present decision used."""
+
+PARTLY = "ubernetes.io/placed-partly"
+"""Annotation of a binding: when only a part of what was lost could be placed."""
+REPORTS_S = 8.0
+"""By then every member has told of the pods that a decision brought it."""
 
 
 def question(binding: ResourceBinding) -> str:
@@ -91,11 +97,55 @@ def plan(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Act
         return _withdrawn(binding)
     if not open_question(binding):
         return _confirm(binding, now)
+    wait = _settling_s(binding, now)
+    if wait > 0:
+        return [RequeueAfter(wait)]
+    request = request_of(binding, fresh=wants_fresh(binding))
     try:
-        decision = place(request_of(binding, fresh=wants_fresh(binding)), fleet)
+        decision = place(request, fleet)
     except NoFit as error:
+        partial = most(request, fleet) if request.evicting else None
+        if partial is not None:
+            return _partly(binding, partial, now)
         return _refused(binding, error, now)
     return _decided(binding, decision, now)
+
+
+def most(request: Request, fleet: list[Candidate]) -> Decision | None:
+    """After a loss, as many replicas as fit are better than none: the largest number that can be placed, if it is more."""
+    best: Decision | None = None
+    least, limit = sum(request.previous.values()), request.replicas
+    while limit - least > 1:
+        count = (least + limit) // 2
+        try:
+            best, least = place(replace(request, replicas=count), fleet), count
+        except NoFit:
+            limit = count
+    return best
+
+
+def _partly(binding: ResourceBinding, decision: Decision, now: str) -> list[Action]:
+    """Some of what was lost; the question stays open, and the placer comes back when the fleet changes."""
+    state = moves.decided(moves.state_of(binding), decision.targets, now)
+    placed, wanted = sum(decision.targets.values()), binding.spec.replicas
+    result = ", ".join(f"{name}:{count}" for name, count in decision.targets.items())
+    text = f"only {placed} of {wanted} replicas fit into the clusters that are left: {{{result}}}"
+    return [
+        moves.patch(binding, state, {PARTLY: now}),
+        *say(binding, "Warning", "FailoverShortOfRoom", text),
+    ]
+
+
+def _settling_s(binding: ResourceBinding, now: str) -> float:
+    """Seconds until members have told what a partial decision took: room that is told twice would be given twice."""
+    since = binding.metadata.annotations.get(PARTLY)
+    if not since:
+        return 0.0
+    try:
+        passed = (parse_time(now) - parse_time(since)).total_seconds()
+    except ValueError:
+        return 0.0
+    return REPORTS_S - passed if 0 <= passed < REPORTS_S else 0.0
 
 
 def _withdrawn(binding: ResourceBinding) -> list[Action]:
@@ -109,6 +159,8 @@ def _withdrawn(binding: ResourceBinding) -> list[Action]:
 
 def _decided(binding: ResourceBinding, decision: Decision, now: str) -> list[Action]:
     annotations = {QUESTION: question(binding), AFFINITY: decision.affinity_name or None}
+    if PARTLY in binding.metadata.annotations:
+        annotations[PARTLY] = None
     state = moves.decided(moves.state_of(binding), decision.targets, now)
     result = ", ".join(f"{name}:{count}" for name, count in decision.targets.items())
     return [

@@ -10,6 +10,7 @@ from federation.controllers import (
     dispatcher,
     domains,
     evictor,
+    failback,
     failover,
     followers,
     health,
@@ -57,6 +58,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     health.setup(manager, lambda: operator().clock, beats)
     domains.setup(manager, lambda: operator().clock, beats)
     evictor.setup(manager, operator)
+    failback.setup(manager, operator)
     for room in (
         detector,
         placer,

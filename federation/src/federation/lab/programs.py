@@ -18,6 +18,8 @@ CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 """Of every node, inside its own mount namespace."""
 
 PROVIDER = "lab"
+FAILBACK_S = 15.0
+"""A lab shows failback while one looks on; a server's own default is 300 s."""
 
 
 def config_path(plan: LabPlan, process: str) -> str:
@@ -52,6 +54,7 @@ def federation_config(plan: LabPlan, host: HostPlan) -> dict[str, Any]:
         "listen": [f"{host.address}:{API_PORT}"],
         "advertise": url(plan.entrance),
         "databaseUrl": database_inside(plan),
+        "failbackStabilizationSeconds": FAILBACK_S,
     }
 
 

@@ -220,7 +220,12 @@ def evict(state: State, cluster: str, reason: str, why: str, facts: Facts) -> St
     task = Task(cluster, count, reason, facts.now, why)
     if cluster not in state.clusters:
         return replace(state, tasks=(*tasks, task))
-    before = dict(state.before) | {cluster: Before(facts.question, dict(state.clusters))}
+    whole = Before(facts.question, dict(state.clusters))
+    if not facts.settled:  # the planner has not made good for an earlier loss: that one's placement was the last whole one
+        whole = next(
+            (b for b in reversed(state.before.values()) if cluster in b.clusters), Before("", {})
+        )
+    before = dict(state.before) | ({cluster: whole} if whole.clusters else {})
     displaced = state.displaced or dict(state.clusters)
     return State(clusters, (*tasks, task), before, displaced)
 

@@ -124,6 +124,8 @@ class Rules:
                 if before != given and not moved:
                     raise Broken("steady", f"{written.key} went from {before} to {given} unasked")
                 return  # what failover takes back or gives back was balanced when it was decided
+        if old is not None and _left(old) - _left(new):
+            return  # taken back: as it was before the cluster was lost
         held = {t.name: t.replicas for t in old.spec.clusters} if old is not None else {}
         if given != held and by_zone(new):
             self._zones(written, given, held, moves.evicting(new))

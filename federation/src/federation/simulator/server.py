@@ -26,6 +26,8 @@ from machinery.server.user import AUTHENTICATED, UserInfo
 from machinery.store.memory import MemoryStore
 
 CONFIG = ServerConfig(name="federation", track_managed_fields=False, service_accounts=False)
+STABILIZATION_S = 8.0
+"""Shorter than the rest at a quiet point, so that failback is over when the fleet is looked at."""
 NO_SERVER = "the federation server does not run"
 
 Setup = Callable[[Manager, ApiServer], None]
@@ -34,7 +36,8 @@ Setup = Callable[[Manager, ApiServer], None]
 def controllers(manager: Manager, api: ApiServer) -> None:
     """What a federation server runs."""
     kinds = [kind for kind in api.scheme.kinds if kind.storable]
-    registry.setup_all(manager, registry.Settings(kinds, api.authority))
+    settings = registry.Settings(kinds, api.authority, stabilization_s=STABILIZATION_S)
+    registry.setup_all(manager, settings)
 
 
 @cache

@@ -1,0 +1,248 @@
+"""Failback: when the fleet has been well for a while, what failover displaced is balanced again, surge first.
+
+The planner is asked for the placement that it would choose today if the one from before the failure still stood; so
+a balanced workload comes out balanced, and a steady one goes back where it was. New copies start first, old ones go when
+as many are ready (`federation.propagation.moves`), and only so many workloads a minute begin.
+
+A cluster counts as well when it has been Ready for the whole stabilisation window, is believed and carries no taint.
+"""
+
+import datetime as dt
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from federation.clusters.candidates import candidates
+from federation.controllers import domains, evictor, failover, placer
+from federation.domains.settings import ENABLED, Settings
+from federation.domains.verdict import Finding
+from federation.placement.model import Candidate, NoFit
+from federation.placement.plan import place
+from federation.propagation import moves
+from federation.propagation.moves import State
+from federation.propagation.resilience import resilience
+from federation.propagation.templates import DEPLOYMENTS
+from machinery.api.coordination import LEASES
+from machinery.api.fleet.cluster import CLUSTER_LEASES, CLUSTERS, INVENTORY, READY, Cluster
+from machinery.api.fleet.resilience import (
+    FAILURE_DOMAINS,
+    FEDERATION_CONFIGS,
+    RESILIENCE_POLICIES,
+    Failback,
+)
+from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.controller.action import Action, RequeueAfter, Result
+from machinery.controller.manager import Manager
+from machinery.kit.clock import rfc3339
+from machinery.meta.objectmeta import condition, is_true
+from machinery.meta.resource import ObjectKey
+
+EVERYTHING = ObjectKey("", "fleet")
+BY_DISPLACED = "failback-displaced"
+MINUTE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How long each usable cluster has been well, in seconds; the others are not in it."""
+
+    well_s: Mapping[str, float]
+    present: frozenset[str]
+    """Clusters that have not left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be done about one binding: `target` None and no wait means that nothing is displaced any more."""
+
+    target: Mapping[str, int] | None = None
+    wait_s: float | None = None
+    done: bool = False
+
+
+def well_s(cluster: Cluster, now: dt.datetime) -> float:
+    """Seconds that the cluster has been Ready."""
+    held = condition(cluster.status.conditions, READY)
+    if held is None or held.last_transition_time is None:
+        return 0.0
+    return max(0.0, (now - held.last_transition_time).total_seconds())
+
+
+def room_without(
+    fleet: Sequence[Candidate], state: State, supposed: Mapping[str, int], asks: Mapping[str, int]
+) -> list[Candidate]:
+    """Candidates whose room is told as if `supposed` stood instead of the present placement."""
+    told = []
+    for candidate in fleet:
+        more = state.clusters.get(candidate.name, 0) - supposed.get(candidate.name, 0)
+        if candidate.free is None or not more:
+            told.append(candidate)
+            continue
+        free = dict(candidate.free)
+        for name, value in (dict(asks) | {evictor.PODS: 1}).items():
+            if name in free:
+                free[name] += value * more
+        told.append(replace(candidate, free=free))
+    return told
+
+
+def wish(
+    binding: ResourceBinding, fleet: Sequence[Candidate], health: Health, window_s: float
+) -> Wish:
+    """Where the binding should go back to, if anywhere. `fleet`: usable clusters only."""
+    state = moves.state_of(binding)
+    if state.displaced is None or state.tasks or placer.open_question(binding):
+        return Wish()
+    usable = {c.name for c in fleet}
+    supposed = {n: c for n, c in state.displaced.items() if n in usable}
+    request = replace(placer.request_of(binding, fresh=False), previous=supposed)
+    try:
+        decision = place(request, room_without(fleet, state, supposed, request.asks))
+    except NoFit:
+        return Wish()
+    target = dict(decision.targets)
+    if sum(target.values()) < sum(state.clusters.values()):
+        return Wish()
+    if target == dict(state.clusters):
+        away = (state.displaced.keys() - usable) & health.present
+        return Wish(done=not away)
+    gaining = [name for name, count in target.items() if count > state.clusters.get(name, 0)]
+    youngest = min(health.well_s.get(name, 0.0) for name in gaining)
+    if youngest < window_s:
+        return Wish(wait_s=window_s - youngest)
+    return Wish(target)
+
+
+def returned(binding: ResourceBinding, target: Mapping[str, int], now: str) -> list[Action]:
+    """The move, and what is told of it."""
+    state = moves.state_of(binding)
+    why = "kept until as many replicas are ready where they move back to"
+    after = moves.shift(state, target, now, why)
+    result = ", ".join(f"{name}:{count}" for name, count in sorted(target.items()))
+    before = ", ".join(f"{name}:{count}" for name, count in sorted(state.clusters.items()))
+    text = f"balanced again, surge first: {{{before}}} becomes {{{result}}}"
+    return [moves.patch(binding, after), *placer.say(binding, "Normal", "Failback", text)]
+
+
+def forgotten(binding: ResourceBinding) -> list[Action]:
+    """Nothing is displaced any more."""
+    return [moves.patch(binding, replace(moves.state_of(binding), displaced=None))]
+
+
+def allowed(starts: deque[float], now: float, per_minute: int) -> int:
+    """How many workloads may begin now."""
+    while starts and starts[0] <= now - MINUTE_S:
+        starts.popleft()
+    return max(0, per_minute - len(starts))
+
+
+def plan(
+    wishes: Sequence[tuple[ResourceBinding, Wish]], quota: int, next_s: float, now: str
+) -> list[Action]:
+    """Moves within the quota, in the given order; `next_s` is when there is quota again."""
+    actions: list[Action] = []
+    waits: list[float] = []
+    for binding, wanted in wishes:
+        if wanted.done:
+            actions += forgotten(binding)
+        elif wanted.wait_s is not None:
+            waits.append(wanted.wait_s)
+        elif wanted.target is not None and quota > 0:
+            quota -= 1
+            actions += returned(binding, wanted.target, now)
+        elif wanted.target is not None:
+            waits.append(next_s)
+    return [*actions, RequeueAfter(max(0.1, min(waits)))] if waits else actions
+
+
+def rules(own: Failback, settings: Settings) -> tuple[bool, float]:
+    """Whether the workload goes back, and after how long, by its policy over the federation's settings."""
+    window = own.stabilization_seconds
+    automatic = own.mode != "Never" and settings.failback
+    return automatic, settings.stabilization_s if window is None else window
+
+
+class FailbackReconciler:
+    """The whole fleet at once: the pace is one for all."""
+
+    def __init__(self, manager: Manager, settings: Callable[[], Settings]) -> None:
+        self._clock, self._settings = manager.clock, settings
+        self._executor = manager.executor
+        self._clusters = manager.informer(CLUSTERS)
+        self._leases = manager.informer(LEASES, CLUSTER_LEASES)
+        self._domains = manager.informer(FAILURE_DOMAINS)
+        self._policies = manager.informer(RESILIENCE_POLICIES)
+        self._deployments = manager.informer(DEPLOYMENTS)
+        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._bindings.add_index(BY_DISPLACED, displaced)
+        self._starts: deque[float] = deque()
+
+    async def reconcile(self, _: ObjectKey) -> Result:
+        bindings = self._bindings.by_index(BY_DISPLACED, "yes")
+        settings = self._settings()
+        fleet = self._domains.get(domains.EVERYTHING)
+        cut_off = domains.cluster_verdict(fleet) == Finding.CUT_OFF.value
+        if not bindings or settings.failover != ENABLED or cut_off:
+            return Result()
+        wall, now = self._clock.now(), self._clock.monotonic()
+        usable = [c for c in self._clusters.list() if self._usable(c)]
+        health = Health(
+            {c.metadata.name: well_s(c, wall) for c in usable},
+            frozenset(c.metadata.name for c in self._clusters.list() if not c.deleting),
+        )
+        ordered = sorted(bindings, key=lambda b: b.key)
+        wishes = [(b, self._wish(b, candidates(usable), health, settings)) for b in ordered]
+        quota = allowed(self._starts, now, settings.failback_per_minute)
+        next_s = self._starts[0] + MINUTE_S - now if self._starts else 1.0
+        result = await self._executor.apply(plan(wishes, quota, next_s, rfc3339(wall)))
+        begun = sum(1 for _, w in wishes if w.target is not None)
+        self._starts.extend([now] * min(quota, begun))
+        return result
+
+    def _usable(self, cluster: Cluster) -> bool:
+        lease = self._leases.get(ObjectKey(CLUSTER_LEASES, cluster.metadata.name))
+        return failover.believed(cluster, lease) and not cluster.spec.taints
+
+    def _wish(
+        self,
+        binding: ResourceBinding,
+        fleet: Sequence[Candidate],
+        health: Health,
+        settings: Settings,
+    ) -> Wish:
+        source = binding.spec.resource
+        template = self._deployments.get(ObjectKey(source.namespace, source.name))
+        own = resilience(template, self._policies.list()).failback
+        automatic, window_s = rules(own, settings)
+        if not automatic or not placer.placeable(binding):
+            return Wish()
+        return wish(binding, fleet, health, window_s)
+
+
+def displaced(binding: ResourceBinding) -> list[str]:
+    """Index of bindings that failover moved and that nothing moves now."""
+    moved = moves.DISPLACED in binding.metadata.annotations
+    return ["yes"] if moved and not binding.spec.graceful_eviction_tasks else []
+
+
+def setup(manager: Manager, settings: Callable[[], Settings]) -> None:
+    """Displaced bindings, clusters that become ready, believed or free of taints, and the operator's settings."""
+    states: dict[str, object] = {}
+
+    def of_cluster(cluster: Cluster) -> list[ObjectKey]:
+        state = (
+            is_true(cluster.status.conditions, READY),
+            cluster.metadata.annotations.get(INVENTORY),
+            cluster.spec.taints,
+            cluster.deleting,
+        )
+        if states.get(cluster.metadata.name) == state:
+            return []
+        states[cluster.metadata.name] = state
+        return [EVERYTHING]
+
+    controller = manager.controller("failback", FailbackReconciler(manager, settings), workers=1)
+    controller.watches(RESOURCE_BINDINGS, lambda b: [EVERYTHING] if displaced(b) else [])
+    controller.watches(CLUSTERS, of_cluster)
+    controller.watches(RESILIENCE_POLICIES, lambda _: [EVERYTHING])
+    controller.watches(FEDERATION_CONFIGS, lambda _: [EVERYTHING])

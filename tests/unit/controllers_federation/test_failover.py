@@ -1,0 +1,465 @@
+"""Failover end to end in virtual time: the real controllers, modelled members that run what they are told."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from federation.controllers.evictor import PRIORITY_CLASSES
+from federation.propagation import moves
+from federation.propagation.templates import DEPLOYMENTS, NAMESPACES
+from federation.simulator.member import Member, Place, Ref
+from federation.simulator.server import STABILIZATION_S, FederationServer
+from federation.simulator.virtual import VirtualClock, run
+from machinery.api.core import EVENTS
+from machinery.api.fleet.cluster import CLUSTERS, INVENTORY
+from machinery.api.fleet.resilience import FAILURE_DOMAINS, FEDERATION_CONFIGS, RESILIENCE_POLICIES
+from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.kit.ids import SeededIds
+from machinery.meta.errors import Invalid
+from machinery.meta.resource import Document, ObjectKey
+from machinery.server.local import LocalClient
+
+PLACES = (
+    Place("alpha", "region-1", "zone-a", 30),
+    Place("beta", "region-1", "zone-b", 30),
+    Place("gamma", "region-2", "zone-c", 30),
+)
+WEB = ObjectKey("demo", "web")
+BINDING = ObjectKey("demo", "web-deployment")
+EVEN = {"alpha": 2, "beta": 2, "gamma": 2}
+TWO = {"beta": 3, "gamma": 3}
+
+
+class Fleet:
+    """A server and three members. `ready` and `running` ask the members, not the API."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock(asyncio.get_running_loop())
+        self.server = FederationServer(self.clock, SeededIds(1))
+        self.members = {p.name: Member(p, self.clock, p.name, self.server.agent) for p in PLACES}
+        self.least = 99
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def client(self) -> LocalClient:
+        return self.server.client("test")
+
+    async def start(self) -> None:
+        await self.server.start()
+        for name, member in self.members.items():
+            await self.server.admit(name)
+            member.start()
+        await asyncio.sleep(3)
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo"}}
+        await self.client.create(NAMESPACES, namespace)
+
+    async def stop(self) -> None:
+        for member in self.members.values():
+            await member.close()
+        if self.server.up:
+            await self.server.stop()
+        await self.server.store.close()
+
+    async def deploy(self, replicas: int = 6, name: str = "web", **pod: Any) -> None:
+        spec = {"containers": [{"name": "web", "image": "whoami:1"}]} | pod
+        labels = {"app": name}
+        document = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name, "namespace": "demo"},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": spec},
+            },
+        }
+        await self.client.create(DEPLOYMENTS, document)
+        await asyncio.sleep(8)
+
+    async def binding(self) -> ResourceBinding:
+        return await self.client.get(RESOURCE_BINDINGS, BINDING)
+
+    async def divided(self) -> dict[str, int]:
+        return {t.name: t.replicas for t in (await self.binding()).spec.clusters}
+
+    async def kept(self) -> dict[str, int]:
+        return moves.kept(await self.binding())
+
+    def pods(self, name: str) -> int:
+        """What runs in the member, seen or not."""
+        held = self.members[name].objects.get(Ref("Deployment", WEB))
+        return len(held.running.pods) if held is not None and held.running is not None else 0
+
+    def ready(self) -> int:
+        """Ready pods of members that are alive."""
+        total = 0
+        for member in self.members.values():
+            held = member.objects.get(Ref("Deployment", WEB))
+            if member.alive and held is not None and held.running is not None:
+                total += sum(p.ready(self.clock.monotonic()) for p in held.running.pods)
+        return total
+
+    async def pass_time(self, seconds: float) -> int:
+        """The least number of ready pods meanwhile, looked at ten times a second."""
+        least = self.ready()
+        for _ in range(int(seconds * 10)):
+            await asyncio.sleep(0.1)
+            least = min(least, self.ready())
+        return least
+
+    async def reasons(self, key: ObjectKey) -> set[str]:
+        """Events on an object of that name."""
+        found = await self.client.list(EVENTS, key.namespace or "default")
+        return {e.reason for e in found.items if e.involved_object.name == key.name}
+
+    async def verdict(self, name: str) -> str:
+        return (await self.client.get(FAILURE_DOMAINS, ObjectKey("", name))).status.verdict
+
+    async def configure(self, **spec: Any) -> None:
+        document = {
+            "apiVersion": "ubernetes.io/v1alpha1",
+            "kind": "FederationConfig",
+            "metadata": {"name": "default"},
+            "spec": spec,
+        }
+        await self.client.create(FEDERATION_CONFIGS, document)
+
+    async def policy(self, **spec: Any) -> None:
+        await self.client.create(RESILIENCE_POLICIES, policy(**spec), "demo")
+
+    async def taint(self, name: str, *effects: str) -> None:
+        taints = [{"key": "ubernetes.io/drain", "effect": effect} for effect in effects]
+        await self.client.patch(CLUSTERS, ObjectKey("", name), {"spec": {"taints": taints or None}})
+
+
+def policy(**spec: Any) -> Document:
+    selectors = [{"apiVersion": "apps/v1", "kind": "Deployment"}]
+    return {
+        "apiVersion": "ubernetes.io/v1alpha1",
+        "kind": "ResiliencePolicy",
+        "metadata": {"name": "web", "namespace": "demo"},
+        "spec": {"resourceSelectors": selectors} | spec,
+    }
+
+
+def play(story: Callable[[Fleet], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        fleet = Fleet()
+        await fleet.start()
+        try:
+            await story(fleet)
+        finally:
+            await fleet.stop()
+
+    run(whole())
+
+
+def test_a_killed_cluster_is_replaced_and_used_again_without_a_dip() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy()
+        assert await fleet.divided() == EVEN
+        assert fleet.ready() == 6
+        await fleet.members["alpha"].crash(power=True)
+        await asyncio.sleep(20)
+        assert (await fleet.divided(), await fleet.kept()) == (TWO, {"alpha": 2})
+        assert fleet.ready() == 6
+        assert await fleet.verdict("cluster.alpha") == "Dead"
+        assert await fleet.verdict("zone.zone-a") == "Dead"
+        assert "EvictWorkload" in await fleet.reasons(WEB)
+        assert "EvictWorkload" in await fleet.reasons(BINDING)
+        assert "VerdictDead" in await fleet.reasons(ObjectKey("", "alpha"))
+        deployment = await fleet.client.get(DEPLOYMENTS, WEB)
+        assert deployment["status"]["readyReplicas"] == 6
+        assert deployment["status"]["observedGeneration"] == deployment["metadata"]["generation"]
+        fleet.members["alpha"].start()
+        assert await fleet.pass_time(STABILIZATION_S + 25) == 6
+        assert (await fleet.divided(), await fleet.kept()) == (EVEN, {})
+        assert [fleet.pods(name) for name in EVEN] == [2, 2, 2]
+        assert {"Rejoined", "Failback"} <= await fleet.reasons(WEB)
+        assert moves.DISPLACED not in (await fleet.binding()).metadata.annotations
+
+    play(story)
+
+
+def test_a_cut_off_cluster_loses_nothing_before_its_inventory() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy()
+        fleet.members["alpha"].link.cut(fleet.clock.monotonic())
+        for _ in range(60):
+            await asyncio.sleep(1)
+            assert fleet.pods("alpha") == 2
+        assert await fleet.divided() == TWO
+        fleet.members["alpha"].link.heal()
+        answered = False
+        while fleet.pods("alpha") == 2:
+            await asyncio.sleep(0.05)
+            cluster = await fleet.client.get(CLUSTERS, ObjectKey("", "alpha"))
+            answered = bool(cluster.metadata.annotations.get(INVENTORY))
+        assert answered, "what runs goes only after the inventory"
+        assert await fleet.pass_time(STABILIZATION_S + 25) >= 6
+
+    play(story)
+
+
+def test_a_cluster_that_returns_in_time_is_as_it_was() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy()
+        before = (await fleet.binding()).spec.clusters
+        fleet.members["alpha"].link.cut(fleet.clock.monotonic())
+        for _ in range(400):
+            await asyncio.sleep(0.05)
+            if (await fleet.binding()).spec.clusters != before:
+                break
+        fleet.members["alpha"].link.heal()
+        assert await fleet.pass_time(30) >= 6
+        assert (await fleet.binding()).spec.clusters == before
+        assert await fleet.kept() == {}
+        assert "EvictionCancelled" in await fleet.reasons(WEB)
+
+    # Pods need a while to get ready, so the return is before the move is over.
+    play(story)
+
+
+@pytest.mark.parametrize("silence_s", [4.0, 8.0])
+def test_flaps_move_nothing(silence_s: float) -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy()
+        uid = (await fleet.binding()).metadata.resource_version
+        for _ in range(10):
+            fleet.members["alpha"].link.cut(fleet.clock.monotonic())
+            await asyncio.sleep(silence_s - 2)
+            fleet.members["alpha"].link.heal()
+            await asyncio.sleep(4)
+        binding = await fleet.binding()
+        assert await fleet.divided() == EVEN
+        assert binding.metadata.annotations.keys() & {moves.BEFORE, moves.DISPLACED} == set()
+        assert uid
+        assert "EvictWorkload" not in await fleet.reasons(WEB)
+
+    play(story)
+
+
+@pytest.mark.parametrize("names", [("alpha", "beta", "gamma"), ("alpha", "beta")])
+def test_when_most_fall_silent_the_server_doubts_itself(names: tuple[str, ...]) -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy()
+        for name in names:
+            fleet.members[name].link.cut(fleet.clock.monotonic())
+        await asyncio.sleep(600)
+        assert await fleet.divided() == EVEN
+        assert await fleet.verdict("fleet") == "ServerCutOff"
+        assert "VerdictServerCutOff" in await fleet.reasons(ObjectKey("", names[0]))
+        for name in names[1:]:
+            fleet.members[name].link.heal()
+        await asyncio.sleep(8)
+        assert await fleet.divided() == EVEN, "the last one gets its whole time anew"
+        fleet.members[names[0]].link.heal()
+        await asyncio.sleep(30)
+        assert await fleet.divided() == EVEN
+        assert await fleet.verdict("fleet") == "Healthy"
+
+    play(story)
+
+
+def test_one_that_stays_away_after_the_server_was_cut_off_is_moved_then() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy()
+        for member in fleet.members.values():
+            member.link.cut(fleet.clock.monotonic())
+        await asyncio.sleep(60)
+        for name in ("beta", "gamma"):
+            fleet.members[name].link.heal()
+        await asyncio.sleep(9)
+        assert await fleet.divided() == EVEN
+        await asyncio.sleep(11)
+        assert await fleet.divided() == TWO
+
+    play(story)
+
+
+def test_a_restarted_server_gives_everybody_the_whole_time() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy()
+        fleet.members["alpha"].link.cut(fleet.clock.monotonic())
+        await asyncio.sleep(6)
+        await fleet.server.stop()
+        await asyncio.sleep(5)
+        await fleet.server.start()
+        await asyncio.sleep(8)
+        assert await fleet.divided() == EVEN
+        await asyncio.sleep(8)
+        assert await fleet.divided() == TWO
+
+    play(story)
+
+
+def test_a_restarted_server_does_not_take_the_dead_for_living() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy()
+        await fleet.members["alpha"].crash(power=True)
+        await asyncio.sleep(25)
+        await fleet.server.stop()
+        await fleet.server.start()
+        for _ in range(30):
+            await asyncio.sleep(0.5)
+            cluster = await fleet.client.get(CLUSTERS, ObjectKey("", "alpha"))
+            assert {c.type: c.status for c in cluster.status.conditions}["Ready"] == "Unknown"
+            assert (await fleet.divided(), await fleet.kept()) == (TWO, {"alpha": 2})
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("switch", "told"), [("Frozen", False), ("DryRun", True)], ids=["frozen", "dry run"]
+)
+def test_the_operators_switch(switch: str, told: bool) -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.configure(failover=switch)
+        await fleet.deploy()
+        await fleet.members["alpha"].crash(power=False)
+        await asyncio.sleep(60)
+        assert await fleet.divided() == EVEN
+        assert ("WouldEvict" in await fleet.reasons(WEB)) == told
+        assert "EvictWorkload" not in await fleet.reasons(WEB)
+        patch = {"spec": {"failover": "Enabled"}}
+        await fleet.client.patch(FEDERATION_CONFIGS, ObjectKey("", "default"), patch)
+        await asyncio.sleep(5)
+        assert await fleet.divided() == TWO
+
+    play(story)
+
+
+def test_the_clock_can_be_set_while_it_runs() -> None:
+    async def story(fleet: Fleet) -> None:
+        clock = {"suspectSeconds": 3, "unreachableSeconds": 4, "zoneSeconds": 5}
+        await fleet.configure(clock=clock)
+        await fleet.deploy()
+        await fleet.members["alpha"].crash(power=False)
+        await asyncio.sleep(5.5)
+        assert await fleet.divided() == TWO
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("spec", "away", "back"),
+    [
+        ({"failover": "Disabled"}, EVEN, EVEN),
+        ({"rejoin": "keepOriginal"}, TWO, EVEN),
+        ({"failback": {"mode": "Never"}}, TWO, TWO),
+        ({"failback": {"stabilizationSeconds": 3600}}, TWO, TWO),
+    ],
+    ids=["disabled", "keepOriginal", "never back", "a long window"],
+)
+def test_policies(spec: Document, away: dict[str, int], back: dict[str, int]) -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.policy(**spec)
+        await fleet.deploy()
+        fleet.members["alpha"].link.cut(fleet.clock.monotonic())
+        await asyncio.sleep(25)
+        assert await fleet.divided() == away
+        fleet.members["alpha"].link.heal()
+        assert await fleet.pass_time(40) >= 6
+        assert (await fleet.divided(), await fleet.kept()) == (back, {})
+
+    play(story)
+
+
+def test_a_drained_cluster_is_emptied_surge_first_and_used_again() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy()
+        await fleet.taint("beta", "NoSchedule", "NoExecute")
+        assert await fleet.pass_time(30) == 6
+        assert (await fleet.divided(), await fleet.kept()) == ({"alpha": 3, "gamma": 3}, {})
+        assert fleet.pods("beta") == 0
+        await fleet.taint("beta")
+        assert await fleet.pass_time(40) == 6
+        assert await fleet.divided() == EVEN
+
+    play(story)
+
+
+def test_a_drain_without_room_waits_and_can_be_taken_back() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy(66)
+        await fleet.taint("beta", "NoExecute")
+        assert await fleet.pass_time(30) == 66
+        assert (await fleet.kept())["beta"] == 22
+        await fleet.taint("beta")
+        assert await fleet.pass_time(30) == 66
+        assert (await fleet.kept(), sum((await fleet.divided()).values())) == ({}, 66)
+
+    play(story)
+
+
+def test_after_a_loss_as_many_run_as_fit() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy(66)
+        await fleet.members["alpha"].crash(power=False)
+        await asyncio.sleep(25)
+        assert await fleet.divided() == {"beta": 30, "gamma": 30}
+        assert "FailoverShortOfRoom" in await fleet.reasons(WEB)
+        fleet.members["alpha"].start()
+        assert await fleet.pass_time(40) >= 60
+        assert await fleet.divided() == {"alpha": 22, "beta": 22, "gamma": 22}
+        assert await fleet.kept() == {}
+
+    play(story)
+
+
+def test_scaling_while_a_cluster_is_away_never_dips() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy()
+        fleet.members["alpha"].link.cut(fleet.clock.monotonic())
+        await asyncio.sleep(25)
+        await fleet.client.patch(DEPLOYMENTS, WEB, {"spec": {"replicas": 8}})
+        await asyncio.sleep(10)
+        assert await fleet.divided() == {"beta": 4, "gamma": 4}
+        fleet.members["alpha"].link.heal()
+        assert await fleet.pass_time(45) >= 8
+        assert sorted((await fleet.divided()).values()) == [2, 3, 3]
+
+    play(story)
+
+
+def test_many_workloads_leave_by_priority() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.client.create(
+            PRIORITY_CLASSES,
+            {
+                "apiVersion": "scheduling.k8s.io/v1",
+                "kind": "PriorityClass",
+                "metadata": {"name": "high"},
+                "value": 1000,
+            },
+        )
+        for index in range(8):
+            important = {"priorityClassName": "high"} if index == 5 else {}
+            await fleet.deploy(3, f"web-{index}", **important)
+        await fleet.members["alpha"].crash(power=False)
+        await asyncio.sleep(25)
+        bindings = (await fleet.client.list(RESOURCE_BINDINGS, "demo")).items
+        placed = [{t.name for t in b.spec.clusters} for b in bindings]
+        assert placed == [{"beta", "gamma"}] * 8
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({"mode": "eventually"}, "mode"),
+        ({"rejoin": "random"}, "rejoin"),
+        ({"failback": {"mode": "Sometimes"}}, "failback"),
+        ({"resourceSelectors": []}, "resourceSelectors"),
+        ({"failback": {"ratePerMinute": 0}}, "ratePerMinute"),
+    ],
+)
+def test_a_policy_that_means_nothing_is_refused(spec: Document, why: str) -> None:
+    async def story(fleet: Fleet) -> None:
+        with pytest.raises(Invalid, match=why):
+            await fleet.policy(**spec)
+
+    play(story)
