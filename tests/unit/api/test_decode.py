@@ -1,5 +1,7 @@
 """Bodies: what is refused, what is warned of, what is tidied; the words are those of the reference server."""
 
+from typing import Any
+
 import orjson
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from machinery.api.fleet.kinds import FLEET
 from machinery.api.kinds import BUILTIN, CSR, NODE, POD
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.meta.errors import BadRequest, Invalid, UnsupportedMediaType
+from machinery.meta.resource import Document
 
 SCHEME = Scheme(BUILTIN)
 JSON = "application/json"
@@ -286,3 +289,34 @@ def test_own_kinds_must_say_what_they_are() -> None:
         decode_body(OWN, b'{"spec":{}}', JSON, "")
     with pytest.raises(Invalid, match='kind: Invalid value: "Wodget": must be ' + OWN.kind):
         decode_body(OWN, own(kind="Wodget"), JSON, "")
+
+
+def test_a_patch_of_the_status_is_not_judged_by_the_spec() -> None:
+    """What the patched object shares with the live one was judged when that was stored."""
+    live: Document = {"metadata": {"name": "a"}, "spec": {"odd": 1}, "status": {"phase": "Pending"}}
+    patched = {**live, "status": {"phase": "Running"}}
+    assert check_fields(POD, patched, "Strict", live) == (patched, ())
+    with pytest.raises(BadRequest, match='unknown field "spec.more"'):
+        check_fields(POD, {**patched, "spec": {"more": 1}}, "Strict", live)
+    truth = {**live, "metadata": {**live["metadata"], "generation": True}}
+    with pytest.raises(BadRequest, match="cannot unmarshal bool"):
+        check_fields(POD, truth, "Strict", {**live, "metadata": {"name": "a", "generation": 1}})
+    wrong = {**live, "status": {"phase": 1}}
+    with pytest.raises(BadRequest, match="cannot unmarshal number"):
+        check_fields(POD, wrong, "Strict", live)
+
+
+@pytest.mark.parametrize(
+    ("container", "kept"),
+    [
+        ({"securityContext": {"privileged": False}}, True),
+        ({"stdin": False}, False),
+        ({"command": ['"privileged":false']}, True),
+    ],
+)
+def test_an_explicit_false_is_kept_where_go_keeps_it(container: dict[str, Any], kept: bool) -> None:
+    one = {"name": "c", "image": "a:1", "resources": {}, **container}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": {"containers": [one]}}
+    found, warnings = check_fields(POD, pod, "Warn")
+    assert warnings == ()
+    assert (found["spec"]["containers"][0] == one) is kept

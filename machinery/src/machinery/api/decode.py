@@ -10,6 +10,7 @@ are validation's business, as with custom resources upstream.
 """
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +30,7 @@ _SCHEME_NAME: Final = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
 _STAMP: Final = frozenset({"apiVersion", "kind", "metadata"})
 _OLD_NAMES: Final = frozenset({("policy/v1beta1", "Eviction")})
 """Bodies of a version that is no longer served, and still understood."""
+_ABSENT: Final = object()
 _CAUSES_MAX: Final = 100
 """How many complaints one answer carries; a hostile body has no end of them."""
 
@@ -64,16 +66,33 @@ def decode_body(kind: ServedKind, raw: bytes, media_type: str, field_validation:
 
 
 def check_fields(
-    kind: ServedKind, document: Document, field_validation: str
+    kind: ServedKind, document: Document, field_validation: str, live: Document | None = None
 ) -> tuple[Document, tuple[str, ...]]:
-    """A patched object without unknown fields, and the warnings. Raises BadRequest with the bare complaint."""
-    if not kind.custom and _is_quick(kind, orjson.dumps(document)):
-        return document, ()
+    """A patched object without unknown fields, and the warnings. Raises BadRequest with the bare complaint.
+
+    What the object shares with `live`, the one that was patched, was checked when that was stored: a patch of the status
+    is not made to pay for the spec.
+    """
+    if not kind.custom:
+        touched = document if live is None else _touched(document, live)
+        if _is_quick(kind, orjson.dumps(touched)):
+            return document, ()
     tidy, unknown = _tidied(kind, document)
     complaints = tuple(f'unknown field "{path}"' for path in unknown[:_CAUSES_MAX])
     if complaints and field_validation == "Strict":
         raise BadRequest("strict decoding error: " + ", ".join(complaints))
     return tidy, complaints if field_validation != "Ignore" else ()
+
+
+def _touched(document: Document, live: Document) -> Document:
+    """What of a document is not the very thing that `live` has. Not by `==`: for Python 1, 1.0 and True are equal."""
+    found = {key: value for key, value in document.items() if value is not live.get(key, _ABSENT)}
+    metadata, before = found.get("metadata"), live.get("metadata")
+    if isinstance(metadata, dict) and isinstance(before, dict):
+        found["metadata"] = {
+            key: value for key, value in metadata.items() if value is not before.get(key, _ABSENT)
+        }
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------- the quick way
@@ -91,9 +110,16 @@ def _decoder(schema_name: str) -> "msgspec.json.Decoder[Any]":
     return msgspec.json.Decoder(plans.quick_type(schema_name))
 
 
+@cache
+def _kept_falses(schema_name: str) -> "re.Pattern[bytes]":
+    names = sorted(plans.kept_when_false(schema_name))
+    return re.compile(b'"(?:%b)":false' % "|".join(map(re.escape, names)).encode())
+
+
 def _is_quick(kind: ServedKind, raw: bytes) -> bool:
     """Whether the body is already as the server would write it. An explicit `false` may be one that Go leaves out."""
-    if b"false" in raw:
+    falses = raw.count(b"false")
+    if falses and len(_kept_falses(kind.schema_name).findall(raw)) != falses:
         return False
     try:
         _decoder(kind.schema_name).decode(raw)

@@ -131,6 +131,26 @@ def _node(schema: Mapping[str, Any], go: str) -> Node:
     return Node({"boolean": "bool", "number": "number"}.get(str(kind), "any"))
 
 
+def kept_when_false(name: str) -> frozenset[str]:
+    """The boolean fields anywhere in a definition whose `false` Go writes: pointers, and those without `omitempty`."""
+    kept: set[str] = set()
+    dropped: set[str] = set()
+    seen: set[int] = set()
+    waiting = [_named(name)]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.child is not None:
+            waiting.append(node.child)
+        for key, part in node.fields.items():
+            waiting.append(part.node)
+            if part.node.sort == "bool":
+                (dropped if part.absent_when_zero else kept).add(key)
+    return frozenset(kept - dropped)
+
+
 # ------------------------------------------------------------------------------------------------- the quick type
 _SECOND: Final = (
     r"^(?!0000)\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)"

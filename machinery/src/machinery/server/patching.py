@@ -63,7 +63,7 @@ def patcher(
         raise unsupported(kind.custom)
 
     def wanted(live: Document) -> Document:
-        return _checked(kind, make(live), shown, twice, name, call)
+        return _checked(kind, live, make(live), shown, twice, name, call)
 
     return wanted
 
@@ -92,7 +92,13 @@ def _parse_object(body: bytes) -> tuple[Any, tuple[str, ...]]:
 
 
 def _checked(  # noqa: PLR0913 - all that a complaint may quote
-    kind: ServedKind, document: Any, shown: Any, twice: Sequence[str], name: str, call: Call
+    kind: ServedKind,
+    live: Document,
+    document: Any,
+    shown: Any,
+    twice: Sequence[str],
+    name: str,
+    call: Call,
 ) -> Document:
     """`shown` is the patch that a complaint quotes; without one it quotes the result."""
     if not isinstance(document, dict):
@@ -101,7 +107,7 @@ def _checked(  # noqa: PLR0913 - all that a complaint may quote
     if isinstance(metadata, dict) or metadata is None:
         check_name((metadata or {}).get("name", ""), name)
     try:
-        tidy, warnings = decode.check_fields(kind, document, call.field_validation)
+        tidy, warnings = decode.check_fields(kind, document, call.field_validation, live)
     except BadRequest as error:
         why = restore.complaint(kind.schema_name, document) if shown is not None else ""
         raise patch_errors.unfit_result(_quoted(shown, document), why or error.message) from None
