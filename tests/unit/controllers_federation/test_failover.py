@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from federation.cli import cordon, drain, leave, uncordon
+from federation.cli.errors import CliError
 from federation.controllers.evictor import PRIORITY_CLASSES
 from federation.propagation import moves
 from federation.propagation.templates import DEPLOYMENTS, NAMESPACES
@@ -13,7 +15,7 @@ from federation.simulator.member import Member, Place, Ref
 from federation.simulator.server import STABILIZATION_S, FederationServer
 from federation.simulator.virtual import VirtualClock, run
 from machinery.api.core import EVENTS
-from machinery.api.fleet.cluster import CLUSTERS, INVENTORY
+from machinery.api.fleet.cluster import CLUSTERS, CORDON_TAINT, DRAIN_TAINT, INVENTORY
 from machinery.api.fleet.resilience import FAILURE_DOMAINS, FEDERATION_CONFIGS, RESILIENCE_POLICIES
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.kit.ids import SeededIds
@@ -377,6 +379,56 @@ def test_a_drained_cluster_is_emptied_surge_first_and_used_again() -> None:
         await fleet.taint("beta")
         assert await fleet.pass_time(40) == 6
         assert await fleet.divided() == EVEN
+
+    play(story)
+
+
+def test_the_verbs_of_a_cluster() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy()
+        await cordon.cordon(fleet.client, "beta")
+        await fleet.client.patch(DEPLOYMENTS, WEB, {"spec": {"replicas": 8}})
+        await asyncio.sleep(8)
+        assert (await fleet.divided())["beta"] >= 2
+        await drain.begin(fleet.client, "beta")
+        assert await drain.emptied(fleet.client, "beta", fleet.clock, 0.5) == ["demo/web (3)"]
+        assert await drain.emptied(fleet.client, "beta", fleet.clock, 60.0) == []
+        assert await fleet.divided() == {"alpha": 4, "gamma": 4}
+        await asyncio.sleep(3)
+        assert (fleet.pods("beta"), fleet.ready()) == (0, 8)
+        beta = await fleet.client.get(CLUSTERS, ObjectKey("", "beta"))
+        assert {t.key for t in beta.spec.taints} == {CORDON_TAINT, DRAIN_TAINT}
+        await uncordon.uncordon(fleet.client, "beta")
+        assert await fleet.pass_time(40) == 8
+        assert sorted((await fleet.divided()).values()) == [2, 3, 3]
+        with pytest.raises(CliError, match="there is alpha, beta, gamma"):
+            await cordon.cordon(fleet.client, "delta")
+
+    play(story)
+
+
+def test_leaving() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy(1)
+        (home,) = await fleet.divided()
+        assert await leave.leave(fleet.client, home, force=False) == ["Deployment demo/web"]
+        assert await fleet.divided() == {home: 1}
+        await drain.begin(fleet.client, home)
+        assert await drain.emptied(fleet.client, home, fleet.clock, 60.0) == []
+        assert await leave.leave(fleet.client, home, force=False) == []
+        await fleet.members[home].crash(power=False)
+        (second,) = await fleet.divided()
+        assert await leave.leave(fleet.client, second, force=True) == ["Deployment demo/web"]
+        await fleet.members[second].crash(power=False)
+        await asyncio.sleep(10)
+        (third,) = await fleet.divided()
+        assert len({home, second, third}) == 3
+        assert await fleet.kept() == {}
+        known = {c.metadata.name for c in (await fleet.client.list(CLUSTERS)).items}
+        assert known == {third}
+        domains = {d.metadata.name for d in (await fleet.client.list(FAILURE_DOMAINS)).items}
+        zone = next(p.zone for p in PLACES if p.name == third)
+        assert domains == {"fleet", f"cluster.{third}", f"zone.{zone}"}
 
     play(story)
 

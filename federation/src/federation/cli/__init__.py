@@ -15,8 +15,12 @@ from federation.cli.errors import CliError
 from federation.cli.parser import Parser
 
 VERBS = {
-    "lab": "a whole fleet on this machine: up, down, status, exec",
+    "lab": "a whole fleet on this machine: up, down, status, exec; faults, load and its report",
     "join": "mint a short-lived token with which a cluster joins the federation",
+    "cordon": "a cluster gets nothing new; what runs there stays",
+    "drain": "a cluster's replicas start elsewhere, then leave it",
+    "uncordon": "a cluster is used again; ends cordon and drain",
+    "leave": "a cluster leaves the federation, unless it holds the last copy of something",
     "debug": "dump the state of a lab's processes, secrets removed",
 }
 

@@ -9,7 +9,7 @@ never less than one. Several workloads at once still decide by the same reported
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from federation.clusters.candidates import candidates
@@ -197,21 +197,24 @@ def toleration_s(
 
 def due_of(
     binding: ResourceBinding,
-    cluster: Cluster,
+    name: str,
+    cluster: Cluster | None,
     cause: Cause,
     spec: ResilienceSpec,
     priority: int,
     now: dt.datetime,
 ) -> Due | None:
-    """Whether and when the binding leaves the cluster."""
-    name = cluster.metadata.name
+    """Whether and when the binding leaves the cluster; `cluster` None: it has left the federation."""
     placement = binding.spec.placement
     if binding.deleting or placement is None or not binding.spec.replicas:
         return None
     if name not in {t.name for t in binding.spec.clusters} or name in moves.evicting(binding):
         return None
-    if cause.reason == moves.UNREACHABLE:
-        wait: float | None = None if spec.failover == "Disabled" else 0.0
+    wait: float | None = 0.0
+    if cluster is None:
+        pass
+    elif cause.reason == moves.UNREACHABLE:
+        wait = None if spec.failover == "Disabled" else 0.0
     else:
         wait = toleration_s(cluster, placement.cluster_tolerations, now)
     return None if wait is None else Due(binding, name, cause, priority, wait)
@@ -230,6 +233,7 @@ class EvictorReconciler:
         self._deployments = manager.informer(DEPLOYMENTS)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._bindings.add_index(BY_CLUSTER, lambda b: [t.name for t in b.spec.clusters])
+        self._names: set[str] | None = None
         self._told: set[tuple[str, str, str]] = set()
         self.leaving: frozenset[str] = frozenset()
         """Clusters that are dead or drained."""
@@ -242,6 +246,8 @@ class EvictorReconciler:
             cause = cause_of(cluster, domain)
             if cause is not None:
                 causes[name] = cause
+        for name in self._left(clusters.keys()):
+            causes[name] = Cause(moves.UNREACHABLE, "the cluster has left the federation", "left")
         self.leaving = frozenset(causes)
         if not causes:
             self._told.clear()
@@ -264,6 +270,15 @@ class EvictorReconciler:
             self._told.update(mark(d) for d in due if d.wait_s <= 0)
         return await self._executor.apply(actions)
 
+    def _left(self, present: Collection[str]) -> list[str]:
+        """Clusters that bindings may still name though they are gone; all bindings are looked at once."""
+        if self._names is None:
+            self._names = {t.name for b in self._bindings.list() for t in b.spec.clusters}
+        self._names |= set(present)
+        gone = sorted(self._names - set(present))
+        self._names -= {name for name in gone if not self._bindings.by_index(BY_CLUSTER, name)}
+        return [name for name in gone if name in self._names]
+
     def _due(
         self, clusters: Mapping[str, Cluster], causes: Mapping[str, Cause], wall: dt.datetime
     ) -> list[Due]:
@@ -274,7 +289,7 @@ class EvictorReconciler:
                 template = self._template(binding)
                 spec = resilience(template, policies)
                 priority = self._priority(template)
-                item = due_of(binding, clusters[name], cause, spec, priority, wall)
+                item = due_of(binding, name, clusters.get(name), cause, spec, priority, wall)
                 if item is not None:
                     found.append(item)
         return found
