@@ -20,7 +20,7 @@ TYPED = [
     (["--help"], 0, "usage: fedctl"),
     (["--version"], 0, "fedctl 0."),
     (["lb"], 2, "did you mean 'lab'?"),
-    (["xyzzy"], 2, "there is lab, join, debug"),
+    (["xyzzy"], 2, "there is lab, join, "),
 ]
 
 
@@ -36,6 +36,10 @@ REFUSED = [
     (["lab", "--dir", "{dir}", "up", "--nodes", "500"], "--nodes: 0 to 240"),
     (["lab", "--dir", "{dir}", "status"], "`fedctl lab up` starts one"),
     (["lab", "--dir", "{dir}", "exec", "alpha-node-1", "true"], "no lab with hosts here"),
+    (["lab", "--dir", "{dir}", "kill", "zone-a"], "no lab here"),
+    (["lab", "--dir", "{dir}", "freeze", "alpha-control"], "no lab here"),
+    (["lab", "--dir", "{dir}", "load", "10.0.0.1", "--from", "a", "--out", "x"], "no lab with"),
+    (["lab", "report", "{dir}/none"], "No such file"),
     (["debug", "dump", "--dir", "{dir}"], "nothing to dump"),
     (["join", "alpha", "--kubeconfig", "{dir}/none"], "no kubeconfig at"),
     (["join", "alpha", "--minutes", "0"], "--minutes: 1 to 1440"),
@@ -54,7 +58,7 @@ def test_refused(
 
 
 MISTYPED = [
-    (["lab", "pu"], "(choose from 'up', 'down', 'status', 'exec')"),
+    (["lab", "pu"], "(choose from 'up', 'down', 'status', 'exec', 'kill'"),
     (["lab", "dwn"], "did you mean 'down'?"),
     (["lab", "up", "--cluster", "x"], "--cluster x; did you mean '--clusters'?"),
     (["lab", "up", "--runtime", "contanerd"], "did you mean 'containerd'?"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from federation.lab import forward, preflight, state, teardown
+from federation.lab import forward, hosts, preflight, state, teardown
 from federation.lab.fleet import describe, file_system
 from federation.lab.journal import Entry, Journal
 from federation.lab.plan import LabSpec, make_plan
@@ -118,7 +118,7 @@ def test_mounts_below_the_lab_newest_first() -> None:
         "1 0 8:1 / / rw - ext4 d rw\n2 1 0:4 n /a\\040b/.lab/ns rw - ext4 d rw\n"
         "3 2 0:4 n /a\\040b/.lab/ns/x.net rw - nsfs n rw\n4 1 0:4 / /a\\040b/.labs rw - tmpfs t rw\n"
     )
-    assert teardown.mounts_below("/a b/.lab", mountinfo) == ["/a b/.lab/ns/x.net", "/a b/.lab/ns"]
+    assert hosts.mounts_below("/a b/.lab", mountinfo) == ["/a b/.lab/ns/x.net", "/a b/.lab/ns"]
 
 
 def test_take_down_keeps_the_logs_only(tmp_path: Path) -> None:

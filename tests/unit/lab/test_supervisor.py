@@ -149,6 +149,59 @@ def test_a_frozen_process_is_stopped_too(lab: Lab) -> None:
     assert lab.status("web")["state"] == "absent"
 
 
+def test_a_frozen_process_is_shown_and_thawed(lab: Lab) -> None:
+    lab.start(standin())
+    pid = lab.ready("web")["pid"]
+    for _ in range(2):
+        assert channel.ask(lab.directory, "freeze", name="web") == {"pid": pid}
+    until(lambda: lab.status("web")["frozen"])
+    for _ in range(2):
+        assert channel.ask(lab.directory, "thaw", name="web") == {"pid": pid}
+    until(lambda: not lab.status("web")["frozen"])
+    assert "error" in channel.ask(lab.directory, "freeze", name="wep")
+
+
+def test_without_power_nothing_is_restarted_until_it_is_back_and_then_in_order(
+    lab: Lab, tmp_path: Path
+) -> None:
+    order = tmp_path / "order"
+    first, second = (
+        msgspec.structs.replace(
+            s,
+            host="h",
+            argv=("/bin/sh", "-c", f'echo {s.name} >> {order}; exec "$@"', "-", *s.argv),
+        )
+        for s in (standin("first"), standin("second"))
+    )
+    lab.start(first, second, standin("elsewhere"))
+    pids = [lab.ready(name)["pid"] for name in ("first", "second")]
+    elsewhere = lab.ready("elsewhere")["pid"]
+    for _ in range(2):
+        channel.ask(lab.directory, "power", hosts=["h"], on=False)
+    assert lab.status("first")["pid"] == pids[0], "the supervisor itself kills nothing"
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: {lab.status(n)["state"] for n in ("first", "second")} == {"off"})
+    late = msgspec.structs.replace(standin("late"), host="h")
+    lab.start(late, first)
+    assert lab.status("late")["state"] == "off"
+    assert lab.status("first")["state"] == "off"
+    order.write_text("")
+    for _ in range(2):
+        channel.ask(lab.directory, "power", hosts=["h"], on=True)
+    assert [lab.ready(n)["restarts"] for n in ("first", "second", "late")] == [0, 0, 0]
+    assert order.read_text().split() == ["first", "second"]
+    assert lab.ready("elsewhere")["pid"] == elsewhere
+
+
+def test_one_without_power_is_stopped_too(lab: Lab) -> None:
+    channel.ask(lab.directory, "power", hosts=["h"], on=False)
+    lab.start(msgspec.structs.replace(standin(), host="h"))
+    until(lambda: lab.status("web")["state"] == "off")
+    channel.ask(lab.directory, "stop", names=["web"])
+    assert lab.status("web")["state"] == "absent"
+
+
 def test_one_that_ignores_sigterm_is_killed(lab: Lab) -> None:
     lab.start(
         Spec("deaf", ("/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"), stop_s=0.2)

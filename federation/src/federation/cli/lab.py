@@ -2,6 +2,10 @@
 
 fedctl lab up       start it (repeat it freely)        fedctl lab status   what runs
 fedctl lab down     remove every trace of it           fedctl lab exec     a command on one of its hosts
+
+fedctl lab kill|revive ZONE      power            fedctl lab slow ZONE        latency and loss
+fedctl lab cut|heal ZONE         its line         fedctl lab freeze|thaw      one process
+fedctl lab load ADDRESS          requests, each recorded; `fedctl lab report` sums up and plots
 """
 
 import argparse
@@ -12,15 +16,16 @@ from pathlib import Path
 
 import msgspec
 
+from federation.cli import lab_faults, lab_load
 from federation.cli.errors import CliError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """Declare `up`, `down`, `status` and `exec`."""
+    """Declare `up`, `down`, `status`, `exec`, and what the modules for faults and load declare."""
     parser.add_argument(
         "--dir", default="", help="the lab's directory (default: .lab of this checkout)"
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="up|down|status|exec")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     up = verbs.add_parser("up", help="start the fleet")
     up.add_argument(
         "--clusters", default="alpha,beta,gamma", help="names, with commas (default: %(default)s)"
@@ -59,6 +64,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "command", nargs=argparse.REMAINDER, help="for example ctr -n k8s.io containers ls"
     )
+    lab_faults.add(verbs)
+    lab_load.add(verbs)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -71,8 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
             return _down(directory)
         case "status":
             return _status(directory, arguments.output)
-        case _:
+        case "exec":
             return _exec(directory, arguments.host, arguments.command)
+        case "load" | "report":
+            return lab_load.run(arguments, directory)
+        case _:
+            return lab_faults.run(arguments, directory)
 
 
 def lab_directory(given: str, here: str) -> str:
@@ -140,7 +151,7 @@ def _down(directory: str) -> int:
 
 def _status(directory: str, output: str) -> int:
     from federation.cli import lab_tables
-    from federation.lab import channel, fleet, state
+    from federation.lab import channel, faults, fleet, state
 
     known = state.load(directory)
     if known is None:
@@ -155,12 +166,14 @@ def _status(directory: str, output: str) -> int:
         print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
     else:
         lab_tables.show_processes(known.plan(), found)
+        for line in faults.describe(faults.load(directory)):
+            print(f"Fault: {line}")
     return 0
 
 
 def _exec(directory: str, host: str, command: list[str]) -> int:
     from federation.cli import unknown
-    from federation.lab import network, state
+    from federation.lab import faults, network, state
 
     known = state.load(directory)
     if known is None or not known.spec.rooted:
@@ -170,6 +183,9 @@ def _exec(directory: str, host: str, command: list[str]) -> int:
     if host not in names:
         raise CliError(unknown("host", host, names))
     words = tuple(command[1:] if command[:1] == ["--"] else command) or ("/bin/sh",)
+    off = [h.name for p in faults.load(directory).off for h in faults.places(plan)[p]]
+    if host in off:
+        raise CliError(f"{host} has no power: `fedctl lab revive` gives it back")
     argv = network.enter(plan, f"{directory}/ns", host, words)
     os.execv(argv[0], argv)
 

@@ -44,7 +44,10 @@ def show_processes(plan: LabPlan, statuses: Sequence[Status]) -> None:
     addresses = {host.name: host.address for host in plan.hosts}
     table = plain_table("PROCESS", "ADDRESS", "STATE", "PID", "UP", "RESTARTS", "LAST END")
     for s in statuses:
-        state = s.state if s.ready or s.state in ("done", "waiting") else f"{s.state}, not ready"
+        settled = s.ready or s.state in ("done", "waiting", "off")
+        state = s.state if settled else f"{s.state}, not ready"
+        if s.frozen:
+            state = "frozen"
         up = f"{s.up_s:.0f} s" if s.pid else "-"
         address = addresses.get(s.host, "-")
         table.add_row(s.name, address, state, str(s.pid or "-"), up, str(s.restarts), s.last_exit)

@@ -16,9 +16,21 @@ from typing import Any
 
 import msgspec
 
-from federation.lab import channel, hosts, images, members, preflight, programs, state, teardown
+from federation.lab import (
+    channel,
+    faults,
+    hosts,
+    images,
+    inject,
+    members,
+    preflight,
+    programs,
+    state,
+    teardown,
+)
 from federation.lab.plan import ClusterPlan, LabPlan, LabSpec, check_spec, choose_slot, slot_network
 from federation.lab.process import LAB_MARK, NAME_MARK, Spec, Status
+from machinery.kit.clock import SystemClock
 
 Report = Callable[[str], None]
 START_S = 90.0
@@ -37,10 +49,18 @@ def bring_up(spec: LabSpec, bin_dir: str, report: Report) -> tuple[LabPlan, list
     check_spec(spec)
     with state.lock(spec.directory):
         plan = prepare(spec, bin_dir, report)
+        injector = inject.Injector(plan, SystemClock())
+        injector.switch_on_all(report)
         start_supervisor(spec.directory)
         try:
+            injector.end_all(report)
             return plan, asyncio.run(_start(plan, bin_dir, report))
-        except (members.WaitError, ConnectionError, channel.NoSupervisor) as error:
+        except (
+            members.WaitError,
+            ConnectionError,
+            channel.NoSupervisor,
+            faults.FaultError,
+        ) as error:
             raise UpError(_explain(spec.directory, str(error))) from error
 
 
@@ -74,6 +94,7 @@ def _make(spec: LabSpec, known: state.LabState | None, report: Report) -> state.
         report("clearing what an earlier run left")
     teardown.take_down(directory, lambda _: None, rooted=spec.rooted, keep_files=known is not None)
     used = preflight.used_networks() if spec.rooted else []
+    faults.forget(directory)
     made = known or state.LabState(spec, choose_slot(directory, used))
     if any(slot_network(made.slot).overlaps(network) for network in used):
         raise UpError(

@@ -7,6 +7,7 @@ as a machine stays on when its daemons die.
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from federation.lab import cgroups, network
@@ -57,12 +58,57 @@ def make_hosts(plan: LabPlan) -> None:
     journal.record("cgroup", plan.cgroup)
     _pin_network(directory, network.WAN)
     for host in plan.hosts:
-        cgroups.create(f"{plan.cgroup}/{host.name}/{cgroups.DAEMONS}")
-        if host.role == "node":
-            _pin_node(plan, host)
-        else:
-            _pin_network(directory, host.name)
+        _pin(plan, host)
     _wire(plan, pins, journal)
+
+
+def switch_off(plan: LabPlan, off: Sequence[HostPlan]) -> None:
+    """Let go of hosts in which nothing runs any more, and with them of all that a machine forgets without power.
+
+    That is its memory file systems, network settings, connections and control groups; its disk (`.lab/data`) stays. May be
+    repeated.
+    """
+    pins = namespaces(plan.spec.directory)
+    cut = "".join(f"link del {network.port(plan, host)}\n" for host in off)
+    # -force: a cable that is gone already is no error worth stopping for
+    in_wan(plan, ("ip", "-force", "-batch", "-"), cut, check=False)
+    mounted = mounts_below(plan.spec.directory, Path("/proc/self/mountinfo").read_text())
+    for host in off:
+        for path in (f"{pins}/{host.name}.{kind}" for kind in ("net", "mnt", "cg")):
+            for _ in range(mounted.count(path)):
+                run(plan.spec.directory, ("umount", "-l", path))
+        cgroups.remove(f"{plan.cgroup}/{host.name}")
+
+
+def switch_on(plan: LabPlan, on: Sequence[HostPlan]) -> None:
+    """Boot hosts that were switched off. Raises HostError."""
+    pins = namespaces(plan.spec.directory)
+    switch_off(plan, on)  # what an attempt that was killed made
+    for host in on:
+        _pin(plan, host)
+    cables = [line for host in on for line in network.cable(plan, pins, host)]
+    in_wan(plan, ("ip", "-batch", "-"), "\n".join(cables) + "\n")
+    for host in on:
+        _wire_host(plan, host)
+
+
+def in_wan(plan: LabPlan, argv: tuple[str, ...], text: str = "", *, check: bool = True) -> str:
+    """Run a command in the WAN's namespace. Raises HostError if it fails and `check` is set."""
+    pin = f"{namespaces(plan.spec.directory)}/{network.WAN}.net"
+    try:
+        return run(plan.spec.directory, ("nsenter", f"--net={pin}", "--", *argv), text)
+    except HostError:
+        if check:
+            raise
+        return ""
+
+
+def _pin(plan: LabPlan, host: HostPlan) -> None:
+    cgroups.create(f"{plan.cgroup}/{host.name}/{cgroups.DAEMONS}")
+    if host.role == "node":
+        _pin_node(plan, host)
+    else:
+        _pin_network(plan.spec.directory, host.name)
 
 
 def _pin_network(directory: str, name: str) -> None:
@@ -76,7 +122,9 @@ def _pin_node(plan: LabPlan, host: HostPlan) -> None:
     for kind in ("net", "mnt", "cg"):
         Path(f"{pin}.{kind}").touch()
     group = f"{plan.cgroup}/{host.name}"
-    script = network.node_mounts(group, cgroups.hierarchies(), _cgroup_links())
+    script = network.node_mounts(
+        group, cgroups.hierarchies(), _cgroup_links(), namespaces(plan.spec.directory)
+    )
     # The process must sit in the group when it makes the cgroup namespace: that is what becomes the root.
     join = (
         f"for procs in /sys/fs/cgroup/{group}/cgroup.procs /sys/fs/cgroup/*/{group}/cgroup.procs; do "
@@ -93,15 +141,26 @@ def _cgroup_links() -> dict[str, str]:
 
 
 def _wire(plan: LabPlan, pins: str, journal: Journal) -> None:
-    directory = plan.spec.directory
-
-    def inside(host: str, *argv: str, text: str = "") -> None:
-        run(directory, ("nsenter", f"--net={pins}/{host}.net", "--", *argv), text)
-
     journal.record("link", plan.root_link)
-    run(directory, ("ip", "-batch", "-"), network.root_batch(plan, pins))
-    inside(network.WAN, "ip", "-batch", "-", text=network.wan_batch(plan, pins))
+    run(plan.spec.directory, ("ip", "-batch", "-"), network.root_batch(plan, pins))
+    in_wan(plan, ("ip", "-batch", "-"), network.wan_batch(plan, pins))
     for host in plan.hosts:
-        inside(host.name, "ip", "-batch", "-", text=network.host_batch(plan, host))
-        if host.role == "node":
-            inside(host.name, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        _wire_host(plan, host)
+
+
+def _wire_host(plan: LabPlan, host: HostPlan) -> None:
+    pin = f"{namespaces(plan.spec.directory)}/{host.name}.net"
+
+    def inside(*argv: str, text: str = "") -> None:
+        run(plan.spec.directory, ("nsenter", f"--net={pin}", "--", *argv), text)
+
+    inside("ip", "-batch", "-", text=network.host_batch(plan, host))
+    if host.role == "node":
+        inside("sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+
+
+def mounts_below(directory: str, mountinfo: str) -> list[str]:
+    """Mount points below `directory` in the text of mountinfo, the newest first."""
+    paths = [line.split(" ")[4] for line in mountinfo.splitlines()]
+    paths = [path.replace("\\040", " ").replace("\\134", "\\") for path in paths]
+    return [path for path in reversed(paths) if path.startswith(f"{directory}/")]

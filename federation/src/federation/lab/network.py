@@ -18,13 +18,32 @@ def wan_batch(plan: LabPlan, namespaces: str) -> str:
     """For `ip -batch` inside the WAN's namespace: the bridge, the machine's cable (root_batch made it), a cable to every host."""
     lines = ["link set lo up", "link add wan type bridge forward_delay 0", "link set wan up"]
     lines.append(f"link set {ROOT_PORT} master wan up")
-    for index, host in enumerate(plan.hosts):
-        port = f"h{index}"
-        lines.append(
-            f'link add {port} type veth peer name {LINK} netns "{namespaces}/{host.name}.net"'
-        )
-        lines.append(f"link set {port} master wan up")
+    for host in plan.hosts:
+        lines += cable(plan, namespaces, host)
     return "\n".join(lines) + "\n"
+
+
+def port(plan: LabPlan, host: HostPlan) -> str:
+    """The WAN's end of a host's cable."""
+    return f"h{plan.hosts.index(host)}"
+
+
+def cable(plan: LabPlan, namespaces: str, host: HostPlan) -> list[str]:
+    """For `ip -batch` inside the WAN's namespace: a host's cable, made anew when the host boots anew.
+
+    The card's address is the host's, as on a real machine: after a reboot its neighbours need not learn another one.
+    """
+    name = port(plan, host)
+    return [
+        f"link add {name} type veth peer name {LINK} address {mac(host)} "
+        f'netns "{namespaces}/{host.name}.net"',
+        f"link set {name} master wan up",
+    ]
+
+
+def mac(host: HostPlan) -> str:
+    """A locally administered address, with the IPv4 address in it."""
+    return ":".join(f"{octet:02x}" for octet in (2, 0x55, *map(int, host.address.split("."))))
 
 
 def root_batch(plan: LabPlan, namespaces: str) -> str:
@@ -55,13 +74,19 @@ def host_batch(plan: LabPlan, host: HostPlan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def node_mounts(group: str, trees: tuple[Hierarchy, ...], links: dict[str, str]) -> str:
+def node_mounts(group: str, trees: tuple[Hierarchy, ...], links: dict[str, str], pins: str) -> str:
     """The shell script that turns a private mount namespace into a node's: own /run, own CNI cache, own cgroup root.
 
     With its own group as the root of every cgroup tree, what a node's containerd and kubelet create can only be below it.
-    `links` are symbolic links in the cgroup directory (cpu -> cpu,cpuacct).
+    `links` are symbolic links in the cgroup directory (cpu -> cpu,cpuacct). The `pins` of other hosts are let go: held here
+    as well, a host that is switched off would live on.
     """
-    lines = ["set -e", "mount -t tmpfs -o mode=755 tmpfs /run", "mkdir -p /run/lock /run/cg"]
+    lines = [
+        "set -e",
+        f'umount -l -R "{pins}"',
+        "mount -t tmpfs -o mode=755 tmpfs /run",
+        "mkdir -p /run/lock /run/cg",
+    ]
     lines.append("mount -t tmpfs -o mode=755 tmpfs /var/lib/cni")
     names = {tree.path: f"/run/cg/{i}" for i, tree in enumerate(trees)}
     for path, name in names.items():

@@ -25,7 +25,8 @@ STEADY_S = 10.0
 _NOT_INHERITED = frozenset({"FEDERATION_DATABASE_URL"})
 """It says where the database is for the machine; on a host of the lab the configuration file says it better."""
 
-State = Literal["starting", "running", "waiting", "stopped", "done"]
+State = Literal["starting", "running", "waiting", "stopped", "done", "off"]
+"""`off`: its host has no power (`fedctl lab kill`)."""
 
 
 class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +57,8 @@ class Status(msgspec.Struct, frozen=True):
     """Deaths in a row, each within STEADY_S."""
     up_s: float
     last_exit: str
+    frozen: bool = False
+    """Stopped by SIGSTOP."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -111,6 +114,14 @@ def leaders(directory: str) -> dict[str, int]:
         if _is_session_leader(pid):
             found[name] = pid
     return found
+
+
+def is_frozen(pid: int) -> bool:
+    """Whether process `pid` is stopped by a signal (the kernel's word: whoever sent it)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
 
 
 def _environ(pid: int) -> list[bytes]:

@@ -31,6 +31,7 @@ from federation.lab.process import (
     after_death,
     describe_exit,
     environment,
+    is_frozen,
     leaders,
 )
 from machinery.kit.clock import Clock, SystemClock
@@ -44,6 +45,8 @@ LOG_LIMIT = 10 * 1024 * 1024
 LOG_KEPT = 2
 _PROBE_S = 0.1
 _ROTATE_S = 5.0
+_ORDER_S = 10.0
+"""So long a process that is switched on is waited for before the next is started."""
 
 
 @dataclass(slots=True)
@@ -59,6 +62,8 @@ class Process:
     started: float = 0.0
     last_exit: str = ""
     stopping: bool = False
+    off: bool = False
+    """Its host has no power: it is not started until `power` says otherwise."""
     nudge: asyncio.Event = field(default_factory=asyncio.Event)
     """Ends the pause before the next start."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -71,6 +76,8 @@ class Supervisor:
         self._directory = directory
         self._clock = clock
         self._processes: dict[str, Process] = {}
+        self._off: set[str] = set()
+        """Hosts without power."""
         self._tasks = TaskOwner(self._task_died)
         self._shutdown = asyncio.Event()
 
@@ -116,6 +123,12 @@ class Supervisor:
                 for name in reversed(names):
                     await self._remove(str(name))
                 return {"ok": True}
+            case {"do": "power", "hosts": list(hosts), "on": bool(on)}:
+                self.power({str(host) for host in hosts}, on=on)
+                return {"ok": True}
+            case {"do": "freeze" | "thaw" as verb, "name": str(name)} if name in self._processes:
+                number = signal.SIGSTOP if verb == "freeze" else signal.SIGCONT
+                return {"pid": self._signal(self._processes[name], number)}
             case {"do": "shutdown"}:
                 self._shutdown.set()
                 return {"ok": True}
@@ -137,6 +150,30 @@ class Supervisor:
                 old.nudge.set()
         self._save()
 
+    def power(self, hosts: set[str], *, on: bool) -> None:
+        """A host without power keeps its processes in the table; what ends there is not started again."""
+        if not on:
+            self._off |= hosts
+            for process in self._processes.values():
+                if process.spec.host in hosts:
+                    process.off = True
+                    process.nudge.set()
+        elif back := self._off & hosts:
+            self._off -= hosts
+            _ = self._tasks.spawn(self._power_on(back), f"power on {len(back)} hosts")
+
+    async def _power_on(self, hosts: set[str]) -> None:
+        """Start them in the order of the table, each when the one before is ready (or has had its time)."""
+        for process in [p for p in self._processes.values() if p.spec.host in hosts]:
+            if process.spec.host in self._off:
+                continue  # the power is gone again
+            process.off = False
+            process.failures = 0
+            process.nudge.set()
+            deadline = self._clock.monotonic() + _ORDER_S
+            while not (process.ready or process.off) and self._clock.monotonic() < deadline:
+                await self._clock.sleep(_PROBE_S)
+
     def status(self) -> list[Status]:
         """Every process, in the order it was added."""
         now = self._clock.monotonic()
@@ -151,23 +188,30 @@ class Supervisor:
                 failures=p.failures,
                 up_s=round(now - p.started, 1) if p.pid else 0.0,
                 last_exit=p.last_exit,
+                frozen=is_frozen(p.pid),
             )
             for p in self._processes.values()
         ]
 
     # ------------------------------------------------------------------------------------------------ one process
     def _add(self, spec: Spec, running_pid: int) -> None:
-        process = Process(spec)
+        process = Process(spec, off=spec.host in self._off)
         self._processes[spec.name] = process
         _ = self._tasks.spawn(self._keep(process, running_pid), spec.name)
 
     async def _keep(self, process: Process, running_pid: int) -> None:
         """Start, wait for the end, decide, again."""
         while True:
+            if not running_pid:
+                await self._wait_power(process)
+            if self._is_stopping(process):
+                break
             exit_code = await self._run_once(process, running_pid)
             running_pid = 0
             if self._is_stopping(process):
                 break
+            if process.off:
+                continue
             ran_s = self._clock.monotonic() - process.started
             verdict = after_death(process.spec, exit_code, ran_s, process.failures)
             if verdict.done:
@@ -237,6 +281,12 @@ class Supervisor:
             await self._clock.sleep(_PROBE_S)
         process.state, process.ready = "running", True
 
+    async def _wait_power(self, process: Process) -> None:
+        while process.off and not process.stopping:
+            process.state = "off"
+            process.nudge.clear()
+            await process.nudge.wait()
+
     def _is_stopping(self, process: Process) -> bool:
         """Asked anew after each await: another task sets it."""
         return process.stopping
@@ -281,6 +331,15 @@ class Supervisor:
                 os.kill(process.pid, signal.SIGCONT)  # a frozen process must hear it
         except ProcessLookupError:
             return
+
+    def _signal(self, process: Process, number: signal.Signals) -> int:
+        """Send it, and nothing else; the pid, 0 where none runs."""
+        if process.pid:
+            try:
+                os.kill(process.pid, number)
+            except ProcessLookupError:
+                return 0
+        return process.pid
 
     # ------------------------------------------------------------------------------------------------ files
     def _load(self) -> list[Spec]:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from federation.lab import cgroups, channel
+from federation.lab.hosts import mounts_below
 from federation.lab.journal import Journal
 from federation.lab.plan import lab_id
 from federation.lab.process import marked
@@ -97,13 +98,6 @@ def _undo(directory: str, group: str) -> list[str]:
         if entry.kind == "directory" and os.path.isdir(entry.name) and not os.listdir(entry.name):
             os.rmdir(entry.name)
     return left
-
-
-def mounts_below(directory: str, mountinfo: str) -> list[str]:
-    """Mount points below `directory` in the text of mountinfo, the newest first."""
-    paths = [line.split(" ")[4] for line in mountinfo.splitlines()]
-    paths = [path.replace("\\040", " ").replace("\\134", "\\") for path in paths]
-    return [path for path in reversed(paths) if path.startswith(f"{directory}/")]
 
 
 def _remove_files(directory: str) -> None:
