@@ -25,15 +25,23 @@ _BYTES: Final = ("memory", "ephemeral-storage")
 def warnings_of(kind: ServedKind, document: Document, *, creating: bool) -> tuple[str, ...]:
     """Advice on an object that is about to be stored; on names only when it is new."""
     if kind.group_kind == ("", "Pod"):
-        found = [*_spec(document.get("spec") or {}, "spec")]
-        if creating:
-            found += _name(document, "this is used in the Pod's hostname")
-        return tuple(found)
+        advice = spec_advice(document)
+        return (*advice, *name_advice(document)) if creating else advice
     if kind.group_kind in _TEMPLATED:
         spec = ((document.get("spec") or {}).get("template") or {}).get("spec") or {}
         found = list(_name(document, "this is used in Pod names and hostnames")) if creating else []
         return (*found, *_spec(spec, "spec.template.spec"))
     return ()
+
+
+def spec_advice(pod: Document) -> tuple[str, ...]:
+    """What is said of a pod whatever its name."""
+    return tuple(_spec(pod.get("spec") or {}, "spec"))
+
+
+def name_advice(pod: Document) -> tuple[str, ...]:
+    """What is said of a pod's name."""
+    return tuple(_name(pod, "this is used in the Pod's hostname"))
 
 
 def _name(document: Document, use: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from machinery.api import decode, defaults
 from machinery.api.decode import Decoded
 from machinery.api.managed_fields import FieldSet, created_fields
 from machinery.api.scheme import ServedKind
+from machinery.api.warnings import spec_advice
 from machinery.meta.resource import Document
 
 KEPT_MAX = 256
@@ -43,6 +44,8 @@ class Wish(NamedTuple):
 
     document: Document
     fields: FieldSet
+    advice: tuple[str, ...]
+    """Warnings, those of the name aside."""
 
 
 class Bursts:
@@ -74,11 +77,11 @@ class Bursts:
         found = self._wishes.get(key)
         if found is None:
             filled = defaults.apply_defaults(kind, document)
-            found = Wish(filled, created_fields(kind, filled))
+            found = Wish(filled, created_fields(kind, filled), spec_advice(filled))
             self._wishes.keep(key, found)
         if not name:
             return found
-        return Wish({**found.document, "metadata": metadata}, found.fields)
+        return Wish({**found.document, "metadata": metadata}, found.fields, found.advice)
 
 
 def is_pod(kind: ServedKind) -> bool:

@@ -11,8 +11,8 @@ import orjson
 
 from machinery.api import decode, defaults, syntax
 from machinery.api.managed_fields import apply as apply_managed
+from machinery.api.patch import echo, gotext, json_patch, merge, restore, strategic
 from machinery.api.patch import errors as patch_errors
-from machinery.api.patch import gotext, json_patch, merge, restore, strategic
 from machinery.api.scheme import ServedKind
 from machinery.meta.errors import BadRequest, UnsupportedMediaType
 from machinery.meta.resource import Document
@@ -110,17 +110,25 @@ def _checked(  # noqa: PLR0913 - all that a complaint may quote
         tidy, warnings = decode.check_fields(kind, document, call.field_validation, live)
     except BadRequest as error:
         why = restore.complaint(kind.schema_name, document) if shown is not None else ""
-        raise patch_errors.unfit_result(_quoted(shown, document), why or error.message) from None
+        raise patch_errors.unfit_result(
+            _quoted(kind, shown, document, live), why or error.message
+        ) from None
     doubled = tuple(f'duplicate field "{path}"' for path in twice)
     if doubled and call.field_validation == "Strict":
         text = "strict decoding error: " + ", ".join(doubled)
-        raise patch_errors.unfit_result(_quoted(shown, document), text)
+        raise patch_errors.unfit_result(_quoted(kind, shown, document, live), text)
     call.warnings[:] = (*doubled, *warnings) if call.field_validation != "Ignore" else ()
     return defaults.apply_defaults(kind, tidy)
 
 
-def _quoted(shown: Any, document: Document) -> str:
-    return gotext.text(shown) if shown is not None else orjson.dumps(document).decode()
+def _quoted(kind: ServedKind, shown: Any, document: Document, live: Document) -> str:
+    if shown is not None:
+        return gotext.text(shown)
+    return (
+        orjson.dumps(document).decode()
+        if kind.custom
+        else echo.text(kind.schema_name, document, live)
+    )
 
 
 def check_name(given: Any, name: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from machinery.api import defaults, strategy, validation
 from machinery.api.managed_fields import strip, update_manager, with_creator
 from machinery.api.scheme import Scheme, ServedKind
-from machinery.api.warnings import warnings_of
+from machinery.api.warnings import name_advice, warnings_of
 from machinery.kit.clock import Clock, rfc3339
 from machinery.kit.ids import Ids
 from machinery.meta import errors
@@ -158,7 +158,6 @@ class Registry:
             except AllocationLost as lost:
                 log.debug("an address or port was taken by another", extra={"key": str(lost)})
             else:
-                call.warnings.extend(warnings_of(kind, final, creating=True))
                 if call.dry_run and told.isdecimal():
                     stored.revision = int(told)
                 return stored
@@ -204,6 +203,10 @@ class Registry:
             )
         request.document = document
         self.admission.validate(request)
+        if wish is None:
+            call.warnings.extend(warnings_of(kind, document, creating=True))
+        else:
+            call.warnings.extend((*wish.advice, *name_advice(document)))
         if not manage:
             return document
         if wish is not None:

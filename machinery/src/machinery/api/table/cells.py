@@ -49,12 +49,17 @@ class Printer:
         return [column.definition() for column in self.columns]
 
 
+_SINCE_V1 = " This field is immutable."
+"""Upstream's tables of bindings quote the v1beta1 API, which did not say so yet."""
+
+
 def _description(about: str) -> str:
     if not about.startswith("="):
         return about
     definition, _, field = about[1:].rpartition("/")
     properties = schemas.definition(definition).get("properties") or {}
-    return str(properties[field].get("description", ""))
+    text = str(properties[field].get("description", ""))
+    return text.removesuffix(_SINCE_V1)
 
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"

@@ -24,6 +24,17 @@ from machinery.meta.resource import Document
 _CORE = "=io.k8s.api.core.v1."
 _APPS = "=io.k8s.api.apps.v1."
 _CSR = "=io.k8s.api.certificates.v1.CertificateSigningRequest"
+_SIGNER = (
+    "Requested signer for the request. It is a qualified name in the form: `scope-hostname.io/name`. "
+    "If empty, it will be defaulted:\n 1. If it's a kubelet client certificate, it is assigned\n"
+    '    "kubernetes.io/kube-apiserver-client-kubelet".\n'
+    " 2. If it's a kubelet serving certificate, it is assigned\n"
+    '    "kubernetes.io/kubelet-serving".\n'
+    ' 3. Otherwise, it is assigned "kubernetes.io/legacy-unknown".\n'
+    "Distribution of trust for signers happens out of band. You can select on this field using "
+    "`spec.signerName`."
+)
+"""As upstream's table says it, in the words of the v1beta1 API."""
 _RBAC_GROUP = "rbac.authorization.k8s.io"
 
 
@@ -244,7 +255,7 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
         _signing_request,
         NAME,
         AGE,
-        TableColumn("SignerName", f"{_CSR}Spec/signerName"),
+        TableColumn("SignerName", _SIGNER),
         TableColumn("Requestor", "Base64-encoded PKCS#10 CSR data"),
         TableColumn("RequestedDuration", f"{_CSR}Spec/expirationSeconds"),
         TableColumn("Condition", "Conditions applied to the request, such as approval or denial."),
