@@ -15,9 +15,23 @@ from federation.simulator.member import Member, Place, Ref
 from federation.simulator.server import STABILIZATION_S, FederationServer
 from federation.simulator.virtual import VirtualClock, run
 from machinery.api.core import EVENTS
-from machinery.api.fleet.cluster import CLUSTERS, CORDON_TAINT, DRAIN_TAINT, INVENTORY
-from machinery.api.fleet.resilience import FAILURE_DOMAINS, FEDERATION_CONFIGS, RESILIENCE_POLICIES
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.cluster import (
+    CLUSTERS,
+    CORDON_TAINT,
+    DRAIN_TAINT,
+    INVENTORY,
+    execution_namespace,
+)
+from machinery.api.fleet.resilience import (
+    EPOCH,
+    FAILURE_DOMAINS,
+    FEDERATION_CONFIGS,
+    GRANT_SECONDS,
+    GRANT_WORK,
+    RESILIENCE_POLICIES,
+    WITHHELD,
+)
+from machinery.api.fleet.work import RESOURCE_BINDINGS, WORK_DOCUMENTS, ResourceBinding
 from machinery.kit.ids import SeededIds
 from machinery.meta.errors import Invalid
 from machinery.meta.resource import Document, ObjectKey
@@ -89,6 +103,14 @@ class Fleet:
     async def kept(self) -> dict[str, int]:
         return moves.kept(await self.binding())
 
+    async def work(self, cluster: str) -> Document:
+        """The Work of the Deployment in a member."""
+        works = await self.client.list(WORK_DOCUMENTS, execution_namespace(cluster))
+        (found,) = [
+            w for w in works.items if w["spec"]["workload"]["manifests"][0]["kind"] == "Deployment"
+        ]
+        return found
+
     def pods(self, name: str) -> int:
         """What runs in the member, seen or not."""
         held = self.members[name].objects.get(Ref("Deployment", WEB))
@@ -134,6 +156,10 @@ class Fleet:
     async def taint(self, name: str, *effects: str) -> None:
         taints = [{"key": "ubernetes.io/drain", "effect": effect} for effect in effects]
         await self.client.patch(CLUSTERS, ObjectKey("", name), {"spec": {"taints": taints or None}})
+
+
+def epoch(work: Document) -> str:
+    return str(work["metadata"]["annotations"][EPOCH])
 
 
 def policy(**spec: Any) -> Document:
@@ -495,6 +521,83 @@ def test_many_workloads_leave_by_priority() -> None:
         bindings = (await fleet.client.list(RESOURCE_BINDINGS, "demo")).items
         placed = [{t.name for t in b.spec.clusters} for b in bindings]
         assert placed == [{"beta", "gamma"}] * 8
+
+    play(story)
+
+
+# ------------------------------------------------------------------------------------------------- consistency
+FENCE_S = (30 + 30) * 1.02 + 5
+"""Grant, grace, drift, and a margin."""
+
+
+def test_consistency_waits_for_the_last_possible_grant() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.policy(mode="consistency")
+        await fleet.deploy(1)
+        (home,) = await fleet.divided()
+        work = await fleet.work(home)
+        pods = work["spec"]["workload"]["manifests"][0]["spec"]["template"]["metadata"]
+        assert pods["annotations"][GRANT_SECONDS] == "30"
+        assert pods["annotations"][GRANT_WORK] == work["metadata"]["name"]
+        assert pods["annotations"][EPOCH] == work["metadata"]["annotations"][EPOCH]
+        fleet.members[home].link.cut(fleet.clock.monotonic())
+        await asyncio.sleep(FENCE_S - 3)
+        assert await fleet.divided() == {home: 1}
+        assert WITHHELD not in (await fleet.work(home))["metadata"]["annotations"]
+        await asyncio.sleep(6)
+        (second,) = await fleet.divided()
+        assert second != home
+        old, new = await fleet.work(home), await fleet.work(second)
+        assert old["metadata"]["annotations"][WITHHELD] == "true"
+        assert WITHHELD not in new["metadata"]["annotations"]
+        assert int(epoch(new)) > int(epoch(old)) == int(epoch(work))
+        fleet.members[home].link.heal()
+        await asyncio.sleep(STABILIZATION_S + 20)
+        assert (await fleet.divided(), await fleet.kept()) == ({second: 1}, {})
+        assert fleet.pods(home) == 0
+        assert epoch(await fleet.work(second)) == epoch(new), "what runs keeps its epoch"
+
+    play(story)
+
+
+def test_consistency_counts_anew_after_a_restart_of_the_server() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.policy(mode="consistency")
+        await fleet.deploy(1)
+        (home,) = await fleet.divided()
+        fleet.members[home].link.cut(fleet.clock.monotonic())
+        await asyncio.sleep(FENCE_S - 10)
+        await fleet.server.stop()
+        await fleet.server.start()
+        await asyncio.sleep(FENCE_S - 3)
+        assert await fleet.divided() == {home: 1}
+        await asyncio.sleep(6)
+        assert home not in await fleet.divided()
+
+    play(story)
+
+
+def test_consistency_is_drained_by_stopping_first() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.policy(mode="consistency")
+        await fleet.deploy(1, terminationGracePeriodSeconds=10)
+        (home,) = await fleet.divided()
+        await fleet.taint(home, "NoSchedule", "NoExecute")
+        stopped = None
+        for _ in range(600):
+            await asyncio.sleep(0.1)
+            running = sum(fleet.pods(name) for name in EVEN)
+            assert running <= 1
+            if running == 0 and stopped is None:
+                stopped = fleet.clock.monotonic()
+            if stopped is not None and running == 1:
+                break
+        assert stopped is not None
+        assert fleet.clock.monotonic() - stopped >= 10, "what was told to end has had its grace"
+        await asyncio.sleep(5)
+        (second,) = await fleet.divided()
+        assert second != home
+        assert await fleet.kept() == {}
 
     play(story)
 

@@ -9,6 +9,7 @@ from tests.support.loopclock import LoopClock
 from cluster_agent.node.cri.hollow import Delays, HollowRuntime
 from cluster_agent.node.kubelet.checkpoint import Checkpoints
 from cluster_agent.node.kubelet.events import Subject
+from cluster_agent.node.kubelet.grants import Grants
 from cluster_agent.node.kubelet.hollowprobes import HollowHandlers, HollowProber
 from cluster_agent.node.kubelet.hooks import Hook
 from cluster_agent.node.kubelet.kubelet import Kubelet
@@ -71,6 +72,7 @@ class Bench:
         self.runtime = runtime or HollowRuntime(
             self.clock, SeededIds(1), pod_cidr="10.1.0.0/24", delays=Delays(0.1, 0.1, 0.1)
         )
+        self.grants = Grants(self.clock)
         self.statuses, self.events = Statuses(), Events()
         self.prober = HollowProber(self.clock, self.tasks, lambda uid: self.kubelet.wake(uid))
         services = Services(
@@ -85,6 +87,7 @@ class Bench:
             clock=self.clock,
             tasks=self.tasks,
             image_auth=no_image_auth,
+            grants=self.grants,
             quiet=quiet,
         )
         self.kubelet = Kubelet(services, checkpoints)

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from cluster_agent.link.dialers import Dialers
+from cluster_agent.link.grants import Grants
 from cluster_agent.link.heartbeat import Heartbeat
 from cluster_agent.link.identity import AgentIdentity, FederationAccess
 from cluster_agent.link.inventory import Inventory
@@ -82,6 +83,7 @@ class Link:
         self._dialers: Dialers | None = None
         self._federation: RestClient | None = None
         self._inventory: Inventory | None = None
+        self._grants: Grants | None = None
 
     @property
     def connected(self) -> bool:
@@ -110,7 +112,11 @@ class Link:
         federation = RestClient(self._config.access.url, identity.context)
         self._federation = federation
         _ = self._tasks.spawn(identity.renew_forever(), "link-identity")
-        heartbeat = Heartbeat(federation, self._clock, self._config.place.cluster, self._heartbeat)
+        cluster = self._config.place.cluster
+        self._grants = Grants(federation, self._member, cluster)
+        heartbeat = Heartbeat(
+            federation, self._clock, cluster, self._heartbeat, self._grants, self._answered
+        )
         _ = self._tasks.spawn(heartbeat.run_forever(), "link-heartbeat")
         await self._report(federation)
         self._dial(identity, federation)
@@ -119,6 +125,9 @@ class Link:
     def _heartbeat(self, lease: Lease) -> None:
         if self._inventory is not None:
             self._inventory.heard(lease)
+
+    def _answered(self) -> str:
+        return self._inventory.answered if self._inventory is not None else ""
 
     async def _join(self, identity: AgentIdentity) -> None:
         failures = 0
@@ -144,6 +153,8 @@ class Link:
         _ = self._tasks.spawn(pods.run(), "link-pods")
         await nodes.wait_synced()
         await pods.wait_synced()
+        if self._grants is not None:
+            self._grants.watch(pods)
         home = await self._member.get(NAMESPACES, SYSTEM_NAMESPACE)
         place = self._config.place
         reporter = Reporter(federation, self._clock, place, home.metadata.uid, nodes, pods)

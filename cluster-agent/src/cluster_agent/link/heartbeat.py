@@ -4,9 +4,11 @@ The federation judges by when it received a renewal, so the time written here is
 not repeated faster: the next one comes soon enough.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 
+from cluster_agent.link.grants import Grants, Prepared
 from machinery.api.coordination import LEASES, Lease
 from machinery.api.fleet.cluster import CLUSTER_LEASES
 from machinery.client.interface import Client
@@ -17,6 +19,7 @@ from machinery.meta.resource import Document, ObjectKey
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 2.0
+PREPARE_S = 1.0
 DURATION_S = 10
 
 
@@ -39,13 +42,19 @@ class Heartbeat:
         clock: Clock,
         cluster: str,
         heard: Callable[[Lease], None] = lambda _: None,
+        grants: Grants | None = None,
+        answered: Callable[[], str] = lambda: "",
     ) -> None:
-        """`heard` is told of every renewal that the federation accepted, with the Lease as it stands there."""
+        """`heard` is told of every renewal that the federation accepted, with the Lease as it stands there.
+
+        `grants` are handed on around each renewal; `answered` is the word of the last inventory.
+        """
         self._client, self._clock, self._cluster = client, clock, cluster
-        self._heard = heard
+        self._heard, self._grants, self._answered = heard, grants, answered
 
     async def run_once(self) -> None:
         """Renew the Lease, or make it. Raises StatusError, ConnectionError."""
+        prepared = await self._prepare()
         now = rfc3339_micro(self._clock.now())
         key = ObjectKey(CLUSTER_LEASES, self._cluster)
         try:
@@ -53,6 +62,19 @@ class Heartbeat:
         except NotFound:
             stands = await self._client.create(LEASES, lease(self._cluster, now), CLUSTER_LEASES)
         self._heard(stands)
+        if prepared is not None and self._grants is not None:
+            await self._grants.confirm(prepared, stands, self._answered())
+
+    async def _prepare(self) -> Prepared | None:
+        """What grants need to know before; a heartbeat does not wait for it."""
+        if self._grants is None:
+            return None
+        try:
+            async with asyncio.timeout(PREPARE_S):
+                return await self._grants.prepare()
+        except (StatusError, ConnectionError, TimeoutError) as error:
+            log.info("no grants this time", extra={"error": str(error)})
+            return None
 
     async def run_forever(self) -> None:
         """Every HEARTBEAT_S, whatever comes."""

@@ -54,6 +54,11 @@ class Inventory:
         self._new_word = asyncio.Event()
         self._nodes_told = False
 
+    @property
+    def answered(self) -> str:
+        """The word that was answered last."""
+        return self._answered
+
     def heard(self, lease: Lease) -> None:
         """A heartbeat was accepted; the Lease may ask."""
         word = lease.metadata.annotations.get(INVENTORY_WANTED, "")

@@ -139,7 +139,13 @@ class NodeProcess:
         )
         pods.on_change(self._on_pod)
         self._registration = Registration(
-            shared.client, self._clock, self.config, shared.machine, nodes, self._facts.__getitem__
+            shared.client,
+            self._clock,
+            self.config,
+            shared.machine,
+            nodes,
+            self._facts.__getitem__,
+            self._renewed,
         )
         self._spawn(nodes.run(), "nodes")
         self._spawn(self._register(nodes, self._registration), "registration")
@@ -189,6 +195,12 @@ class NodeProcess:
             kubelet.apply(new)
         else:
             kubelet.gone(pod)
+
+    def _renewed(self, name: str, word: str, at: float) -> None:
+        """A node's Lease stands renewed: grants may count from it."""
+        parts = self.parts.get(name)
+        if parts is not None and parts.grants is not None:
+            parts.grants.wrote(word, at)
 
     def _kubelet_of(self, pod: Pod) -> Kubelet | None:
         parts = self.parts.get(pod.spec.node_name)

@@ -3,6 +3,7 @@
 from cluster_agent.node.config import NodeConfig
 from cluster_agent.node.cri.hollow import Delays, HollowRuntime
 from cluster_agent.node.kubelet.events import Recorder, Silent
+from cluster_agent.node.kubelet.grants import Grants
 from cluster_agent.node.kubelet.hollowprobes import HollowHandlers, HollowProber
 from cluster_agent.node.kubelet.kubelet import Kubelet
 from cluster_agent.node.kubelet.services import Services
@@ -16,6 +17,7 @@ def build_hollow(config: NodeConfig, shared: Shared, name: str, pod_cidr: str) -
     runtime = HollowRuntime(shared.clock, shared.ids, pod_cidr=pod_cidr, delays=delays)
     recorder = Recorder(shared.client, shared.clock, shared.ids, name) if alone else None
     prober = HollowProber(shared.clock, shared.tasks, lambda uid: kubelet.wake(uid))
+    grants = Grants(shared.clock)
     services = Services(
         node_name=name,
         host_ip=config.node_ip,
@@ -28,7 +30,9 @@ def build_hollow(config: NodeConfig, shared: Shared, name: str, pod_cidr: str) -
         clock=shared.clock,
         tasks=shared.tasks,
         image_auth=no_image_auth,
+        grants=grants,
         quiet=not alone,
     )
     kubelet = Kubelet(services)
-    return NodeParts(runtime, kubelet, [recorder.run] if recorder is not None else [])
+    background = [recorder.run] if recorder is not None else []
+    return NodeParts(runtime, kubelet, background, grants=grants)

@@ -16,6 +16,7 @@ from cluster_agent.node.cri.containerd import ContainerdRuntime
 from cluster_agent.node.cri.interface import Image, ImageAuth, RuntimeFault
 from cluster_agent.node.kubelet.checkpoint import Checkpoints
 from cluster_agent.node.kubelet.events import Recorder
+from cluster_agent.node.kubelet.grants import Grants
 from cluster_agent.node.kubelet.hooks import Hook
 from cluster_agent.node.kubelet.hooks.cgroup import Cgroup
 from cluster_agent.node.kubelet.hooks.directories import Directories
@@ -96,6 +97,7 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
     ]
     checker = Checker(runtime)
     prober = ProbeManager(checker, recorder, clock, lambda uid: kubelet.wake(uid))
+    grants = Grants(clock, shared.machine.boot_id, Path(config.state_dir) / "grants.json")
     services = Services(
         node_name=name,
         host_ip=config.node_ip,
@@ -108,6 +110,7 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
         clock=clock,
         tasks=shared.tasks,
         image_auth=PullSecrets(objects).of,
+        grants=grants,
     )
     kubelet = Kubelet(services, Checkpoints(f"{config.state_dir}/checkpoints"))
 
@@ -123,7 +126,7 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
     kubelet.on_pods.append(use)
     keeper = Keeper(config, clock, kubelet, runtime, groups)
     background = [recorder.run, keeper.rotate_logs, keeper.refresh_tokens, keeper.sweep]
-    return NodeParts(runtime, kubelet, background, [prober.close, objects.close])
+    return NodeParts(runtime, kubelet, background, [prober.close, objects.close], grants)
 
 
 def _write_network(config: NodeConfig) -> None:

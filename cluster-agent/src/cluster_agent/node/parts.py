@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster_agent.node.cri.interface import ImageAuth, Runtime
+from cluster_agent.node.kubelet.grants import Grants
 from cluster_agent.node.kubelet.kubelet import Kubelet
 from cluster_agent.node.kubelet.statuswriter import StatusWriter
 from cluster_agent.node.registration import Machine
@@ -36,6 +37,7 @@ class NodeParts:
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
     """Work that runs as long as the node does: events, object cache, log rotation."""
     closers: Sequence[Callable[[], Awaitable[None]]] = field(default=())
+    grants: Grants | None = None
 
     async def close(self) -> None:
         """Let go of what the node holds; pods stay."""

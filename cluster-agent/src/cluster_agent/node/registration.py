@@ -298,7 +298,10 @@ class Registration:
         machine: Machine,
         nodes: Informer[Node],
         facts: Callable[[str], NodeFacts],
+        renewed: Callable[[str, str, float], None] = lambda name, word, at: None,
     ) -> None:
+        """`renewed` hears, before a Lease is renewed, of the node, the time written there and the monotonic time."""
+        self._renewed = renewed
         self._client, self._clock, self._config = client, clock, config
         self._machine, self._nodes, self._facts = machine, nodes, facts
         self._names = config.node_names()
@@ -413,6 +416,7 @@ class Registration:
     async def _renew(self, name: str) -> None:
         key = ObjectKey(LEASE_NAMESPACE, name)
         now = self._clock.now()
+        self._renewed(name, rfc3339_micro(now), self._clock.monotonic())
         if name in self._leased:
             try:
                 patch = {"spec": {"renewTime": rfc3339_micro(now)}}

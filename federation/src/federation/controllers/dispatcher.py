@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from federation.propagation import interpreter, moves
+from federation.propagation.resilience import FLEET_WIDE, grant_s, resilience
 from federation.propagation.templates import TEMPLATES
-from federation.propagation.works import work
-from machinery.api.fleet.cluster import CLUSTERS
+from federation.propagation.works import fenced, work
+from machinery.api.fleet.cluster import CLUSTERS, execution_namespace
+from machinery.api.fleet.resilience import EPOCH, RESILIENCE_POLICIES, ResiliencePolicy
 from machinery.api.fleet.work import (
     BINDING_LABEL,
     BINDING_NAME,
@@ -48,9 +50,18 @@ def _with_dependants(binding: ResourceBinding, found: dict[str, int]) -> dict[st
 
 
 def wanted_works(
-    binding: ResourceBinding, template: Document, known: frozenset[str]
+    binding: ResourceBinding,
+    template: Document,
+    known: frozenset[str],
+    held: Iterable[Document] = (),
+    grant_s: int | None = None,
 ) -> dict[str, Document]:
-    """The Work of each cluster, by cluster; clusters that have left are skipped."""
+    """The Work of each cluster, by cluster; clusters that have left are skipped.
+
+    With `grant_s` (mode consistency) pods run on grants, under the epoch in which the cluster got its Work.
+    """
+    epochs = {w["metadata"]["namespace"]: epoch_of(w) for w in held}
+    out = moves.evicting(binding)
     suspension = binding.spec.suspension
     only = suspension.dispatching_on_clusters if suspension is not None else None
     works: dict[str, Document] = {}
@@ -75,7 +86,15 @@ def wanted_works(
             suspended=suspended,
             preserve=binding.spec.preserve_resources_on_deletion,
         )
+        if grant_s is not None and interpreter.is_workload(template):
+            epoch = epochs.get(execution_namespace(cluster)) or str(binding.metadata.generation)
+            works[cluster] = fenced(works[cluster], epoch, grant_s, withheld=cluster in out)
     return works
+
+
+def epoch_of(work: Document) -> str:
+    """Under which epoch the Work's pods run; empty when they need no grants."""
+    return str((work["metadata"].get("annotations") or {}).get(EPOCH, ""))
 
 
 def plan(wanted: Mapping[str, Document], held: Iterable[Document]) -> list[Action]:
@@ -126,6 +145,7 @@ class DispatcherReconciler:
         self._clusters = manager.informer(CLUSTERS)
         self._works = manager.informer(WORK_DOCUMENTS, label_selector=BINDING_LABEL)
         self._works.add_index(BY_BINDING, binding_keys)
+        self._policies = manager.informer(RESILIENCE_POLICIES)
         self._templates = {r.kind: manager.informer(r) for r in TEMPLATES}
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -137,7 +157,8 @@ class DispatcherReconciler:
             if template is None:
                 return Result()  # the detector or the collector removes the binding
             known = frozenset(c.metadata.name for c in self._clusters.list() if not c.deleting)
-            wanted = wanted_works(binding, template, known)
+            seconds = grant_s(resilience(template, self._policies.list()))
+            wanted = wanted_works(binding, template, known, held, seconds)
         return await self._executor.apply(plan(wanted, held))
 
     def _template(self, binding: ResourceBinding) -> Document | None:
@@ -157,6 +178,7 @@ def setup(manager: Manager) -> None:
     controller.watches(RESOURCE_BINDINGS)
     controller.watches(WORK_DOCUMENTS, binding_keys, label_selector=BINDING_LABEL)
     controller.watches(CLUSTERS, _of_cluster(bindings))
+    controller.watches(RESILIENCE_POLICIES, _of_policy(bindings))
     for resource in TEMPLATES:
         controller.watches(resource, _of_template(resource, bindings))
 
@@ -171,6 +193,14 @@ def _of_template(resource: Resource[Document], bindings: Any) -> Any:
         metadata = template["metadata"]
         value = (resource.kind, metadata.get("namespace", ""), metadata["name"])
         return [binding.key for binding in bindings.by_index("template", value)]
+
+    return keys
+
+
+def _of_policy(bindings: Any) -> Any:
+    def keys(policy: ResiliencePolicy) -> list[ObjectKey]:
+        home = policy.metadata.namespace
+        return [b.key for b in bindings.list("" if home == FLEET_WIDE else home)]
 
     return keys
 

@@ -9,16 +9,18 @@ never less than one. Several workloads at once still decide by the same reported
 """
 
 import datetime as dt
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from federation.clusters.candidates import candidates
 from federation.controllers import domains, placer
+from federation.controllers.health import Heartbeats
 from federation.domains.settings import DRY_RUN, ENABLED, Settings
 from federation.domains.verdict import Finding
 from federation.placement.model import Candidate
 from federation.propagation import moves
-from federation.propagation.resilience import resilience
+from federation.propagation.resilience import fence_s, resilience, stop_s
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.core import Toleration
 from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
@@ -66,6 +68,9 @@ class Due:
     cause: Cause
     priority: int = 0
     wait_s: float = 0.0
+    fenced: bool = False
+    stop_s: float = 0.0
+    """Mode consistency: how long its replicas may take to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,14 @@ def _evicted(due: Due, now: str) -> list[Action]:
     binding, cause = due.binding, due.cause
     state = moves.state_of(binding)
     settled = not placer.open_question(binding)
-    facts = moves.Facts(placer.question(binding), {}, settled=settled, now=now)
+    facts = moves.Facts(
+        placer.question(binding),
+        {},
+        fenced=due.fenced,
+        grace_s=math.ceil(due.stop_s),
+        settled=settled,
+        now=now,
+    )
     after = moves.evict(state, due.cluster, cause.reason, cause.why, facts)
     if after == state:
         return []
@@ -203,6 +215,7 @@ def due_of(
     spec: ResilienceSpec,
     priority: int,
     now: dt.datetime,
+    fence_left_s: float = 0.0,
 ) -> Due | None:
     """Whether and when the binding leaves the cluster; `cluster` None: it has left the federation."""
     placement = binding.spec.placement
@@ -214,7 +227,7 @@ def due_of(
     if cluster is None:
         pass
     elif cause.reason == moves.UNREACHABLE:
-        wait = None if spec.failover == "Disabled" else 0.0
+        wait = None if spec.failover == "Disabled" else fence_left_s
     else:
         wait = toleration_s(cluster, placement.cluster_tolerations, now)
     return None if wait is None else Due(binding, name, cause, priority, wait)
@@ -223,8 +236,10 @@ def due_of(
 class EvictorReconciler:
     """The whole fleet at once: order and pace need to know everything that waits."""
 
-    def __init__(self, manager: Manager, settings: Callable[[], Settings]) -> None:
-        self._clock, self._settings = manager.clock, settings
+    def __init__(
+        self, manager: Manager, settings: Callable[[], Settings], beats: Heartbeats
+    ) -> None:
+        self._clock, self._settings, self._beats = manager.clock, settings, beats
         self._executor = manager.executor
         self._clusters = manager.informer(CLUSTERS)
         self._domains = manager.informer(FAILURE_DOMAINS)
@@ -289,9 +304,21 @@ class EvictorReconciler:
                 template = self._template(binding)
                 spec = resilience(template, policies)
                 priority = self._priority(template)
-                item = due_of(binding, name, clusters.get(name), cause, spec, priority, wall)
+                left = fence_s(spec, template) - (self._beats.silent_s(name) or 0.0)
+                cluster = clusters.get(name)
+                item = due_of(
+                    binding,
+                    name,
+                    cause=cause,
+                    cluster=cluster,
+                    spec=spec,
+                    priority=priority,
+                    now=wall,
+                    fence_left_s=max(0.0, left),
+                )
                 if item is not None:
-                    found.append(item)
+                    fenced = spec.mode == "consistency"
+                    found.append(replace(item, fenced=fenced, stop_s=stop_s(template)))
         return found
 
     def _template(self, binding: ResourceBinding) -> Document | None:
@@ -306,9 +333,9 @@ class EvictorReconciler:
         return int(found.get("value", 0)) if found is not None else 0
 
 
-def setup(manager: Manager, settings: Callable[[], Settings]) -> None:
+def setup(manager: Manager, settings: Callable[[], Settings], beats: Heartbeats) -> None:
     """Verdicts, taints, policies, and bindings that name a cluster which is to be left."""
-    reconciler = EvictorReconciler(manager, settings)
+    reconciler = EvictorReconciler(manager, settings, beats)
     states: dict[str, object] = {}
 
     def of_cluster(cluster: Cluster) -> list[ObjectKey]:

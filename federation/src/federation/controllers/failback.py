@@ -212,9 +212,9 @@ class FailbackReconciler:
     ) -> Wish:
         source = binding.spec.resource
         template = self._deployments.get(ObjectKey(source.namespace, source.name))
-        own = resilience(template, self._policies.list()).failback
-        automatic, window_s = rules(own, settings)
-        if not automatic or not placer.placeable(binding):
+        own = resilience(template, self._policies.list())
+        automatic, window_s = rules(own.failback, settings)
+        if not automatic or own.mode == "consistency" or not placer.placeable(binding):
             return Wish()
         return wish(binding, fleet, health, window_s)
 

@@ -131,15 +131,17 @@ class FailoverReconciler:
         )
         source = binding.spec.resource
         template = self._deployments.get(ObjectKey(source.namespace, source.name))
+        own = resilience(template, self._policies.list())
         return Facts(
             placer.question(binding),
             reported(binding.status.aggregated_status, seen),
             frozenset(c.metadata.name for c in clusters if drained(c)),
             frozenset(c.metadata.name for c in clusters if not c.deleting),
-            resilience(template, self._policies.list()).rejoin,
+            own.rejoin,
             {c.metadata.name: "+".join(sorted(c.spec.zones)) or c.spec.zone for c in clusters},
-            not placer.open_question(binding),
-            rfc3339(self._clock.now()),
+            own.mode == "consistency",
+            settled=not placer.open_question(binding),
+            now=rfc3339(self._clock.now()),
         )
 
 

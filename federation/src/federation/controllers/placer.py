@@ -97,7 +97,10 @@ def plan(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Act
         return _withdrawn(binding)
     if not open_question(binding):
         return _confirm(binding, now)
-    wait = _settling_s(binding, now)
+    stopping = moves.stopping_s(binding, parse_time(now))
+    if stopping is None:
+        return []
+    wait = max(stopping, _settling_s(binding, now))
     if wait > 0:
         return [RequeueAfter(wait)]
     request = request_of(binding, fresh=wants_fresh(binding))

@@ -57,7 +57,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     beats = health.heartbeats(manager)
     health.setup(manager, lambda: operator().clock, beats)
     domains.setup(manager, lambda: operator().clock, beats)
-    evictor.setup(manager, operator)
+    evictor.setup(manager, operator, beats)
     failback.setup(manager, operator)
     for room in (
         detector,

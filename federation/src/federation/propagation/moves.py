@@ -11,6 +11,7 @@ The first two take the cluster out of placement. Every function takes a whole st
 that a crash between any two leaves something that the next pass goes on from.
 """
 
+import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,8 @@ class Task:
     created: str = ""
     message: str = ""
     producer: str = PRODUCER
+    grace_s: int | None = None
+    """With no replicas kept: how long those that ran may take to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,10 @@ class Facts:
     """Clusters that have not left; None: all."""
     rejoin: str = "keepReplacement"
     zone_of: Mapping[str, str] = field(default_factory=dict)
+    fenced: bool = False
+    """Mode consistency: what was left behind has stopped, and is never taken back."""
+    grace_s: int = 0
+    """How long its replicas may take to end."""
     settled: bool = True
     """Whether the clusters in the spec answer the question that is asked now."""
     now: str = ""
@@ -145,7 +152,13 @@ def state_of(binding: ResourceBinding) -> State:
 def _task(task: GracefulEvictionTask) -> Task:
     created = rfc3339(task.creation_timestamp) if task.creation_timestamp is not None else ""
     return Task(
-        task.from_cluster, task.replicas or 0, task.reason, created, task.message, task.producer
+        task.from_cluster,
+        task.replicas or 0,
+        task.reason,
+        created,
+        task.message,
+        task.producer,
+        task.grace_period_seconds,
     )
 
 
@@ -204,6 +217,8 @@ def wire(task: Task) -> Document:
     }
     if task.message:
         document["message"] = task.message
+    if task.grace_s is not None:
+        document["gracePeriodSeconds"] = task.grace_s
     if task.created:
         document["creationTimestamp"] = task.created
     return document
@@ -218,12 +233,17 @@ def evict(state: State, cluster: str, reason: str, why: str, facts: Facts) -> St
     clusters = {name: n for name, n in state.clusters.items() if name != cluster}
     tasks = tuple(t for t in state.tasks if t.cluster != cluster)
     task = Task(cluster, count, reason, facts.now, why)
+    if facts.fenced and reason == DRAINED:
+        task = replace(
+            task, replicas=0, grace_s=facts.grace_s
+        )  # stops first, starts elsewhere then
     if cluster not in state.clusters:
         return replace(state, tasks=(*tasks, task))
     whole = Before(facts.question, dict(state.clusters))
     if not facts.settled:  # the planner has not made good for an earlier loss: that one's placement was the last whole one
         whole = next(
-            (b for b in reversed(state.before.values()) if cluster in b.clusters), Before("", {})
+            (b for b in reversed(list(state.before.values())) if cluster in b.clusters),
+            Before("", {}),
         )
     before = dict(state.before) | ({cluster: whole} if whole.clusters else {})
     displaced = state.displaced or dict(state.clusters)
@@ -282,17 +302,19 @@ def settle(state: State, facts: Facts) -> State:
     """What is due now: clusters that are back rejoin, and what is kept is let go as far as it is ready elsewhere."""
     state = _departed(state, facts)
     for task in state.tasks:
-        if (
-            task.reason == UNREACHABLE
-            and task.cluster in facts.seen
-            or (
-                task.reason == DRAINED
-                and task.cluster in facts.seen
-                and task.cluster not in facts.drained
-            )
-        ):
+        if _back(task, facts):
             state = _rejoin(state, task, facts)
     return _release(state, facts)
+
+
+def _back(task: Task, facts: Facts) -> bool:
+    """Whether the cluster that the task took out may be used again."""
+    if task.cluster not in facts.seen:
+        return False
+    if task.reason == UNREACHABLE:
+        return True
+    # A fenced workload that was drained has stopped already: it starts anew wherever the planner says.
+    return task.reason == DRAINED and task.cluster not in facts.drained and not facts.fenced
 
 
 def _departed(state: State, facts: Facts) -> State:
@@ -317,6 +339,10 @@ def arrived(state: State, facts: Facts) -> bool:
 
 def _rejoin(state: State, task: Task, facts: Facts) -> State:
     """The cluster is back: the old placement comes back, or its replicas are given up surge first."""
+    if facts.fenced:
+        tasks = tuple(t for t in state.tasks if t != task)
+        before = {name: b for name, b in state.before.items() if name != task.cluster}
+        return replace(state, tasks=tasks, before=before)
     held = state.before.get(task.cluster)
     if held is not None and _restorable(state, held, facts) and _original(state, task, held, facts):
         why = f"{task.cluster} is back: its replicas stay, their replacements go"
@@ -372,6 +398,8 @@ def _release(state: State, facts: Facts) -> State:
     A replica that is not ready is no loss. Ready ones count up to what the cluster is asked to run now, so that a report
     that is older than the last release is not believed twice.
     """
+    if facts.fenced:
+        return _stopped(state, facts)
     if not facts.settled or not any(_releasable(t, facts) for t in state.tasks):
         return state
     asked = state.running
@@ -397,6 +425,37 @@ def _release(state: State, facts: Facts) -> State:
     left = {t.cluster for t in tasks}
     before = {name: held for name, held in state.before.items() if name in left}
     return replace(state, tasks=tuple(tasks), before=before)
+
+
+def _stopped(state: State, facts: Facts) -> State:
+    """Mode consistency keeps nothing for the time being: what is left over stops, a drain is over when it is placed anew."""
+
+    def over(task: Task) -> bool:
+        drained = task.reason == DRAINED and facts.settled
+        return task.producer == PRODUCER and (task.reason == REBALANCED or drained)
+
+    tasks = tuple(t for t in state.tasks if not over(t))
+    left = {t.cluster for t in tasks}
+    before = {name: held for name, held in state.before.items() if name in left}
+    return replace(state, tasks=tasks, before=before)
+
+
+def stopping_s(binding: ResourceBinding, now: dt.datetime) -> float | None:
+    """Seconds to wait before a drained workload of mode consistency may start elsewhere; None: until its report changes.
+
+    Its task keeps nothing and says how long what ran may take to end.
+    """
+    wait = 0.0
+    told = {item.cluster_name: item.status or {} for item in binding.status.aggregated_status}
+    for task in binding.spec.graceful_eviction_tasks:
+        if task.reason != DRAINED or task.replicas or task.grace_period_seconds is None:
+            continue
+        if told.get(task.from_cluster, {}).get("replicas"):
+            return None
+        if task.creation_timestamp is not None:
+            passed = (now - task.creation_timestamp).total_seconds()
+            wait = max(wait, task.grace_period_seconds - passed)
+    return wait
 
 
 def _releasable(task: Task, facts: Facts) -> bool:

@@ -40,6 +40,28 @@ def resilience(document: Document | None, policies: Iterable[ResiliencePolicy]) 
     return policy.spec if policy is not None else DEFAULT
 
 
+DRIFT = 0.02
+"""How much slower a member's clock may run than ours."""
+STOP_MARGIN_S = 5.0
+"""From the end of a grant until the containers have ended, besides their own grace."""
+GRACE_S = 30.0
+
+
+def fence_s(spec: ResilienceSpec, document: Document | None) -> float:
+    """Silence after which every replica of mode consistency has stopped in a member; 0 for other modes."""
+    seconds = grant_s(spec)
+    if seconds is None:
+        return 0.0
+    return (seconds + stop_s(document) - STOP_MARGIN_S) * (1 + DRIFT) + STOP_MARGIN_S
+
+
+def stop_s(document: Document | None) -> float:
+    """How long a replica may take to end once it is told to."""
+    pod = document["spec"]["template"]["spec"] if document is not None else {}
+    grace = pod.get("terminationGracePeriodSeconds")
+    return (GRACE_S if grace is None else float(grace)) + STOP_MARGIN_S
+
+
 def grant_s(spec: ResilienceSpec) -> int | None:
     """Seconds that a replica may run without hearing of the federation; None: for ever."""
     if spec.mode != "consistency":

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from federation.placement.divide import fnv1a_32
 from machinery.api.fleet.cluster import execution_namespace
+from machinery.api.fleet.resilience import EPOCH, FENCED, GRANT_SECONDS, GRANT_WORK, WITHHELD
 from machinery.api.fleet.work import (
     BINDING_LABEL,
     BINDING_NAME,
@@ -63,6 +64,30 @@ def manifest(template: Document, annotations: Mapping[str, str]) -> Document:
         "kind": body.pop("kind"),
         "metadata": metadata,
     } | body
+
+
+def fenced(document: Document, epoch: str, grant_s: int, *, withheld: bool) -> Document:
+    """The Work with mode consistency written into it: its pods run on grants of this epoch. The input stays as it is."""
+    metadata = document["metadata"]
+    marks = {EPOCH: epoch} | ({WITHHELD: "true"} if withheld else {})
+    inner = {EPOCH: epoch, GRANT_SECONDS: str(grant_s), GRANT_WORK: metadata["name"]}
+    manifests = [_with_pod_annotations(m, inner) for m in document["spec"]["workload"]["manifests"]]
+    return document | {
+        "metadata": metadata
+        | {
+            "annotations": metadata["annotations"] | marks,
+            "labels": metadata["labels"] | {FENCED: "true"},
+        },
+        "spec": document["spec"] | {"workload": {"manifests": manifests}},
+    }
+
+
+def _with_pod_annotations(workload: Document, annotations: Mapping[str, str]) -> Document:
+    template = workload["spec"]["template"]
+    metadata = template.get("metadata") or {}
+    told = (metadata.get("annotations") or {}) | dict(annotations)
+    template = template | {"metadata": metadata | {"annotations": told}}
+    return workload | {"spec": workload["spec"] | {"template": template}}
 
 
 def work(

@@ -121,7 +121,8 @@ class Rules:
             before = {t.name: t.replicas for t in old.spec.clusters}
             if question(old) == question(new):
                 moved = old.spec.graceful_eviction_tasks != new.spec.graceful_eviction_tasks
-                if before != given and not moved:
+                back = moves.DISPLACED in old.metadata.annotations
+                if before != given and not moved and not back:
                     raise Broken("steady", f"{written.key} went from {before} to {given} unasked")
                 return  # what failover takes back or gives back was balanced when it was decided
         if old is not None and _left(old) - _left(new):

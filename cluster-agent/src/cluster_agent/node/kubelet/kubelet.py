@@ -94,6 +94,7 @@ class Kubelet:
         del self.workers[uid]
         PODS.dec()
         self._s.statuses.forget(uid)
+        self._s.grants.forget(uid)
         if self._checkpoints is not None:
             self._checkpoints.remove(uid)
         self._tell()

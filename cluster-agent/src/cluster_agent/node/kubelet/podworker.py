@@ -42,6 +42,7 @@ from cluster_agent.node.kubelet.services import HandlerFault, Services
 from cluster_agent.node.kubelet.starter import StepFault
 from cluster_agent.node.kubelet.world import HEALTHY, Ending, Health, Wait, World
 from machinery.api.core import Container, Pod
+from machinery.api.fleet.resilience import GRANT_SECONDS
 from machinery.kit.backoff import Backoff
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ log = logging.getLogger(__name__)
 PULL_BACKOFF = Backoff(base_s=10, cap_s=300)
 SETUP_BACKOFF = Backoff(base_s=0.5, cap_s=60)
 UNAVAILABLE_RETRY_S = 1.0
+STARTS = (CreateSandbox, StartContainer)
+"""Steps that a pod without a grant does not take."""
 PRE_STOP_EXTRA_S = 2.0
 
 
@@ -100,6 +103,8 @@ class PodWorker:
             before.metadata.annotations != pod.metadata.annotations
         ):
             self.refresh()
+            if GRANT_SECONDS in pod.metadata.annotations:
+                self.wake()
 
     def orphan(self) -> None:
         """The API does not know the pod any more."""
@@ -205,9 +210,12 @@ class PodWorker:
             self._start_time = now
         self.observed = await self._s.runtime.observe(self.uid)
         self._check_deadline(now)
+        held = self._check_grant(now)
         self._watch_health()
         world = self._world()
         todo = plan(world, now)
+        if held:
+            todo = Plan(tuple(s for s in todo.steps if not isinstance(s, STARTS)), todo.wake_at)
         self._forget_waits(world)
         self._report(world, todo, now)
         for step in todo.steps:
@@ -264,6 +272,30 @@ class PodWorker:
                 text,
                 "Failed",
             )
+
+    def _check_grant(self, now: dt.datetime) -> bool:
+        """End what runs without a grant; True when nothing may be started."""
+        left = self._s.grants.left_s(self.pod)
+        if left is None or self._ending is not None:
+            return False
+        if left > 0:
+            self._wake_at(now + dt.timedelta(seconds=left))
+            return False
+        if self.pod.status.phase in ("Succeeded", "Failed"):
+            return True
+        if any(not c.ended for c in self.observed.containers):
+            text = (
+                "The grant to run here has ended: the federation has not been heard of for too long"
+            )
+            self._s.events.emit(pod_subject(self.pod), "Warning", "GrantExpired", text)
+            grace = self.pod.spec.termination_grace_period_seconds
+            seconds = 30.0 if grace is None else float(grace)
+            self._ending = Ending(now, seconds, False, "GrantExpired", text, "Failed")
+            return False
+        if self._tell("", "WaitingForGrant"):
+            text = "Waits for a grant of the federation to run here"
+            self._s.events.emit(pod_subject(self.pod), "Normal", "WaitingForGrant", text)
+        return True
 
     def _watch_health(self) -> None:
         """Probe what runs, forget what does not, and read the last words of what has ended."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from cluster_agent.node.cri.interface import ImageAuth, Runtime, RuntimeContainer
 from cluster_agent.node.kubelet.events import EventSink
+from cluster_agent.node.kubelet.grants import Grants
 from cluster_agent.node.kubelet.hooks import Hook
 from cluster_agent.node.kubelet.world import Health
 from machinery.api.core import Container, Pod
@@ -70,5 +71,7 @@ class Services:
     tasks: TaskOwner
     image_auth: Callable[[Pod, str], Awaitable[Sequence[ImageAuth]]]
     """Credentials for an image, from the pod's imagePullSecrets."""
+    grants: Grants
+    """Whether pods of mode consistency may run."""
     quiet: bool = False
     """Do not report the steps on the way (hollow nodes): one status write per pod instead of three."""

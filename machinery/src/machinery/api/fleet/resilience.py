@@ -13,6 +13,19 @@ from machinery.meta.resource import Resource
 CONFIG_NAME = "default"
 """FederationConfig is a singleton of this name."""
 
+EPOCH = "ubernetes.io/epoch"
+"""On a Work of mode consistency and on its pods: which placement they belong to."""
+GRANT_SECONDS = "ubernetes.io/grant-seconds"
+"""On pods: how long they may run without a new grant."""
+GRANT_WORK = "ubernetes.io/work"
+"""On pods: the Work that they came with."""
+GRANT = "ubernetes.io/grant"
+"""On pods, by the member's link: the word of their node's Lease that the grant counts from."""
+WITHHELD = "ubernetes.io/grants-withheld"
+"""On a Work: `true` while its replicas may be running elsewhere."""
+FENCED = "ubernetes.io/fenced"
+"""Label of a Work of mode consistency."""
+
 
 class Failback(View):
     """`mode` is Automatic or Never; what is left out comes from the FederationConfig."""
