@@ -101,6 +101,10 @@ class NodeFile:
     hollowNodes: int = 0  # noqa: N815
     """How many hollow nodes this process plays; 0 with a real runtime."""
     kubeletPort: int = 10250  # noqa: N815
+    serviceCidr: str = ""  # noqa: N815
+    """The member's range of cluster addresses: the node's proxy serves them. Empty: no proxy."""
+    dnsAddress: str = ""  # noqa: N815
+    """Link-local address of the node's name server, such as 169.254.20.10. Empty: no name server."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -173,6 +177,8 @@ def node_config(file: NodeFile) -> "NodeConfig":
         node_ip=file.nodeIP,
         kubelet_port=file.kubeletPort,
         pod_cidr=file.podCIDR,
+        service_cidr="" if hollow else file.serviceCidr,
+        dns_address="" if hollow else file.dnsAddress,
         cni_conf_dir="" if hollow else f"{file.stateDir}/cni/net.d",
     )
 

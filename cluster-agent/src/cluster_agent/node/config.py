@@ -87,9 +87,16 @@ class NodeConfig:
     cgroup_mount: str = "/sys/fs/cgroup"
 
     cluster_dns: tuple[str, ...] = ()
-    """Name servers of pods with dnsPolicy ClusterFirst; none: pods get the host's."""
+    """Name servers of pods with dnsPolicy ClusterFirst; none: the node's own (dns_address), or else the host's."""
 
     cluster_domain: str = "cluster.local"
+
+    service_cidr: str = ""
+    """Cluster addresses of Services, IPv4, IPv6 or both by a comma: this node's proxy serves them. Empty: no proxy."""
+
+    dns_address: str = ""
+    """Where this node's name server listens; made an address of the host's loopback. A link-local one, such as
+    169.254.20.10: the same on every node. Empty: no name server."""
 
     max_pods: int = 110
     capacity: Mapping[str, str] = field(default_factory=dict)
@@ -130,8 +137,19 @@ class NodeConfig:
             )
         if self.hollow_count < 1 or self.hollow_count > 5_000:
             raise ValueError(f"hollow_count {self.hollow_count} is not between 1 and 5000")
+        if self.service_cidr and not self.pod_cidr and not self.hollow:
+            raise ValueError(
+                "the service proxy must know which addresses are this node's pods: set the pod range as well, "
+                "or no service range"
+            )
         if len(self.cni_bridge) > 15:
             raise ValueError(f"bridge name {self.cni_bridge!r} is longer than 15 letters")
+
+    def pod_resolvers(self) -> tuple[str, ...]:
+        """Name servers of pods with dnsPolicy ClusterFirst."""
+        if self.cluster_dns or not self.dns_address:
+            return self.cluster_dns
+        return (self.dns_address,)
 
     def place_env(self, node_name: str) -> dict[str, str]:
         """Told to every container, before what its pod sets: where it runs. Nothing outside a fleet."""

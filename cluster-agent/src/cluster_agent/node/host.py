@@ -32,6 +32,7 @@ from cluster_agent.node.kubelet.services import Services
 from cluster_agent.node.objects import NotSynced, Objects, Ref, references
 from cluster_agent.node.parts import NodeParts, Shared
 from cluster_agent.node.registration import allocatable, capacity
+from cluster_agent.node.services import NodeServices
 from cluster_agent.node.volumes.manager import VolumeManager
 from cluster_agent.node.volumes.tokens import Tokens
 from machinery.api.core import Pod
@@ -126,7 +127,12 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
     kubelet.on_pods.append(use)
     keeper = Keeper(config, clock, kubelet, runtime, groups)
     background = [recorder.run, keeper.rotate_logs, keeper.refresh_tokens, keeper.sweep]
-    return NodeParts(runtime, kubelet, background, [prober.close, objects.close], grants)
+    closers = [prober.close, objects.close]
+    if config.service_cidr or config.dns_address:
+        served = NodeServices(config, shared.client, clock, recorder)
+        background.append(served.run)
+        closers.append(served.close)
+    return NodeParts(runtime, kubelet, background, closers, grants)
 
 
 def _write_network(config: NodeConfig) -> None:

@@ -113,7 +113,7 @@ class Network(Hook):
         except OSError:
             text = ""
         dns = dns_of(
-            pod, host_resolver(text), self._config.cluster_dns, self._config.cluster_domain
+            pod, host_resolver(text), self._config.pod_resolvers(), self._config.cluster_domain
         )
         ports = tuple(
             PortMapping(port.container_port, port.host_port, port.protocol, port.host_ip)
