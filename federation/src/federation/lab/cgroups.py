@@ -85,6 +85,20 @@ def processes(name: str) -> set[int]:
     return found
 
 
+def thaw(name: str) -> None:
+    """Let frozen processes of group `name` or below go on: in a frozen group not even SIGKILL is heard.
+
+    runc freezes a container while it kills it; a runc that is itself killed at that moment leaves it frozen.
+    """
+    for path in groups(name):
+        for file, word in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            if os.path.exists(f"{path}/{file}"):
+                try:
+                    Path(path, file).write_text(word)
+                except OSError:
+                    continue  # removed meanwhile
+
+
 def remove(name: str, seconds: float = 5.0) -> list[str]:
     """Remove group `name` from every hierarchy; returns what could not be removed in time."""
     deadline = time.monotonic() + seconds

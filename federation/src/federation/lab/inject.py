@@ -73,6 +73,8 @@ class Injector:
                 raise FaultError(f"processes outlived SIGKILL: {sorted(pids)}; repeat the command")
             for pid in pids - {os.getpid()}:
                 _kill(pid)
+            for name in names:
+                cgroups.thaw(f"{self._plan.cgroup}/{name}")
             time.sleep(0.02)
 
     # ------------------------------------------------------------------------------------------------ lines

@@ -52,12 +52,13 @@ def root_batch(plan: LabPlan, namespaces: str) -> str:
     return (
         f'link add {link} type veth peer name {ROOT_PORT} netns "{namespaces}/{WAN}.net"\n'
         f"addr add {plan.root_address}/{plan.prefix} dev {link}\n"
+        f"link set {link} addrgenmode none\n"  # no IPv6 address that turns up a second later
         f"link set {link} up\n"
     )
 
 
 def host_batch(plan: LabPlan, host: HostPlan) -> str:
-    """For `ip -batch` inside a host: its address, and the way to the pods of its cluster's other nodes."""
+    """For `ip -batch` inside a host: its address, and the way to Services and to the pods of its cluster's other nodes."""
     lines = [
         "link set lo up",
         f"addr add {host.address}/{plan.prefix} dev {LINK}",
@@ -71,6 +72,9 @@ def host_batch(plan: LabPlan, host: HostPlan) -> str:
             for node in cluster.nodes
             if node != host
         ]
+        if host.role == "node":
+            # Only so that the host's own packets to a Service set out at all: the proxy turns them on their way.
+            lines.append(f"route add {cluster.service_cidr} dev {LINK}")
     return "\n".join(lines) + "\n"
 
 

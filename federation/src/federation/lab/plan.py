@@ -76,6 +76,7 @@ class ClusterPlan:
     hollow_count: int
     pod_cidr: str
     hollow_cidr: str
+    service_cidr: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,7 @@ def _cluster(spec: LabSpec, base: int, index: int) -> ClusterPlan:
         hollow_count=hollow_count,
         pod_cidr=f"10.{100 + index}.0.0/16",
         hollow_cidr=f"10.{120 + index}.0.0/16",
+        service_cidr=f"10.{200 + index}.0.0/16",
     )
 
 

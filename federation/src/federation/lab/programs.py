@@ -18,6 +18,9 @@ CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 """Of every node, inside its own mount namespace."""
 
 PROVIDER = "lab"
+DNS_ADDRESS = "169.254.20.10"
+"""Of every node's name server; seen by the pods of that node only."""
+
 FAILBACK_S = 15.0
 """A lab shows failback while one looks on; a server's own default is 300 s."""
 
@@ -69,6 +72,7 @@ def control_config(plan: LabPlan, cluster: ClusterPlan, ca_file: str, token: str
         "region": cluster.region,
         "zone": cluster.zone,
         "databaseUrl": "",
+        "serviceCidr": cluster.service_cidr,
         "federation": {"url": url(plan.entrance), "caFile": ca_file, "token": token},
     }
 
@@ -95,6 +99,8 @@ def node_config(
         "stateDir": data_dir(plan, host.name),
         "podCIDR": cluster.hollow_cidr if hollow else host.pod_cidr,
         "nodeIP": host.address,
+        "serviceCidr": "" if hollow else cluster.service_cidr,
+        "dnsAddress": "" if hollow else DNS_ADDRESS,
         "hollowNodes": cluster.hollow_count if hollow else 0,
     }
 

@@ -65,6 +65,7 @@ def _kill_all(directory: str, group: str, seconds: float = 20.0) -> list[str]:
     while pids := set(marked(directory)) | cgroups.processes(group):
         for pid in pids - {os.getpid()}:
             _kill(pid)
+        cgroups.thaw(group)
         if pids == {os.getpid()}:
             return []
         if time.monotonic() > deadline:
