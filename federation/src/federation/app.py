@@ -22,10 +22,12 @@ from federation.clusters import access, servers
 from federation.clusters.admission import MembersObjects, OwnClusterOnly
 from federation.clusters.forward import Forwarder
 from federation.clusters.links import Links
+from federation.clusters.mirroring import MIRRORED_KINDS, away_warning
 from federation.clusters.mirrors import Mirrors
 from federation.config import FederationConfig
 from federation.controllers import registry
 from federation.domains.clock import FailureClock
+from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.kinds import FLEET
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme, ServedKind
@@ -97,6 +99,7 @@ class FederationServer:
                 self.config.listen,
                 self.config.advertise,
                 accounts=False,
+                service_cidr="",  # Services are templates here: each member gives its own addresses
             ),
             self._clock,
             self._ids,
@@ -126,7 +129,17 @@ class FederationServer:
             raw_routes={LINK_PATH: self.links.accept},
             admission=(OwnClusterOnly(), MembersObjects()),
             bootstrap=access.common(),
+            list_warnings=self._list_warnings,
         )
+
+    def _list_warnings(self, kind: ServedKind) -> Sequence[str]:
+        """Who is missing from a list of members' objects."""
+        if kind.kind not in MIRRORED_KINDS or self.server is None:
+            return ()
+        clusters = self.server.scheme.by_gvk(*CLUSTERS.gvk)
+        assert clusters is not None, "the federation serves Clusters"
+        members = [entry.name for entry in self.server.cache.of(clusters).entries.values()]
+        return away_warning(members, self.links.connected)
 
     def _pod(self, key: ObjectKey) -> Document | None:
         assert self.server is not None

@@ -6,6 +6,7 @@ mirrored object by name (a pod's node, an Event's object) refers to the mirror.
 """
 
 import hashlib
+from collections.abc import Iterable
 
 import orjson
 
@@ -80,3 +81,12 @@ def source_of(mirror: Document) -> tuple[str, str] | None:
     cluster = (metadata.get("labels") or {}).get(MANAGED_LABEL)
     name = (metadata.get("annotations") or {}).get(SOURCE_NAME)
     return (cluster, name) if cluster and name else None
+
+
+def away_warning(members: Iterable[str], connected: Iterable[str]) -> tuple[str, ...]:
+    """What a list of mirrors must say when a member is away: its objects are as they were last seen."""
+    away = sorted(set(members) - set(connected))
+    if not away:
+        return ()
+    names = ", ".join(away)
+    return (f"not connected: {names}; objects of these clusters are shown as they were last seen",)

@@ -39,7 +39,9 @@ class Choice:
 
     def pick(self, held: Range, ours: set[str]) -> str | None:
         """A free value that this Service does not hold yet either."""
-        return pick(held, lambda key: key in ours or self.taken(key) or self.pending(key), self.draw)
+        return pick(
+            held, lambda key: key in ours or self.taken(key) or self.pending(key), self.draw
+        )
 
 
 def choose(spec: Document, before: Document | None, name: str, choice: Choice) -> Document:
