@@ -77,7 +77,8 @@ def test_nothing_overlaps_in_the_largest_lab() -> None:
         assert all(ipaddress.ip_network(node.pod_cidr).subnet_of(own) for node in cluster.nodes)
     ranges = [ipaddress.ip_network(c.pod_cidr) for c in plan.clusters]
     ranges += [ipaddress.ip_network(c.hollow_cidr) for c in plan.clusters]
-    assert len(set(ranges)) == 28
+    ranges += [ipaddress.ip_network(c.service_cidr) for c in plan.clusters]
+    assert len(set(ranges)) == 42
 
 
 def test_without_root_everything_is_on_loopback() -> None:

@@ -27,7 +27,10 @@ def test_nodes_route_to_pods_of_their_own_cluster_only() -> None:
     routes = [
         line for line in network.host_batch(PLAN, node).splitlines() if line.startswith("route")
     ]
-    assert routes == ["route add 10.100.2.0/24 via 198.18.1.12"]
+    assert routes == [
+        "route add 10.100.2.0/24 via 198.18.1.12",
+        "route add 10.200.0.0/16 dev wan0",
+    ]
     control = network.host_batch(PLAN, PLAN.clusters[0].control)
     assert control.count("route add") == 2
     assert "route" not in network.host_batch(PLAN, PLAN.federation[0])
@@ -106,7 +109,9 @@ def test_configurations_have_the_agreed_keys() -> None:
         "zone-b",
         "region-1",
     )
+    assert control["serviceCidr"] == "10.201.0.0/16"
     node = programs.node_config(PLAN, cluster, cluster.nodes[0], "/ca", "a.b")
+    assert (node["serviceCidr"], node["dnsAddress"]) == ("10.201.0.0/16", "169.254.20.10")
     assert node["server"] == "https://198.18.2.1:6443"
     assert (node["node"], node["nodeIP"], node["podCIDR"]) == (
         "node-1",
@@ -129,6 +134,7 @@ def test_hollow_nodes_are_one_process(change: dict[str, object], stem: str, coun
     assert cluster.hollow is not None
     config = programs.node_config(plan, cluster, cluster.hollow, "/ca", "a.b")
     assert (config["node"], config["runtime"], config["hollowNodes"]) == (stem, "hollow", count)
+    assert (config["serviceCidr"], config["dnsAddress"]) == ("", "")
     assert config["kubeconfig"] == "/x/.lab/data/alpha-control/admin.kubeconfig"
     assert len(programs.node_specs(plan, "/bin")) == 2 * (1 + len(cluster.nodes))
 
