@@ -51,7 +51,9 @@ def failover_frozen(fleet: Fleet) -> Iterator[None]:
     """The operator's kill switch. On a busy machine a restart can outlast the failure clock; what happens then is
     another test's matter."""
     path = "/apis/ubernetes.io/v1alpha1/federationconfigs"
-    fleet.api().create(path, {"metadata": {"name": "default"}, "spec": {"failover": "Frozen"}})
+    kind = {"apiVersion": "ubernetes.io/v1alpha1", "kind": "FederationConfig"}
+    spec = {"metadata": {"name": "default"}, "spec": {"failover": "Frozen"}}
+    fleet.api().create(path, kind | spec)
     yield
     fleet.api().delete(f"{path}/default")
 
