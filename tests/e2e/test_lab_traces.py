@@ -140,6 +140,19 @@ POINTS = [
 ]
 
 
+def test_down_with_every_fault_leaves_no_trace(lab: Lab) -> None:
+    before = traces.snapshot(lab.directory)
+    lab.up()
+    until(lambda: pods_run(lab))
+    lab.run("freeze", "alpha-control")
+    lab.run("cut", "zone-a", "--from", "federation")
+    lab.run("slow", "zone-a", "--latency", "5", "--loss", "1")
+    lab.run("kill", "zone-b")
+    assert lab.run("status").count("Fault:") == 3
+    lab.run("down")
+    assert traces.difference(before, traces.snapshot(lab.directory)) == {}
+
+
 @pytest.mark.parametrize(("sentence", "delay"), POINTS)
 def test_down_after_a_killed_up_leaves_no_trace(lab: Lab, sentence: str, delay: float) -> None:
     before = traces.snapshot(lab.directory)

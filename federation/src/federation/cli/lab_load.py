@@ -18,6 +18,8 @@ _END_S = 5.0
 
 def add(verbs: "argparse._SubParsersAction[Any]") -> None:  # noqa: SLF001
     """Declare them."""
+    from federation.lab import programs
+
     load = verbs.add_parser("load", help="new connections a second from a zone, each recorded")
     load.add_argument("target", metavar="ADDRESS[:PORT][/path]")
     load.add_argument(
@@ -32,7 +34,10 @@ def add(verbs: "argparse._SubParsersAction[Any]") -> None:  # noqa: SLF001
     )
     load.add_argument("--seconds", type=float, default=60.0, help="default: %(default)s")
     load.add_argument(
-        "--dns", default="", metavar="SERVER", help="asked for each request if ADDRESS is a name"
+        "--dns",
+        default=programs.DNS_ADDRESS,
+        metavar="SERVER",
+        help="asked for each request if ADDRESS is a name (default: the node's, %(default)s)",
     )
     load.add_argument("--out", required=True, metavar="FILE", help="JSON lines; overwritten")
     report = verbs.add_parser("report", help="sum a record up, draw it")
@@ -53,6 +58,9 @@ def _load(arguments: argparse.Namespace, directory: str) -> int:
     clock = SystemClock()
     plan = _check(arguments, directory)
     sources = {word: _host(plan, word) for word in arguments.sources.split(",")}
+    off = {host.name for p in faults.load(directory).off for host in faults.places(plan)[p]}
+    if dark := [word for word, host in sources.items() if host.name in off]:
+        raise CliError(f"{dark[0]} has no power: `fedctl lab revive` gives it back")
     begun = clock.now().timestamp()
     with open(arguments.out, "wb"):
         pass  # a name that cannot be written is told before the load starts
@@ -80,11 +88,9 @@ def _check(arguments: argparse.Namespace, directory: str) -> LabPlan:
     if known is None or not known.spec.rooted:
         raise CliError("no lab with hosts here: `fedctl lab up`, as root, starts one")
     try:
-        target = requests.parse_target(arguments.target)
+        requests.parse_target(arguments.target)
     except ValueError as error:
         raise CliError(str(error)) from error
-    if not target.is_address and not arguments.dns:
-        raise CliError(f"{target.host!r} is a name: say with --dns which server to ask for it")
     if not 0 < arguments.rate <= 1000 or not 0 < arguments.seconds <= 86400:
         raise CliError("--rate: up to 1000 a second; --seconds: up to 86400")
     return known.plan()

@@ -36,35 +36,41 @@ class Injector:
     def kill(self, word: str) -> str:
         """A power cut: links down, every process of the place's hosts and containers dead, their memory gone."""
         place = self._place(word)
-        off = faults.places(self._plan)[place]
+        self._statuses()  # without a supervisor nothing is begun
         self._save(faults.kill(self._load(), place), f"kill {place}")
-        self._ask("power", hosts=[host.name for host in off], on=False)
-        down = "".join(f"link set {network.port(self._plan, host)} down\n" for host in off)
-        hosts.in_wan(self._plan, ("ip", "-force", "-batch", "-"), down, check=False)
-        self._kill_processes(off)
-        hosts.switch_off(self._plan, off)
+        self._cut_power(faults.places(self._plan)[place])
         return f"{place} is off"
 
     def revive(self, word: str) -> str:
         """Power is back: hosts boot, the supervisor starts their processes in order. One that is on is left alone."""
         place = self._place(word)
         before = self._load()
-        if place not in before.off:
-            return f"{place} is on"
         on = faults.places(self._plan)[place]
-        hosts.switch_on(self._plan, on)
         after = faults.revive(before, place)
-        self._save(after, f"revive {place}")
+        if place in before.off:
+            self._cut_power(on)  # a `kill` may have been killed half-way
+            hosts.switch_on(self._plan, on)
+            self._save(after, f"revive {place}")
         self._connect(after)
         self._ask("power", hosts=[host.name for host in on], on=True)
-        return f"{place} is on; its processes start (`fedctl lab status`)"
+        return f"{place} is on" + ("; its processes start" if place in before.off else "")
 
-    def _kill_processes(self, off: Sequence[HostPlan]) -> None:
+    def _cut_power(self, off: Sequence[HostPlan]) -> None:
+        """Links first: nobody shall hear a dying process say good-bye."""
+        names = [host.name for host in off]
+        if self._supervised():
+            self._ask("power", hosts=names, on=False)
+        down = "".join(f"link set {network.port(self._plan, host)} down\n" for host in off)
+        hosts.in_wan(self._plan, ("ip", "-force", "-batch", "-"), down, check=False)
+        self._kill_processes(set(names))
+        hosts.switch_off(self._plan, off)
+
+    def _kill_processes(self, names: set[str]) -> None:
         """Until none is left: a process may have forked while we looked."""
-        names = {host.name for host in off}
         deadline = self._clock.monotonic() + KILL_S
         while True:
-            pids = {s.pid for s in self._statuses() if s.host in names and s.pid}
+            known = self._statuses() if self._supervised() else []
+            pids = {s.pid for s in known if s.host in names and s.pid}
             for name in names:
                 pids |= cgroups.processes(f"{self._plan.cgroup}/{name}")
             if not pids - {os.getpid()}:
@@ -149,6 +155,7 @@ class Injector:
         """`up`, before there is a supervisor for sure: hosts without power are booted."""
         for place in self._load().off:
             report(f"{place} gets its power back")
+            self._cut_power(faults.places(self._plan)[place])
             hosts.switch_on(self._plan, faults.places(self._plan)[place])
 
     def end_all(self, report: Callable[[str], None]) -> None:
@@ -184,6 +191,13 @@ class Injector:
         answer = channel.ask(self._directory, verb, **words)
         if "error" in answer:
             raise FaultError(f"the supervisor refused: {answer['error']}")
+
+    def _supervised(self) -> bool:
+        try:
+            channel.ask(self._directory, "status")
+        except channel.NoSupervisor:
+            return False
+        return True
 
     def _statuses(self) -> list[Status]:
         return msgspec.convert(channel.ask(self._directory, "status")["processes"], list[Status])
