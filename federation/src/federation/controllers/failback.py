@@ -103,10 +103,10 @@ def wish(
     target = dict(decision.targets)
     if sum(target.values()) < sum(state.clusters.values()):
         return Wish()
-    if target == dict(state.clusters):
+    gaining = [name for name, count in target.items() if count > state.clusters.get(name, 0)]
+    if not gaining:
         away = (state.displaced.keys() - usable) & health.present
         return Wish(done=not away)
-    gaining = [name for name, count in target.items() if count > state.clusters.get(name, 0)]
     youngest = min(health.well_s.get(name, 0.0) for name in gaining)
     if youngest < window_s:
         return Wish(wait_s=window_s - youngest)

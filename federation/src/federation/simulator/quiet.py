@@ -5,12 +5,14 @@ works       there is a Work exactly where a binding or a namespace says, with th
 members     every member holds exactly what its Works say
 status      a Deployment's status is the sum of what runs in its members
 leftovers   no binding, Work, record or object of something that was deleted
+moves       every move is over, or waits for replicas that are not ready
 ready       every member is Ready and carries no taint
 """
 
 from collections.abc import Iterable, Mapping
 
 from federation.controllers import dispatcher
+from federation.propagation import moves
 from federation.propagation.templates import unsynced_namespace
 from federation.propagation.works import binding_name
 from federation.simulator import workload
@@ -32,6 +34,7 @@ def check(seen: Seen, members: Mapping[str, Member]) -> None:
             raise Broken("ready", f"{name} is {ready(cluster)}, {cluster['spec'].get('taints')}")
     bindings = {key: view(document) for key, document in seen.of("resourcebindings").items()}
     _placed(seen, bindings)
+    _moved(bindings)
     _records(seen)
     wanted = _expected(seen, bindings, sorted(members))
     _works(seen, wanted)
@@ -68,6 +71,21 @@ def _placed(seen: Seen, bindings: Mapping[ObjectKey, ResourceBinding]) -> None:
 def _divided(binding: ResourceBinding) -> bool:
     scheduling = binding.spec.placement.replica_scheduling if binding.spec.placement else None
     return scheduling is not None and scheduling.replica_scheduling_type == "Divided"
+
+
+def _moved(bindings: Mapping[ObjectKey, ResourceBinding]) -> None:
+    for key, binding in bindings.items():
+        tasks = binding.spec.graceful_eviction_tasks
+        if not tasks:
+            continue
+        ready_now = sum(
+            int((item.status or {}).get("readyReplicas") or 0)
+            for item in binding.status.aggregated_status
+        )
+        decided = sum(t.replicas for t in binding.spec.clusters)
+        left = [f"{t.from_cluster} ({t.reason}, {t.replicas})" for t in tasks]
+        if moves.evicting(binding) or (answered(binding) and ready_now > decided):
+            raise Broken("moves", f"{key} still moves {left}, {ready_now} of {decided} are ready")
 
 
 def _records(seen: Seen) -> None:

@@ -3,6 +3,7 @@
 sum         an answered binding gives out exactly the replicas it was asked for
 steady      a decision changes only when its question does, or a move begins or ends: suspicion alone moves nothing
 verdict     replicas leave a cluster for its silence only after 10 s of it, and never when most fell silent together
+surge       a move lets go only what is ready elsewhere, by what was reported when it was decided
 believed    an eviction ends only when the cluster is Ready and has answered with an inventory
 zones       zones differ by at most one, unless one is full or was not reachable when it was decided
 cluster     no Work for a cluster that is not known
@@ -121,6 +122,7 @@ class Rules:
             before = {t.name: t.replicas for t in old.spec.clusters}
             if question(old) == question(new):
                 moved = old.spec.graceful_eviction_tasks != new.spec.graceful_eviction_tasks
+                self._surge(written, old, new)
                 back = moves.DISPLACED in old.metadata.annotations
                 if before != given and not moved and not back:
                     raise Broken("steady", f"{written.key} went from {before} to {given} unasked")
@@ -144,6 +146,29 @@ class Rules:
             word = _annotation(lease, INVENTORY_WANTED)
             if ready(cluster) != "True" or _annotation(cluster, INVENTORY) != word:
                 raise Broken("believed", f"{written.key} believes {name} before its inventory")
+
+    def _surge(self, written: Written, old: ResourceBinding, new: ResourceBinding) -> None:
+        """The question is the same, so whatever is asked less of a cluster is let go by a move. Raises Broken."""
+        before, after = moves.running(old), moves.running(new)
+        if any(t.reason == moves.UNREACHABLE for t in old.spec.graceful_eviction_tasks):
+            return  # what the returned cluster had counted for nothing until now
+        told = {
+            item.cluster_name: int((item.status or {}).get("readyReplicas") or 0)
+            for item in old.status.aggregated_status
+            if self._standing(item.cluster_name, written.at)
+        }
+        stood = sum(min(count, before.get(name, 0)) for name, count in told.items())
+        stands = sum(min(count, after.get(name, 0)) for name, count in told.items())
+        wanted = sum(t.replicas for t in new.spec.clusters)
+        if stands < min(stood, wanted):
+            raise Broken("surge", f"{written.key} goes from {before} to {after} with {told} ready")
+
+    def _standing(self, name: str, now: float) -> bool:
+        """Whether what the cluster reports counts; in doubt it does."""
+        cluster = self._seen.of("clusters").get(ObjectKey("", name))
+        if cluster is None:
+            return False
+        return ready(cluster) == "True" or now - self._seen.facts[name].standing_since < AT_ONCE_S
 
     def _dead(self, name: str, written: Written) -> None:
         """Whether the cluster may be called dead. Raises Broken."""
