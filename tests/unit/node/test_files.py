@@ -42,6 +42,14 @@ def test_a_volume_follows_its_entries(tmp_path: Path) -> None:
     assert len([p for p in folder.iterdir() if p.name.startswith("..2")]) == 1
 
 
+def content(name: str, folder: int) -> bytes:
+    descriptor = os.open(name, os.O_RDONLY, dir_fd=folder)
+    try:
+        return os.read(descriptor, 9)
+    finally:
+        os.close(descriptor)
+
+
 def test_a_reader_never_sees_half_of_it(tmp_path: Path) -> None:
     folder = tmp_path / "v"
     atomic.write(folder, {"a": Entry(b"0"), "b": Entry(b"0")}, T0)
@@ -55,7 +63,7 @@ def test_a_reader_never_sees_half_of_it(tmp_path: Path) -> None:
                 torn.append("gone")
                 continue
             try:
-                pair = [os.read(os.open(n, os.O_RDONLY, dir_fd=base), 9) for n in ("a", "b")]
+                pair = [content(n, base) for n in ("a", "b")]
                 if pair[0] != pair[1]:
                     torn.append(str(pair))
             except FileNotFoundError:

@@ -1,6 +1,7 @@
 """The kernel and its twin, side by side; and a thousand services. Times are printed, not judged."""
 
 import json
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -115,3 +116,13 @@ def test_a_thousand_services(node: Lab, capsys: pytest.CaptureFixture[str]) -> N
             f"\n1,000 services of 4 endpoints: load {1e3 * (loaded - began):.0f} ms, reload beside it "
             f"{1e3 * (reloaded - again):.0f} ms, one change {1e3 * sorted(steps)[10]:.1f} ms (median)"
         )
+
+
+def test_too_many_descriptors_are_an_error_and_not_the_end_of_the_process() -> None:
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        with pytest.raises(NftError, match="descriptors are open"):
+            KernelNft().apply(("list tables",))
+    finally:
+        for descriptor in held:
+            os.close(descriptor)

@@ -6,6 +6,7 @@ thread that first used it, so one Nft keeps to one thread. A transaction is appl
 """
 
 import ctypes
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -15,6 +16,8 @@ from cluster_agent.node.proxy.netlink import read_clients, read_form
 
 LIBRARY = "libnftables.so.1"
 MESSAGE_LETTERS_MAX = 600
+DESCRIPTORS_MAX = 1024
+"""FD_SETSIZE of glibc."""
 
 Row = tuple[tuple[str, ...], tuple[str, ...]]
 """Key and value of an element, field by field."""
@@ -64,6 +67,25 @@ def _library() -> ctypes.CDLL:
     return library
 
 
+def _new_context(library: ctypes.CDLL) -> int:
+    """A context with its socket. Raises NftError where libnftables would end the process.
+
+    It waits for the kernel with select(), and glibc aborts a process that selects a descriptor above 1023. A context
+    made early in a process has a low one for good.
+    """
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    if lowest >= DESCRIPTORS_MAX:
+        raise NftError(
+            f"{lowest} descriptors are open and libnftables can use none above {DESCRIPTORS_MAX - 1}: "
+            "restart the process, and look for what keeps files open"
+        )
+    context: int = library.nft_ctx_new(0)
+    library.nft_ctx_buffer_output(context)
+    library.nft_ctx_buffer_error(context)
+    return context
+
+
 class KernelNft:
     """The kernel of this machine."""
 
@@ -73,9 +95,7 @@ class KernelNft:
     def apply(self, transaction: Transaction) -> None:
         library = _library()
         if self._context is None:
-            self._context = library.nft_ctx_new(0)
-            library.nft_ctx_buffer_output(self._context)
-            library.nft_ctx_buffer_error(self._context)
+            self._context = _new_context(library)
         text = "\n".join(transaction) + "\n"
         failed = library.nft_run_cmd_from_buffer(self._context, text.encode())
         words: bytes = library.nft_ctx_get_error_buffer(self._context)
