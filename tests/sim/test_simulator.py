@@ -213,7 +213,7 @@ def first_breach(options: Options) -> str:
         (Options(setup=deaf), "works"),
         (Options(setup=with_placer(ZoneBlind)), "zones"),
         (Options(setup=with_placer(Stingy)), "sum"),
-        (Options(setup=with_placer(Mover)), "steady"),
+        (Options(setup=with_placer(Mover)), "placed"),
         (Options(setup=with_placer(Helpless)), "alive"),
     ],
     ids=[
