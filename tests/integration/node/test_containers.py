@@ -428,7 +428,9 @@ async def test_exec_streams_exit_codes_end_of_input_and_terminals(home: Home) ->
         missing = exec_("/no/such/program", stdout=True)
         _, _, code = await missing.run()
         assert code is None or code == 127
-        size = exec_("sh", "-c", "read x; stty size; exit 3", stdin=True, stdout=True, tty=True)
+        # The size travels beside the input: on a busy machine it may come a moment later.
+        patient = "read x; until stty size; do sleep 0.1; done; exit 3"
+        size = exec_("sh", "-c", patient, stdin=True, stdout=True, tty=True)
         out, _, code = await size.run(
             channels.encode_resize(101, 41), channels.encode(channels.STDIN, b"go\n"), close=False
         )
