@@ -23,7 +23,7 @@ NOBODY = 65534
 # ---------------------------------------------------------------------------------------------------- fedctl
 FEDCTL = [
     ("lba up", 2, "unknown verb 'lba'; did you mean 'lab'?"),
-    ("lab", 2, "required: up|down|status|exec"),
+    ("lab", 2, "`fedctl lab --help` tells what there is"),
     ("lab dwn", 2, "did you mean 'down'?"),
     ("lab up --cluster x", 2, "did you mean '--clusters'?"),
     ("lab up --nodes two", 2, "argument --nodes: invalid int value: 'two'"),
