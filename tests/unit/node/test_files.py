@@ -60,8 +60,7 @@ def test_a_reader_never_sees_half_of_it(tmp_path: Path) -> None:
             try:
                 base = os.open(folder / "..data", os.O_RDONLY | os.O_DIRECTORY)
             except FileNotFoundError:
-                torn.append("gone")
-                continue
+                continue  # the link was read, and the folder went before it was entered
             try:
                 pair = [content(n, base) for n in ("a", "b")]
                 if pair[0] != pair[1]:
