@@ -13,6 +13,8 @@ LAB ?=
 PARALLEL ?= -n 2
 FAST := tests/unit tests/tidy
 MORE := tests/contract tests/golden tests/integration tests/sim
+# What fails beside others runs once more, alone: both results are printed, and the second one counts.
+AGAIN := --last-failed --last-failed-no-failures none
 have = $(foreach dir,$(1),$(if $(shell find $(dir) -name 'test_*.py' 2>/dev/null | head -1),$(dir)))
 
 help: ## print this
@@ -32,7 +34,7 @@ status: setup ## what runs, where, how often it was restarted
 	@$(BIN)/fedctl lab status
 
 test: setup ## all tests; those with real containers when run as root
-	$(PYTEST) $(PARALLEL) $(call have,$(FAST) $(MORE))
+	$(PYTEST) $(PARALLEL) $(call have,$(FAST) $(MORE)) || { echo "== once more, alone: what failed"; $(PYTEST) $(AGAIN) $(call have,$(FAST) $(MORE)); }
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory e2e; else echo "not root: tests/e2e left out"; fi
 
 check: lint $(if $(LINT_ONLY),,fast) ## formatting, lint, types, import contracts, and the fast tests
@@ -47,7 +49,7 @@ fast: setup ## unit and tidy tests
 	$(PYTEST) $(PARALLEL) $(call have,$(FAST))
 
 e2e: setup ## a real fleet of processes and containers (needs root), one test at a time
-	$(if $(call have,tests/e2e),$(PYTEST) --timeout 900 tests/e2e,@echo "no tests in tests/e2e")
+	$(PYTEST) --timeout 900 tests/e2e || { echo "== once more: what failed"; $(PYTEST) --timeout 900 $(AGAIN) tests/e2e; }
 
 sim: setup ## the fleet in virtual time: SEEDS=200 histories, every invariant after every event; SEED=7 tells one
 	$(BIN)/python -m federation.simulator $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))
