@@ -128,7 +128,10 @@ def _turning(other: Evidence, clock: FailureClock) -> bool:
 
 
 def fell_together(own: Evidence, fleet: Sequence[Evidence], clock: FailureClock) -> list[str]:
-    """The members that fell silent with this one, if they are so many that the server must doubt itself."""
+    """The members that fell silent with this one, if they are so many that the server must doubt itself.
+
+    One whose silence is counted anew, since the server doubted itself before, was never heard meanwhile: it is silent.
+    """
     assert own.silent_s is not None
     since = own.silent_s
     before = [
@@ -138,7 +141,7 @@ def fell_together(own: Evidence, fleet: Sequence[Evidence], clock: FailureClock)
         e.cluster
         for e in before
         if e.silent_s is not None
-        and e.silent_s >= clock.suspect_s
+        and (e.silent_s >= clock.suspect_s or (e.was_silent and not e.heard))
         and abs(e.silent_s - since) <= clock.unreachable_s
     )
     mass = len(lost) >= MASS_MEMBERS and len(lost) >= MASS_SHARE * len(before)
