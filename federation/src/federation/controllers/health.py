@@ -14,7 +14,7 @@ from machinery.api.fleet.cluster import CLUSTER_LEASES, CLUSTERS, READY, Cluster
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
-from machinery.meta.objectmeta import Condition, condition
+from machinery.meta.objectmeta import condition, condition_document
 from machinery.meta.resource import Document, ObjectKey
 
 UNREACHABLE_TAINT = "cluster.karmada.io/unreachable"
@@ -104,7 +104,7 @@ def _condition(cluster: Cluster, verdict: Verdict, now: str) -> list[Action]:
         "message": verdict.message,
         "lastTransitionTime": since,
     }
-    others = [_wire(c) for c in cluster.status.conditions if c.type != READY]
+    others = [condition_document(c) for c in cluster.status.conditions if c.type != READY]
     kind = "Normal" if verdict.state is State.READY else "Warning"
     return [
         SetStatus(
@@ -115,18 +115,6 @@ def _condition(cluster: Cluster, verdict: Verdict, now: str) -> list[Action]:
         ),
         Emit(CLUSTERS, cluster.key, cluster.metadata.uid, kind, verdict.reason, verdict.message),
     ]
-
-
-def _wire(held: Condition) -> Document:
-    document: Document = {
-        "type": held.type,
-        "status": held.status,
-        "reason": held.reason,
-        "message": held.message,
-    }
-    if held.last_transition_time is not None:
-        document["lastTransitionTime"] = rfc3339(held.last_transition_time)
-    return document
 
 
 def _taint(cluster: Cluster, verdict: Verdict, now: str) -> list[Action]:

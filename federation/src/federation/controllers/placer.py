@@ -20,7 +20,7 @@ from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import parse_time, rfc3339
-from machinery.meta.objectmeta import condition
+from machinery.meta.objectmeta import condition, condition_document
 from machinery.meta.resource import Document, ObjectKey
 from machinery.scheduling.resources import amounts
 
@@ -206,11 +206,7 @@ def _status(binding: ResourceBinding, status: str, reason: str, message: str, no
     since = now
     if held is not None and held.status == status and held.last_transition_time is not None:
         since = rfc3339(held.last_transition_time)
-    others = [
-        msgspec.to_builtins(c, str_keys=True)
-        for c in binding.status.conditions
-        if c.type != SCHEDULED
-    ]
+    others = [condition_document(c) for c in binding.status.conditions if c.type != SCHEDULED]
     scheduled = {
         "type": SCHEDULED,
         "status": status,
@@ -219,14 +215,9 @@ def _status(binding: ResourceBinding, status: str, reason: str, message: str, no
         "lastTransitionTime": since,
     }
     return {
-        "conditions": [scheduled, *(_wire(other) for other in others)],
+        "conditions": [scheduled, *others],
         "schedulerObservedGeneration": binding.metadata.generation,
     }
-
-
-def _wire(condition_document: Document) -> Document:
-    kept = ("type", "status", "reason", "message", "lastTransitionTime", "observedGeneration")
-    return {k: v for k, v in condition_document.items() if k in kept and v}
 
 
 def say(binding: ResourceBinding, kind: str, reason: str, message: str) -> list[Action]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from machinery.kit.clock import rfc3339
 from machinery.meta.resource import Document, ObjectKey
 
 _FROZEN: dict[str, Any] = {"frozen": True}
@@ -79,6 +80,21 @@ def is_true(conditions: tuple[Condition, ...], kind: str) -> bool:
     """Whether the condition stands at True."""
     found = condition(conditions, kind)
     return found is not None and found.status == "True"
+
+
+def condition_document(held: Condition) -> Document:
+    """A metav1.Condition in wire shape, for a list of conditions that is written whole."""
+    document: Document = {
+        "type": held.type,
+        "status": held.status,
+        "reason": held.reason,
+        "message": held.message,
+    }
+    if held.last_transition_time is not None:
+        document["lastTransitionTime"] = rfc3339(held.last_transition_time)
+    if held.observed_generation:
+        document["observedGeneration"] = held.observed_generation
+    return document
 
 
 def controller_of(meta: ObjectMeta) -> OwnerReference | None:

@@ -3,7 +3,7 @@
 import datetime as dt
 from typing import Any
 
-from machinery.api.core import NodeSelector, Toleration
+from machinery.api.core import NodeSelector, ObjectReference, Toleration
 from machinery.api.fleet.policy import Placement, Suspension
 from machinery.meta.objectmeta import Condition, Object, View
 from machinery.meta.resource import Document, Resource
@@ -34,15 +34,6 @@ class ReplicaRequirements(View):
     priority_class_name: str = ""
 
 
-class ObjectRef(View):
-    api_version: str = ""
-    kind: str = ""
-    namespace: str = ""
-    name: str = ""
-    uid: str = ""
-    resource_version: str = ""
-
-
 class TargetCluster(View):
     name: str
     replicas: int = 0
@@ -68,7 +59,7 @@ class GracefulEvictionTask(View):
 
 
 class ResourceBindingSpec(View):
-    resource: ObjectRef = ObjectRef()
+    resource: ObjectReference = ObjectReference()
     propagate_deps: bool = False
     replica_requirements: ReplicaRequirements | None = None
     replicas: int = 0
