@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from machinery.api.validation import metadata
 from machinery.api.validation.causes import Causes
-from machinery.api.validation.selectors import label_selector
+from machinery.api.validation.selectors import label_selector, set_operator
 from machinery.meta import names
 from machinery.meta.resource import Document
 
@@ -58,28 +58,21 @@ def _node_term(term: Document, field: str, causes: Causes) -> None:
 
 def _node_requirement(requirement: Document, field: str, causes: Causes) -> None:
     operator, values = requirement.get("operator", ""), requirement.get("values") or []
-    if operator in ("In", "NotIn"):
-        if not values:
-            causes.required(
-                f"{field}.values", "must be specified when `operator` is 'In' or 'NotIn'"
-            )
-    elif operator in ("Exists", "DoesNotExist"):
-        if values:
-            causes.forbidden(
-                f"{field}.values",
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            )
-    elif operator in ("Gt", "Lt"):
-        if len(values) != 1:
-            causes.required(
-                f"{field}.values", "must be specified single value when `operator` is 'Lt' or 'Gt'"
-            )
-    else:
-        causes.invalid(f"{field}.operator", operator, "not a valid selector operator")
+    if not set_operator(operator, values, field, causes):
+        _comparison(operator, values, field, causes)
     key = requirement.get("key", "")
     causes.invalid_each(f"{field}.key", key, names.qualified_name(key))
     for index, value in enumerate(values):
         causes.invalid_each(f"{field}.values[{index}]", value, names.label_value(value))
+
+
+def _comparison(operator: str, values: list[str], field: str, causes: Causes) -> None:
+    if operator not in ("Gt", "Lt"):
+        causes.invalid(f"{field}.operator", operator, "not a valid selector operator")
+    elif len(values) != 1:
+        causes.required(
+            f"{field}.values", "must be specified single value when `operator` is 'Lt' or 'Gt'"
+        )
 
 
 def _node_field(requirement: Document, field: str, causes: Causes) -> None:

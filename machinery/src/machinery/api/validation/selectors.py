@@ -1,5 +1,7 @@
 """Label selectors as they stand in objects."""
 
+from collections.abc import Sequence
+
 from machinery.api.validation import metadata
 from machinery.api.validation.causes import Causes
 from machinery.meta import names
@@ -15,20 +17,27 @@ def label_selector(selector: Document | None, field: str, causes: Causes) -> Non
         _requirement(expression, f"{field}.matchExpressions[{index}]", causes)
 
 
-def _requirement(requirement: Document, field: str, causes: Causes) -> None:
-    operator, values = requirement.get("operator", ""), requirement.get("values") or []
+def set_operator(operator: str, values: Sequence[str], field: str, causes: Causes) -> bool:
+    """The rule of values for In, NotIn, Exists and DoesNotExist; False when the operator is none of them."""
     if operator in ("In", "NotIn"):
         if not values:
             causes.required(
                 f"{field}.values", "must be specified when `operator` is 'In' or 'NotIn'"
             )
-    elif operator in ("Exists", "DoesNotExist"):
+        return True
+    if operator in ("Exists", "DoesNotExist"):
         if values:
             causes.forbidden(
                 f"{field}.values",
                 "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
             )
-    else:
+        return True
+    return False
+
+
+def _requirement(requirement: Document, field: str, causes: Causes) -> None:
+    operator, values = requirement.get("operator", ""), requirement.get("values") or []
+    if not set_operator(operator, values, field, causes):
         causes.invalid(f"{field}.operator", operator, "not a valid selector operator")
     key = requirement.get("key", "")
     causes.invalid_each(f"{field}.key", key, names.qualified_name(key))
