@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from cluster_agent.control import binder
 from cluster_agent.control.controllers import kubernetesservice, registry
+from machinery.api.fleet.multicluster_kinds import MEMBER
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme
 from machinery.client.leaderelection import LeaderElector
@@ -68,7 +69,7 @@ class Control:
         """Serve the API, then start controllers and scheduler."""
         await self.store.start()
         server = ApiServer(
-            Scheme(BUILTIN),
+            Scheme((*BUILTIN, *MEMBER)),
             self.store,
             server_config(
                 self.config.cluster,

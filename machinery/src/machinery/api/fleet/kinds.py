@@ -5,241 +5,184 @@ The schemas say what Karmada's CustomResourceDefinitions say of the fields that 
 so that strict clients hear `unknown field` instead of a promise.
 """
 
-from typing import Any
+from machinery.api.fleet.multicluster_kinds import MULTICLUSTER
+from machinery.api.fleet.schema import (
+    AGE,
+    ANY,
+    CONDITIONS,
+    FLAG,
+    LARGE,
+    NUMBER,
+    QUANTITY,
+    TEXT,
+    TIME,
+    Schema,
+    array,
+    choice,
+    mapping,
+    served,
+    struct,
+)
+from machinery.api.scheme import Column, ServedKind
 
-from machinery.api.scheme import Column, ServedKind, Subresource
-
-Schema = dict[str, Any]
-
-TEXT: Schema = {"type": "string"}
-NUMBER: Schema = {"type": "integer", "format": "int32"}
-LARGE: Schema = {"type": "integer", "format": "int64"}
-FLAG: Schema = {"type": "boolean"}
-TIME: Schema = {"type": "string", "format": "date-time"}
-ANY: Schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-QUANTITY: Schema = {"x-kubernetes-int-or-string": True}
-
-
-def _object(required: tuple[str, ...] = (), /, **fields: Schema) -> Schema:
-    schema: Schema = {"type": "object", "properties": fields}
-    return schema | ({"required": list(required)} if required else {})
-
-
-def _list(items: Schema, **more: Any) -> Schema:
-    return {"type": "array", "items": items} | more
-
-
-def _map(values: Schema) -> Schema:
-    return {"type": "object", "additionalProperties": values}
-
-
-def _enum(*values: str) -> Schema:
-    return {"type": "string", "enum": list(values)}
-
-
-REQUIREMENT = _object(("key", "operator"), key=TEXT, operator=TEXT, values=_list(TEXT))
-LABEL_SELECTOR = _object(matchLabels=_map(TEXT), matchExpressions=_list(REQUIREMENT))
-TOLERATION = _object(key=TEXT, operator=TEXT, value=TEXT, effect=TEXT, tolerationSeconds=LARGE)
-TAINT = _object(("effect", "key"), key=TEXT, value=TEXT, effect=TEXT, timeAdded=TIME)
-CONDITION = _object(
-    ("type", "status"),
-    type=TEXT, status=_enum("True", "False", "Unknown"), reason=TEXT, message=TEXT,
-    lastTransitionTime=TIME, observedGeneration=LARGE,
-)  # fmt: skip
-CONDITIONS = _list(CONDITION)
+REQUIREMENT = struct(("key", "operator"), key=TEXT, operator=TEXT, values=array(TEXT))
+LABEL_SELECTOR = struct(matchLabels=mapping(TEXT), matchExpressions=array(REQUIREMENT))
+TOLERATION = struct(key=TEXT, operator=TEXT, value=TEXT, effect=TEXT, tolerationSeconds=LARGE)
+TAINT = struct(("effect", "key"), key=TEXT, value=TEXT, effect=TEXT, timeAdded=TIME)
 
 _AFFINITY_FIELDS = {
     "labelSelector": LABEL_SELECTOR,
-    "fieldSelector": _object(matchExpressions=_list(REQUIREMENT)),
-    "clusterNames": _list(TEXT),
-    "exclude": _list(TEXT),
+    "fieldSelector": struct(matchExpressions=array(REQUIREMENT)),
+    "clusterNames": array(TEXT),
+    "exclude": array(TEXT),
 }
-AFFINITY = _object(**_AFFINITY_FIELDS)
-AFFINITY_TERM = _object(("affinityName",), affinityName=TEXT, **_AFFINITY_FIELDS)
-SPREAD = _object(
-    spreadByField=_enum("cluster", "region", "zone", "provider"), spreadByLabel=TEXT,
+AFFINITY = struct(**_AFFINITY_FIELDS)
+AFFINITY_TERM = struct(("affinityName",), affinityName=TEXT, **_AFFINITY_FIELDS)
+SPREAD = struct(
+    spreadByField=choice("cluster", "region", "zone", "provider"), spreadByLabel=TEXT,
     minGroups=NUMBER, maxGroups=NUMBER,
 )  # fmt: skip
-STATIC_WEIGHT = _object(
+STATIC_WEIGHT = struct(
     ("targetCluster", "weight"), targetCluster=AFFINITY, weight=LARGE | {"minimum": 1}
 )
-REPLICA_SCHEDULING = _object(
-    replicaSchedulingType=_enum("Duplicated", "Divided"),
-    replicaDivisionPreference=_enum("Aggregated", "Weighted"),
-    weightPreference=_object(
-        staticWeightList=_list(STATIC_WEIGHT), dynamicWeight=_enum("AvailableReplicas")
+REPLICA_SCHEDULING = struct(
+    replicaSchedulingType=choice("Duplicated", "Divided"),
+    replicaDivisionPreference=choice("Aggregated", "Weighted"),
+    weightPreference=struct(
+        staticWeightList=array(STATIC_WEIGHT), dynamicWeight=choice("AvailableReplicas")
     ),
 )
-PLACEMENT = _object(
+PLACEMENT = struct(
     clusterAffinity=AFFINITY,
-    clusterAffinities=_list(AFFINITY_TERM),
-    clusterTolerations=_list(TOLERATION),
-    spreadConstraints=_list(SPREAD),
+    clusterAffinities=array(AFFINITY_TERM),
+    clusterTolerations=array(TOLERATION),
+    spreadConstraints=array(SPREAD),
     replicaScheduling=REPLICA_SCHEDULING,
 )
-SUSPENSION = _object(
-    dispatching=FLAG, dispatchingOnClusters=_object(clusterNames=_list(TEXT)), scheduling=FLAG
+SUSPENSION = struct(
+    dispatching=FLAG, dispatchingOnClusters=struct(clusterNames=array(TEXT)), scheduling=FLAG
 )
-RESOURCE_SELECTOR = _object(
+RESOURCE_SELECTOR = struct(
     ("apiVersion", "kind"),
     apiVersion=TEXT, kind=TEXT, namespace=TEXT, name=TEXT, labelSelector=LABEL_SELECTOR,
 )  # fmt: skip
-POLICY_SPEC = _object(
+POLICY_SPEC = struct(
     ("resourceSelectors",),
-    resourceSelectors=_list(RESOURCE_SELECTOR, minItems=1),
+    resourceSelectors=array(RESOURCE_SELECTOR, minItems=1),
     propagateDeps=FLAG,
     placement=PLACEMENT,
     priority=NUMBER,
-    preemption=_enum("Always", "Never"),
+    preemption=choice("Always", "Never"),
     schedulerName=TEXT,
-    conflictResolution=_enum("Abort", "Overwrite"),
+    conflictResolution=choice("Abort", "Overwrite"),
     suspension=SUSPENSION,
     preserveResourcesOnDeletion=FLAG,
 )
-OBJECT_REF = _object(
+OBJECT_REF = struct(
     ("apiVersion", "kind", "name"),
     apiVersion=TEXT, kind=TEXT, namespace=TEXT, name=TEXT, uid=TEXT, resourceVersion=TEXT,
 )  # fmt: skip
-TARGET = _object(("name",), name=TEXT, replicas=NUMBER)
-BINDING_SPEC = _object(
+TARGET = struct(("name",), name=TEXT, replicas=NUMBER)
+BINDING_SPEC = struct(
     ("resource",),
     resource=OBJECT_REF,
     propagateDeps=FLAG,
-    replicaRequirements=_object(
-        nodeClaim=_object(
-            hardNodeAffinity=ANY, nodeSelector=_map(TEXT), tolerations=_list(TOLERATION)
+    replicaRequirements=struct(
+        nodeClaim=struct(
+            hardNodeAffinity=ANY, nodeSelector=mapping(TEXT), tolerations=array(TOLERATION)
         ),
-        resourceRequest=_map(QUANTITY),
+        resourceRequest=mapping(QUANTITY),
         namespace=TEXT,
         priorityClassName=TEXT,
     ),
     replicas=NUMBER,
-    clusters=_list(TARGET),
+    clusters=array(TARGET),
     placement=PLACEMENT,
-    gracefulEvictionTasks=_list(
-        _object(
+    gracefulEvictionTasks=array(
+        struct(
             ("fromCluster", "reason", "producer"),
             fromCluster=TEXT, purgeMode=TEXT, replicas=NUMBER, reason=TEXT, message=TEXT,
             producer=TEXT, gracePeriodSeconds=NUMBER, creationTimestamp=TIME,
         )
     ),
-    requiredBy=_list(
-        _object(("name",), namespace=TEXT, name=TEXT, clusters=_list(TARGET))
+    requiredBy=array(
+        struct(("name",), namespace=TEXT, name=TEXT, clusters=array(TARGET))
     ),
     schedulerName=TEXT,
-    conflictResolution=_enum("Abort", "Overwrite"),
+    conflictResolution=choice("Abort", "Overwrite"),
     rescheduleTriggeredAt=TIME,
     suspension=SUSPENSION,
     preserveResourcesOnDeletion=FLAG,
 )  # fmt: skip
-BINDING_STATUS = _object(
+BINDING_STATUS = struct(
     schedulerObservedGeneration=LARGE,
     schedulerObservingAffinityName=TEXT,
     lastScheduledTime=TIME,
     conditions=CONDITIONS,
-    aggregatedStatus=_list(
-        _object(
+    aggregatedStatus=array(
+        struct(
             ("clusterName",),
             clusterName=TEXT, status=ANY, applied=FLAG, appliedMessage=TEXT,
-            health=_enum("Healthy", "Unhealthy", "Unknown"),
+            health=choice("Healthy", "Unhealthy", "Unknown"),
         )
     ),
 )  # fmt: skip
-CLUSTER_SPEC = _object(
+CLUSTER_SPEC = struct(
     ("syncMode",),
     id=TEXT,
-    syncMode=_enum("Push", "Pull"),
+    syncMode=choice("Push", "Pull"),
     apiEndpoint=TEXT,
     provider=TEXT,
     region=TEXT,
     zone=TEXT,
-    zones=_list(TEXT),
-    taints=_list(TAINT),
+    zones=array(TEXT),
+    taints=array(TAINT),
 )
-CLUSTER_STATUS = _object(
+CLUSTER_STATUS = struct(
     kubernetesVersion=TEXT,
-    apiEnablements=_list(
-        _object(
+    apiEnablements=array(
+        struct(
             ("groupVersion",),
             groupVersion=TEXT,
-            resources=_list(_object(("kind",), kind=TEXT, name=TEXT)),
+            resources=array(struct(("kind",), kind=TEXT, name=TEXT)),
         )
     ),
     conditions=CONDITIONS,
-    nodeSummary=_object(totalNum=NUMBER, readyNum=NUMBER),
-    resourceSummary=_object(
-        allocatable=_map(QUANTITY),
-        allocating=_map(QUANTITY),
-        allocated=_map(QUANTITY),
-        allocatableModelings=_list(_object(("grade", "count"), grade=NUMBER, count=NUMBER)),
+    nodeSummary=struct(totalNum=NUMBER, readyNum=NUMBER),
+    resourceSummary=struct(
+        allocatable=mapping(QUANTITY),
+        allocating=mapping(QUANTITY),
+        allocated=mapping(QUANTITY),
+        allocatableModelings=array(struct(("grade", "count"), grade=NUMBER, count=NUMBER)),
     ),
 )
-WORK_SPEC = _object(
-    workload=_object(manifests=_list(ANY | {"x-kubernetes-embedded-resource": True})),
+WORK_SPEC = struct(
+    workload=struct(manifests=array(ANY | {"x-kubernetes-embedded-resource": True})),
     suspendDispatching=FLAG,
     preserveResourcesOnDeletion=FLAG,
 )
-WORK_STATUS = _object(
+WORK_STATUS = struct(
     conditions=CONDITIONS,
-    manifestStatuses=_list(
-        _object(
+    manifestStatuses=array(
+        struct(
             ("identifier",),
-            identifier=_object(
+            identifier=struct(
                 ("kind", "name", "ordinal", "version"),
                 ordinal=NUMBER, group=TEXT, version=TEXT, kind=TEXT, resource=TEXT,
                 namespace=TEXT, name=TEXT,
             ),
             status=ANY,
-            health=_enum("Healthy", "Unhealthy", "Unknown"),
+            health=choice("Healthy", "Unhealthy", "Unknown"),
         )
     ),
 )  # fmt: skip
 
 
-def _kind(
-    group_version: str,
-    kind: str,
-    plural: str,
-    short: str,
-    *,
-    namespaced: bool,
-    spec: Schema | None = None,
-    status: Schema | None = None,
-    columns: tuple[Column, ...] = (),
-) -> ServedKind:
-    group, version = group_version.split("/")
-    meta: Schema = {
-        "apiVersion": TEXT,
-        "kind": TEXT,
-        "metadata": {"type": "object"},
-    }
-    fields = meta | ({"spec": spec} if spec is not None else {})
-    fields |= {"status": status} if status is not None else {}
-    return ServedKind(
-        group,
-        version,
-        kind,
-        plural,
-        kind.lower(),
-        namespaced,
-        f"io.ubernetes.{group}.{version}.{kind}",
-        short_names=(short,) if short else (),
-        categories=("ubernetes" if group == "ubernetes.io" else "karmada-io",),
-        subresources=(Subresource("status", kind),) if status is not None else (),
-        schema=_object(("spec",) if spec is not None else (), **fields)
-        | {"x-kubernetes-group-version-kind": [{"group": group, "version": version, "kind": kind}]},
-        custom=True,
-        columns=columns,
-        has_status=status is not None,
-    )
-
-
-AGE = Column("Age", "date", ".metadata.creationTimestamp")
 _READY = '.status.conditions[?(@.type=="Ready")]'
 _SCHEDULED = '.status.conditions[?(@.type=="Scheduled")]'
 _APPLIED = '.status.conditions[?(@.type=="Applied")]'
 
-CLUSTER = _kind(
+CLUSTER = served(
     "cluster.karmada.io/v1alpha1", "Cluster", "clusters", "", namespaced=False,
     spec=CLUSTER_SPEC, status=CLUSTER_STATUS,
     columns=(
@@ -260,11 +203,11 @@ _POLICY_COLUMNS = (
     Column("Priority", "string", ".spec.priority"),
     AGE,
 )
-PROPAGATION_POLICY = _kind(
+PROPAGATION_POLICY = served(
     "policy.karmada.io/v1alpha1", "PropagationPolicy", "propagationpolicies", "pp",
     namespaced=True, spec=POLICY_SPEC, columns=_POLICY_COLUMNS,
 )  # fmt: skip
-CLUSTER_PROPAGATION_POLICY = _kind(
+CLUSTER_PROPAGATION_POLICY = served(
     "policy.karmada.io/v1alpha1", "ClusterPropagationPolicy", "clusterpropagationpolicies", "cpp",
     namespaced=False, spec=POLICY_SPEC, columns=_POLICY_COLUMNS,
 )  # fmt: skip
@@ -273,15 +216,15 @@ _BINDING_COLUMNS = (
     Column("FullyApplied", "string", '.status.conditions[?(@.type=="FullyApplied")].status'),
     AGE,
 )
-RESOURCE_BINDING = _kind(
+RESOURCE_BINDING = served(
     "work.karmada.io/v1alpha2", "ResourceBinding", "resourcebindings", "rb", namespaced=True,
     spec=BINDING_SPEC, status=BINDING_STATUS, columns=_BINDING_COLUMNS,
 )  # fmt: skip
-CLUSTER_RESOURCE_BINDING = _kind(
+CLUSTER_RESOURCE_BINDING = served(
     "work.karmada.io/v1alpha2", "ClusterResourceBinding", "clusterresourcebindings", "crb",
     namespaced=False, spec=BINDING_SPEC, status=BINDING_STATUS, columns=_BINDING_COLUMNS,
 )  # fmt: skip
-WORK = _kind(
+WORK = served(
     "work.karmada.io/v1alpha1", "Work", "works", "wk", namespaced=True,
     spec=WORK_SPEC, status=WORK_STATUS,
     columns=(
@@ -293,20 +236,20 @@ WORK = _kind(
 )  # fmt: skip
 
 _SECONDS: Schema = {"type": "number", "minimum": 0}
-FAILBACK = _object(
-    mode=_enum("Automatic", "Never"),
+FAILBACK = struct(
+    mode=choice("Automatic", "Never"),
     stabilizationSeconds=_SECONDS,
     ratePerMinute=NUMBER | {"minimum": 1},
 )
-RESILIENCE_POLICY = _kind(
+RESILIENCE_POLICY = served(
     "ubernetes.io/v1alpha1", "ResiliencePolicy", "resiliencepolicies", "rp", namespaced=True,
-    spec=_object(
+    spec=struct(
         ("resourceSelectors",),
-        resourceSelectors=_list(RESOURCE_SELECTOR, minItems=1),
-        failover=_enum("Enabled", "Disabled"),
-        mode=_enum("availability", "consistency"),
+        resourceSelectors=array(RESOURCE_SELECTOR, minItems=1),
+        failover=choice("Enabled", "Disabled"),
+        mode=choice("availability", "consistency"),
         grantSeconds=NUMBER | {"minimum": 20},
-        rejoin=_enum("keepOriginal", "keepReplacement", "bestScore", "longestRunning"),
+        rejoin=choice("keepOriginal", "keepReplacement", "bestScore", "longestRunning"),
         failback=FAILBACK,
     ),
     columns=(
@@ -316,22 +259,23 @@ RESILIENCE_POLICY = _kind(
         AGE,
     ),
 )  # fmt: skip
-FEDERATION_CONFIG = _kind(
+FEDERATION_CONFIG = served(
     "ubernetes.io/v1alpha1", "FederationConfig", "federationconfigs", "fc", namespaced=False,
-    spec=_object(
-        failover=_enum("Enabled", "DryRun", "Frozen"),
-        clock=_object(
+    spec=struct(
+        failover=choice("Enabled", "DryRun", "Frozen"),
+        clock=struct(
             suspectSeconds=_SECONDS, unreachableSeconds=_SECONDS, zoneSeconds=_SECONDS
         ),
         failback=FAILBACK,
+        directRoutes=choice("Enabled", "Disabled"),
     ),
     columns=(Column("Failover", "string", ".spec.failover"), AGE),
 )  # fmt: skip
-FAILURE_DOMAIN = _kind(
+FAILURE_DOMAIN = served(
     "ubernetes.io/v1alpha1", "FailureDomain", "failuredomains", "fd", namespaced=False,
-    status=_object(
-        level=_enum("Cluster", "Zone", "Fleet"), verdict=TEXT, message=TEXT, since=TIME,
-        evidence=_list(_object(("cluster",), cluster=TEXT, verdict=TEXT, message=TEXT)),
+    status=struct(
+        level=choice("Cluster", "Zone", "Fleet"), verdict=TEXT, message=TEXT, since=TIME,
+        evidence=array(struct(("cluster",), cluster=TEXT, verdict=TEXT, message=TEXT)),
     ),
     columns=(
         Column("Level", "string", ".status.level"),
@@ -351,4 +295,5 @@ FLEET: tuple[ServedKind, ...] = (
     RESILIENCE_POLICY,
     FEDERATION_CONFIG,
     FAILURE_DOMAIN,
+    *MULTICLUSTER,
 )

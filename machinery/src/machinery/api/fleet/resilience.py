@@ -58,6 +58,8 @@ class FederationConfigSpec(View):
     failover: str = "Enabled"
     clock: ClockOverrides = ClockOverrides()
     failback: Failback = Failback()
+    direct_routes: str = "Enabled"
+    """`Disabled`: clusters reach each other through gateways only."""
 
 
 class FederationConfig(Object):
