@@ -77,7 +77,7 @@ def check_fields(
         touched = document if live is None else _touched(document, live)
         if _is_quick(kind, orjson.dumps(touched)):
             return document, ()
-    tidy, unknown = _tidied(kind, document)
+    tidy, unknown = _tidied(kind, document, live)
     complaints = tuple(f'unknown field "{path}"' for path in unknown[:_CAUSES_MAX])
     if complaints and field_validation == "Strict":
         raise BadRequest("strict decoding error: " + ", ".join(complaints))
@@ -143,18 +143,22 @@ def _checked(
     return Decoded(tidy, complaints if field_validation != "Ignore" else ())
 
 
-def _tidied(kind: ServedKind, document: Document) -> tuple[Document, list[str]]:
+def _tidied(
+    kind: ServedKind, document: Document, live: Document | None = None
+) -> tuple[Document, list[str]]:
     walk = Walk()
     try:
         if not kind.custom:
             return walk.run(kind.schema_name, document), walk.unknown
-        return _custom(kind, document, walk)
+        return _custom(kind, document, walk, live or {})
     except Mismatch as error:
         raise BadRequest(str(error)) from None
 
 
-def _custom(kind: ServedKind, document: Document, walk: Walk) -> tuple[Document, list[str]]:
-    """An own kind: metadata as everywhere, the rest pruned by its schema."""
+def _custom(
+    kind: ServedKind, document: Document, walk: Walk, live: Document
+) -> tuple[Document, list[str]]:
+    """An own kind: metadata as everywhere, the rest pruned by its schema, but for what is the very part of `live`."""
     metadata = document.get("metadata")
     if metadata is not None and type(metadata) is not dict:
         raise Mismatch(
@@ -162,13 +166,17 @@ def _custom(kind: ServedKind, document: Document, walk: Walk) -> tuple[Document,
             + ("array" if isinstance(metadata, list) else "string")
             + " into Go value of type v1.ObjectMeta"
         )
-    tidy = walk.run(META_NAME, metadata or {})
+    same = metadata is not None and metadata is live.get("metadata")
+    tidy = metadata if same else walk.run(META_NAME, metadata or {})
     unknown = ["metadata." + path for path in walk.unknown]
     body = {key: value for key, value in document.items() if key not in _STAMP}
+    kept = {key: value for key, value in body.items() if value is live.get(key, _ABSENT)}
+    touched = {key: value for key, value in body.items() if key not in kept}
     properties = dict(schemas.schema_of(kind).get("properties", {}))
-    pruned = prune({"type": "object", "properties": properties}, body, "", unknown)
+    pruned = prune({"type": "object", "properties": properties}, touched, "", unknown)
     stamp = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": tidy}
-    return {**stamp, **pruned}, unknown
+    known = {**kept, **pruned}
+    return {**stamp, **{key: known[key] for key in body if key in known}}, unknown
 
 
 def prune(schema: Mapping[str, Any], value: Any, path: str, unknown: list[str]) -> Any:

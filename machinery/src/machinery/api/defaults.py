@@ -29,9 +29,31 @@ def apply_defaults(kind: ServedKind, document: Document) -> Document:
 
 
 # ---------------------------------------------------------------------------------------------------------- own kinds
+_GIVES: Final[dict[int, tuple[Mapping[str, Any], bool]]] = {}
+"""By the schema's identity, with the schema, so that no other one takes its number: whether a default is in it."""
+
+
+def _gives(schema: Mapping[str, Any]) -> bool:
+    """Whether anything below the schema has a default; most parts have none, and are not walked."""
+    known = _GIVES.get(id(schema))
+    if known is None:
+        _GIVES[id(schema)] = (schema, False)  # one that contains itself gives nothing by that
+        parts = [*(schema.get("properties") or {}).values()]
+        parts += [schema[k] for k in ("items", "additionalProperties") if k in schema]
+        given = any(
+            "default" in part or _gives(schemas.resolve(part))
+            for part in parts
+            if isinstance(part, Mapping)
+        )
+        known = _GIVES[id(schema)] = (schema, given)
+    return known[1]
+
+
 def from_schema(schema: Mapping[str, Any], value: Any) -> Any:
     """`value` with the defaults of a structural schema; a null where a default exists counts as absent."""
     schema = schemas.resolve(schema)
+    if not _gives(schema):
+        return value
     if type(value) is list and "items" in schema:
         items = schema["items"]
         return [from_schema(items, one) for one in value]

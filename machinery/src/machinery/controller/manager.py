@@ -49,6 +49,7 @@ RECONCILES = METRICS.counter(
 RECONCILE_SECONDS = METRICS.histogram(
     "controller_runtime_reconcile_time_seconds", "Time.", ["controller"], buckets=_SECONDS
 )
+OUTCOMES = ("success", "requeue_after", "conflict", "error", "terminal")
 ACTIVE = METRICS.gauge("controller_runtime_active_workers", "Workers at work.", ["controller"])
 
 
@@ -71,6 +72,8 @@ class ControllerBuilder:
     ) -> None:
         self.name, self.queue = name, queue
         self._manager, self._reconciler, self._workers = manager, reconciler, workers
+        self._active, self._seconds = ACTIVE.labels(name), RECONCILE_SECONDS.labels(name)
+        self._outcomes = {outcome: RECONCILES.labels(name, outcome) for outcome in OUTCOMES}
 
     # ------------------------------------------------------------------------------------------------ watching
     def watches(
@@ -142,17 +145,16 @@ class ControllerBuilder:
 
     async def _process(self, key: ObjectKey) -> None:
         reconcile_id = self._manager.ids.suffix(8)
-        ACTIVE.labels(self.name).inc()
+        self._active.inc()
         started = self._manager.clock.monotonic()
         try:
             with bind(controller=self.name, key=str(key), reconcile_id=reconcile_id):
                 outcome = await self._reconcile(key)
         finally:
             self.queue.done(key)
-            ACTIVE.labels(self.name).dec()
-        RECONCILES.labels(self.name, outcome).inc()
-        seconds = self._manager.clock.monotonic() - started
-        RECONCILE_SECONDS.labels(self.name).observe(seconds)
+            self._active.dec()
+        self._outcomes[outcome].inc()
+        self._seconds.observe(self._manager.clock.monotonic() - started)
 
     async def _reconcile(self, key: ObjectKey) -> str:
         extra: dict[str, Any] = {"failures": self.queue.failures(key) + 1}

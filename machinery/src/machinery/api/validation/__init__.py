@@ -131,7 +131,7 @@ def validate_update(
     causes = Causes()
     metadata.validate_update(kind, new, old, causes)
     if kind.custom:
-        custom.validate(schemas.schema_of(kind), new, causes)
+        custom.validate(schemas.schema_of(kind), new, causes, old)
         return causes
     if subresource and subresource != "scale":
         check = _SUBRESOURCE.get((subresource, kind.group_kind))

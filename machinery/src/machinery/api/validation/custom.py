@@ -17,14 +17,19 @@ Schema = Mapping[str, Any]
 _NAMES: Final = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object", type(None): "null"}  # fmt: skip
 
 
-def validate(schema: Schema, document: Document, causes: Causes) -> None:
-    """Everything but metadata, apiVersion and kind."""
+def validate(
+    schema: Schema, document: Document, causes: Causes, old: Document | None = None
+) -> None:
+    """Everything but metadata, apiVersion and kind, and but for what is the very part of `old`: that was judged before."""
     properties = schemas.resolve(schema).get("properties") or {}
+    before = old or {}
     for key in schemas.resolve(schema).get("required") or ():
         if key not in document:
             causes.required(key)
     for key, part in properties.items():
-        if key in document and key not in ("apiVersion", "kind", "metadata"):
+        if key not in document or key in ("apiVersion", "kind", "metadata"):
+            continue
+        if key not in before or document[key] is not before[key]:
             _value(part, document[key], key, causes)
 
 
