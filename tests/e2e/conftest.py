@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.fleet import AWAY, KUBECTL, Fleet, standing
+from tests.support.fleet import AWAY, KUBECTL, Fleet, clusters_ready, standing, until
+from tests.support.postgres import Postgres, postgres
+from tests.support.survival import Scene
+
+__all__ = ["postgres"]  # the fixture
 
 ORDER = ("test_lab", "test_acceptance_newcomer", "test_acceptance_fleet", "test_acceptance_kills")
 NUMBERS = itertools.count(os.getpid() * 100)
@@ -43,6 +47,25 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         fleet.leave()
     else:
         yield from standing(Fleet(tmp_path_factory.mktemp("fleet") / ".lab"))
+
+
+@pytest.fixture(scope="session")
+def survivor(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """The fleet of all tests that break the world: one federation server on PostgreSQL. Each leaves it whole."""
+    if os.geteuid() != 0:
+        pytest.skip("real containers need root")
+    url = {"FEDERATION_DATABASE_URL": postgres.fresh_url()}
+    yield from standing(Fleet(tmp_path_factory.mktemp("survivor") / ".lab", env=url))
+
+
+@pytest.fixture
+def scene(survivor: Fleet, tmp_path: Path) -> Iterator[Scene]:
+    """A namespace on it; all members are Ready before and after."""
+    until(lambda: clusters_ready(survivor), "all members Ready")
+    scene = Scene(survivor, f"survives-{next(NUMBERS)}", tmp_path)
+    yield scene
+    survivor.up()
+    scene.end()
 
 
 @pytest.fixture

@@ -1,7 +1,11 @@
-"""`fedctl lab load` and `fedctl lab report`: requests from inside zones, each recorded; what the record says."""
+"""`fedctl lab load` and `fedctl lab report`: requests from inside zones, each recorded; what the record says.
+
+Ctrl-C (or SIGTERM) ends a load before its time and loses nothing of the record: its marks are written and summed up as ever.
+"""
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -64,10 +68,14 @@ def _load(arguments: argparse.Namespace, directory: str) -> int:
     begun = clock.now().timestamp()
     with open(arguments.out, "wb"):
         pass  # a name that cannot be written is told before the load starts
-    children = {word: _child(plan, word, host, arguments) for word, host in sorted(sources.items())}
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    handler = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _wait(children, arguments.seconds)
+        for word, host in sorted(sources.items()):
+            children[word] = _child(plan, word, host, arguments)
+        early = _wait(children, arguments.seconds)
     finally:
+        signal.signal(signal.SIGTERM, handler)
         for child in children.values():
             child.kill()
             child.wait()
@@ -76,7 +84,7 @@ def _load(arguments: argparse.Namespace, directory: str) -> int:
         file.writelines(msgspec.json.encode(mark) + b"\n" for mark in marks)
     print("\n".join(report.figures(report.summarise(_read(arguments.out)))))
     for word, child in children.items():
-        if child.returncode:
+        if child.returncode and not early:
             print(f"  the load from {word} ended before its time")
     return 0
 
@@ -128,17 +136,27 @@ def _child(
             stdin=subprocess.DEVNULL,
             stdout=output,
             env=os.environ | {LAB_MARK: directory, NAME_MARK: "load"},
+            start_new_session=True,  # a Ctrl-C is ours to hear
         )
 
 
-def _wait(children: "dict[str, subprocess.Popen[bytes]]", seconds: float) -> None:
-    """A generator whose host is killed ends at once; none may outlast its time for long."""
+def _wait(children: "dict[str, subprocess.Popen[bytes]]", seconds: float) -> bool:
+    """Whether the user ended it. A generator whose host is killed ends at once; none may outlast its time for long."""
     deadline = time.monotonic() + seconds + _END_S * 2
-    for child in children.values():
-        try:
-            child.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            continue
+    try:
+        for child in children.values():
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                continue
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """SIGTERM is heard as Ctrl-C is."""
+    raise KeyboardInterrupt
 
 
 def _report(arguments: argparse.Namespace) -> int:
