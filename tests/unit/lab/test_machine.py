@@ -38,6 +38,7 @@ PROBLEMS = [
         SPEC, replace(WELL, programs_missing=("cluster-agent",)), "make setup", id="programs"
     ),
     pytest.param(SPEC, replace(WELL, directory='/a"b/.lab'), "move it", id="odd path"),
+    pytest.param(SPEC, replace(WELL, root_is_mount=False), "mount --bind", id="plain chroot"),
     pytest.param(
         replace(SPEC, runtime="hollow"),
         replace(WELL, missing_tools=frozenset({"runc"}), missing_plugins=("x",)),
@@ -73,6 +74,17 @@ def test_a_taken_port_is_named() -> None:
         f"port taken: another program listens on {address}"
         in preflight.port_problems((address,))[0]
     )
+
+
+MOUNTS = """\
+22 28 0:21 / /proc rw,relatime - proc proc rw
+28 1 8:1 / / rw,relatime - ext4 /dev/disk rw
+"""
+
+
+def test_a_plain_chroot_is_told_by_its_mounts() -> None:
+    assert preflight.has_root(MOUNTS)
+    assert not preflight.has_root(MOUNTS.splitlines()[0])
 
 
 ROUTES = """\

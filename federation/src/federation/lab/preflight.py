@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from federation.lab.plan import API_PORT, LabPlan, LabSpec
 
@@ -43,6 +44,8 @@ class Facts:
     free_bytes: int = FREE_MIN
     programs_missing: tuple[str, ...] = ()
     directory: str = "/lab/.lab"
+    root_is_mount: bool = True
+    """False in a plain chroot: namespaces of mounts cannot be made there."""
 
 
 def problems(spec: LabSpec, facts: Facts) -> list[str]:
@@ -51,6 +54,11 @@ def problems(spec: LabSpec, facts: Facts) -> list[str]:
     if spec.runtime == "containerd" and not facts.root:
         found.append(
             "real containers need root: run it as root, or take --runtime hollow (nodes that only pretend)"
+        )
+    if facts.root and not facts.root_is_mount:
+        found.append(
+            "the root directory is no mount (a plain chroot?), so no host can have mounts of its own: outside, run "
+            "`mount --bind ROOT ROOT` and enter by pivot_root or a container"
         )
     needed = set(TOOLS) if spec.runtime == "containerd" else set(_HOST_TOOLS)
     missing = sorted(needed & facts.missing_tools) if facts.root else []
@@ -86,7 +94,13 @@ def gather(spec: LabSpec, bin_dir: str) -> Facts:
         free_bytes=shutil.disk_usage(os.path.dirname(spec.directory)).free,
         programs_missing=tuple(p for p in programs if not os.path.exists(f"{bin_dir}/{p}")),
         directory=spec.directory,
+        root_is_mount=has_root(Path("/proc/self/mountinfo").read_text()),
     )
+
+
+def has_root(mountinfo: str) -> bool:
+    """Whether `/` is among the mount points of /proc/PID/mountinfo (proc(5))."""
+    return any(line.split()[4] == "/" for line in mountinfo.splitlines())
 
 
 def taken_ports(plan: LabPlan) -> tuple[str, ...]:
