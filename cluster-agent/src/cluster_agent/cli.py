@@ -67,6 +67,8 @@ class ControlFile:
     """postgresql://… ; default: SQLite in dataDir."""
     serviceCidr: str = "10.96.0.0/16"  # noqa: N815
     """Cluster addresses of Services, IPv4, IPv6 or both by a comma; unlike any other member's."""
+    clustersetCidr: str = ""  # noqa: N815
+    """Addresses of Services of the whole fleet, as this member gives them, IPv4, IPv6 or both by a comma. Empty: none."""
     federation: FederationFile = FederationFile()
     """The federation to be a member of; without a URL the cluster stands alone."""
 
@@ -103,6 +105,8 @@ class NodeFile:
     kubeletPort: int = 10250  # noqa: N815
     serviceCidr: str = ""  # noqa: N815
     """The member's range of cluster addresses: the node's proxy serves them. Empty: no proxy."""
+    clustersetCidr: str = ""  # noqa: N815
+    """The member's range of addresses for Services of the fleet: proxy, name server and gateway serve them. Empty: not."""
     dnsAddress: str = ""  # noqa: N815
     """Link-local address of the node's name server, such as 169.254.20.10. Empty: no name server."""
 
@@ -178,6 +182,7 @@ def node_config(file: NodeFile) -> "NodeConfig":
         kubelet_port=file.kubeletPort,
         pod_cidr=file.podCIDR,
         service_cidr="" if hollow else file.serviceCidr,
+        clusterset_cidr="" if hollow else file.clustersetCidr,
         dns_address="" if hollow else file.dnsAddress,
         cni_conf_dir="" if hollow else f"{file.stateDir}/cni/net.d",
     )
@@ -217,6 +222,7 @@ async def start_control(file: ControlFile) -> "tuple[Control, Link | None]":
         file.advertise,
         file.databaseUrl,
         file.serviceCidr,
+        file.clustersetCidr,
     )
     extensions = Extensions(
         authenticators=[lambda request: federation if request.get(VIA_LINK) else None]

@@ -78,7 +78,8 @@ def test_nothing_overlaps_in_the_largest_lab() -> None:
     ranges = [ipaddress.ip_network(c.pod_cidr) for c in plan.clusters]
     ranges += [ipaddress.ip_network(c.hollow_cidr) for c in plan.clusters]
     ranges += [ipaddress.ip_network(c.service_cidr) for c in plan.clusters]
-    assert len(set(ranges)) == 42
+    ranges += [ipaddress.ip_network(c.clusterset_cidr) for c in plan.clusters]
+    assert len(set(ranges)) == 56
 
 
 def test_without_root_everything_is_on_loopback() -> None:

@@ -22,7 +22,7 @@ def test_the_wan_has_a_port_for_every_host() -> None:
     assert "link set machine master wan up" in lines
 
 
-def test_nodes_route_to_pods_of_their_own_cluster_only() -> None:
+def test_hosts_of_clusters_route_to_all_pods_but_their_own() -> None:
     node = PLAN.clusters[0].nodes[0]
     routes = [
         line for line in network.host_batch(PLAN, node).splitlines() if line.startswith("route")
@@ -30,9 +30,12 @@ def test_nodes_route_to_pods_of_their_own_cluster_only() -> None:
     assert routes == [
         "route add 10.100.2.0/24 via 198.18.1.12",
         "route add 10.200.0.0/16 dev wan0",
+        "route add 10.220.0.0/16 dev wan0",
+        "route add 10.101.1.0/24 via 198.18.2.11",
+        "route add 10.101.2.0/24 via 198.18.2.12",
     ]
     control = network.host_batch(PLAN, PLAN.clusters[0].control)
-    assert control.count("route add") == 2
+    assert control.count("route add") == 4
     assert "route" not in network.host_batch(PLAN, PLAN.federation[0])
 
 
@@ -109,9 +112,10 @@ def test_configurations_have_the_agreed_keys() -> None:
         "zone-b",
         "region-1",
     )
-    assert control["serviceCidr"] == "10.201.0.0/16"
+    assert (control["serviceCidr"], control["clustersetCidr"]) == ("10.201.0.0/16", "10.221.0.0/16")
     node = programs.node_config(PLAN, cluster, cluster.nodes[0], "/ca", "a.b")
     assert (node["serviceCidr"], node["dnsAddress"]) == ("10.201.0.0/16", "169.254.20.10")
+    assert node["clustersetCidr"] == "10.221.0.0/16"
     assert node["server"] == "https://198.18.2.1:6443"
     assert (node["node"], node["nodeIP"], node["podCIDR"]) == (
         "node-1",
@@ -135,6 +139,7 @@ def test_hollow_nodes_are_one_process(change: dict[str, object], stem: str, coun
     config = programs.node_config(plan, cluster, cluster.hollow, "/ca", "a.b")
     assert (config["node"], config["runtime"], config["hollowNodes"]) == (stem, "hollow", count)
     assert (config["serviceCidr"], config["dnsAddress"]) == ("", "")
+    assert config["clustersetCidr"] == ""
     assert config["kubeconfig"] == "/x/.lab/data/alpha-control/admin.kubeconfig"
     assert len(programs.node_specs(plan, "/bin")) == 2 * (1 + len(cluster.nodes))
 

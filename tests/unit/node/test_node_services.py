@@ -53,3 +53,13 @@ def test_the_file_says_it(runtime: str, told: tuple[str, str]) -> None:
 def test_off_unless_asked_for() -> None:
     config = node_config(FILE)
     assert (config.service_cidr, config.dns_address) == ("", "")
+
+
+def test_the_clustersets_range_needs_a_proxy_and_a_name() -> None:
+    whole = replace(
+        CONFIG, service_cidr="10.2.0.0/16", clusterset_cidr="10.3.0.0/16", cluster_name="alpha"
+    )
+    whole.check()
+    for field in ("service_cidr", "cluster_name"):
+        with pytest.raises(ValueError, match="need the service proxy and the cluster's name"):
+            replace(whole, **{field: ""}).check()

@@ -45,6 +45,8 @@ class ControlConfig:
     """postgresql://… for several control planes; default: SQLite in data_dir."""
     service_cidr: str = SERVICE_CIDR
     """Cluster addresses of Services; members that are to reach each other's Services need ranges that do not overlap."""
+    clusterset_cidr: str = ""
+    """Addresses of Services of the whole fleet, as this member gives them; empty: none are given."""
 
     @property
     def store_url(self) -> str:

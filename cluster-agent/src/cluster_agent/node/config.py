@@ -94,6 +94,10 @@ class NodeConfig:
     service_cidr: str = ""
     """Cluster addresses of Services, IPv4, IPv6 or both by a comma: this node's proxy serves them. Empty: no proxy."""
 
+    clusterset_cidr: str = ""
+    """Addresses of Services of the whole fleet, as this cluster gives them: proxy, name server and gateway of this node
+    serve them. Empty: no Services over clusters. Needs service_cidr and cluster_name."""
+
     dns_address: str = ""
     """Where this node's name server listens; made an address of the host's loopback. A link-local one, such as
     169.254.20.10: the same on every node. Empty: no name server."""
@@ -141,6 +145,11 @@ class NodeConfig:
             raise ValueError(
                 "the service proxy must know which addresses are this node's pods: set the pod range as well, "
                 "or no service range"
+            )
+        if self.clusterset_cidr and not (self.service_cidr and self.cluster_name):
+            raise ValueError(
+                "Services over clusters need the service proxy and the cluster's name: set the service range and the "
+                "cluster as well, or no clusterset range"
             )
         if len(self.cni_bridge) > 15:
             raise ValueError(f"bridge name {self.cni_bridge!r} is longer than 15 letters")

@@ -1,7 +1,9 @@
 """The lab's wires as text: what `ip -batch` and `sh` are given to make them. Pure.
 
 One namespace holds a bridge, the WAN; each host hangs on it by a veth pair, the machine's own namespace by one more, so that
-kubectl reaches every API server. Nodes of one cluster route to each other's pods; clusters do not, as real sites would not.
+kubectl reaches every API server. Hosts of clusters have routes to the pods of all nodes, as in a routed VPC; whether the
+fleet uses them between clusters is FederationConfig's `directRoutes`. The WAN is their wire as well, so what cuts or slows
+a zone does so to its pods.
 
 Nothing of it is named in /run/netns: making that directory would leave a mount behind on a machine that had none.
 """
@@ -58,23 +60,22 @@ def root_batch(plan: LabPlan, namespaces: str) -> str:
 
 
 def host_batch(plan: LabPlan, host: HostPlan) -> str:
-    """For `ip -batch` inside a host: its address, and the way to Services and to the pods of its cluster's other nodes."""
+    """For `ip -batch` inside a host: its address, and the way to Services and to the pods of other nodes."""
     lines = [
         "link set lo up",
         f"addr add {host.address}/{plan.prefix} dev {LINK}",
         f"link set {LINK} up",
     ]
-    for cluster in plan.clusters:
-        if cluster.name != host.cluster:
-            continue
+    for cluster in plan.clusters if host.cluster else ():
         lines += [
             f"route add {node.pod_cidr} via {node.address}"
             for node in cluster.nodes
             if node != host
         ]
-        if host.role == "node":
+        if host.role == "node" and cluster.name == host.cluster:
             # Only so that the host's own packets to a Service set out at all: the proxy turns them on their way.
-            lines.append(f"route add {cluster.service_cidr} dev {LINK}")
+            ranges = (cluster.service_cidr, cluster.clusterset_cidr)
+            lines += [f"route add {cidr} dev {LINK}" for cidr in ranges]
     return "\n".join(lines) + "\n"
 
 

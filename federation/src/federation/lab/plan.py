@@ -77,6 +77,8 @@ class ClusterPlan:
     pod_cidr: str
     hollow_cidr: str
     service_cidr: str
+    clusterset_cidr: str
+    """Addresses that this member gives to Services of the whole fleet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,7 @@ def _cluster(spec: LabSpec, base: int, index: int) -> ClusterPlan:
         pod_cidr=f"10.{100 + index}.0.0/16",
         hollow_cidr=f"10.{120 + index}.0.0/16",
         service_cidr=f"10.{200 + index}.0.0/16",
+        clusterset_cidr=f"10.{220 + index}.0.0/16",
     )
 
 

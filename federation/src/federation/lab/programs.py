@@ -73,6 +73,7 @@ def control_config(plan: LabPlan, cluster: ClusterPlan, ca_file: str, token: str
         "zone": cluster.zone,
         "databaseUrl": "",
         "serviceCidr": cluster.service_cidr,
+        "clustersetCidr": cluster.clusterset_cidr,
         "federation": {"url": url(plan.entrance), "caFile": ca_file, "token": token},
     }
 
@@ -100,6 +101,7 @@ def node_config(
         "podCIDR": cluster.hollow_cidr if hollow else host.pod_cidr,
         "nodeIP": host.address,
         "serviceCidr": "" if hollow else cluster.service_cidr,
+        "clustersetCidr": "" if hollow else cluster.clusterset_cidr,
         "dnsAddress": "" if hollow else DNS_ADDRESS,
         "hollowNodes": cluster.hollow_count if hollow else 0,
     }
