@@ -22,6 +22,7 @@ TOOLS = {
     "ctr": "containerd",
     "runc": "runc",
     "nft": "nftables",
+    "haproxy": "haproxy",
     "busybox": "busybox-static",
 }
 PLUGINS = (
