@@ -7,6 +7,7 @@ into every member as Works. ClusterNetwork says how a cluster can be reached: it
 """
 
 import datetime as dt
+import hashlib
 
 from machinery.api.discovery_kinds import Endpoint, EndpointPort
 from machinery.api.service_kinds import SessionAffinityConfig
@@ -43,18 +44,30 @@ DIRECT, GATEWAY, UNREACHABLE = "Direct", "Gateway", "Unreachable"
 
 
 def gateway_name(cluster: str) -> str:
-    """The DNS name in the certificate of a cluster's gateways; nobody resolves it."""
-    return f"{cluster}.gateway.ubernetes.internal"
+    """The DNS name in the certificate of a cluster's gateways; nobody resolves it. A wildcard, because HAProxy checks a
+    peer's certificate against the server name that it sends: every name below must be the cluster's own."""
+    return f"*.{_zone(cluster)}"
+
+
+def gateway_uri(cluster: str) -> str:
+    """The same name as a SPIFFE ID, in the same certificate."""
+    return f"spiffe://ubernetes/cluster/{cluster}"
 
 
 def port_name(cluster: str, namespace: str, service: str, port: int, protocol: str = "TCP") -> str:
-    """The TLS server name of one exported port at a cluster's gateway: `<protocol>-<port>.<service>.<namespace>.<cluster>`."""
-    return f"{protocol.lower()}-{port}.{service}.{namespace}.{cluster}"
+    """The TLS server name of one exported port at a cluster's gateway. One label stands for the Service, because a
+    wildcard covers one and a namespace and a name may be longer than a label: theirs is a hash."""
+    digest = hashlib.sha256(f"{namespace}/{service}".encode()).hexdigest()[:32]
+    return f"{protocol.lower()}-{port}-{digest}.{_zone(cluster)}"
 
 
 def probe_name(cluster: str) -> str:
-    """The TLS server name that any gateway of the cluster accepts and answers with its certificate alone."""
-    return f"probe.{cluster}"
+    """The TLS server name that any gateway of the cluster answers itself."""
+    return f"probe.{_zone(cluster)}"
+
+
+def _zone(cluster: str) -> str:
+    return f"{cluster}.gateway.ubernetes.internal"
 
 
 class ServiceExportSpec(View):
