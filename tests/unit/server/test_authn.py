@@ -118,6 +118,7 @@ def test_expired_token_is_not_remembered_as_good(world: World) -> None:
         (None, None),
         ({}, None),
         ({"subject": ((("organizationName", "g"),),)}, None),
+        ({"subject": ((("commonName", "ubernetes:gateway:alpha"),),)}, None),
         (
             {"subject": ((("organizationName", "g1"),), (("organizationName", "g2"),), (("commonName", "u"),))},
             UserInfo("u", ("g1", "g2", "system:authenticated")),

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from machinery.api.fleet.multicluster import GATEWAY_SIGNER
 from machinery.kit.clock import FakeClock
 from machinery.server import pki
 from machinery.server.pki import CertificateAuthority
@@ -18,15 +19,30 @@ CLIENT = ("digital signature", "client auth")
 SERVING = ("digital signature", "server auth")
 
 
-def request(common: str, *groups: str, names: tuple[str, ...] = ()) -> bytes:
+def request(
+    common: str, *groups: str, names: tuple[str, ...] = (), uris: tuple[str, ...] = ()
+) -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
     attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
     attributes += [x509.NameAttribute(NameOID.COMMON_NAME, common)] if common else []
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(attributes))
-    if names:
-        alternative = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+    if names or uris:
+        given = [
+            *(x509.DNSName(name) for name in names),
+            *(x509.UniformResourceIdentifier(uri) for uri in uris),
+        ]
+        alternative = x509.SubjectAlternativeName(given)
         builder = builder.add_extension(alternative, critical=False)
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+BOTH = ("digital signature", "client auth", "server auth")
+NAMED = ("*.alpha.gateway.ubernetes.internal",)
+URI = ("spiffe://ubernetes/cluster/alpha",)
+
+
+def gateway(common: str = "ubernetes:gateway:alpha", *groups: str, **given: tuple[str, ...]) -> bytes:  # fmt: skip
+    return request(common, *groups, **{"names": NAMED, "uris": URI, **given})
 
 
 @pytest.mark.parametrize(
@@ -45,6 +61,17 @@ def request(common: str, *groups: str, names: tuple[str, ...] = ()) -> bytes:
         (pki.SIGNER_AGENT, request("ubernetes:cluster:alpha", "ubernetes:clusters"), CLIENT, ""),
         (pki.SIGNER_AGENT, request("system:node:n1", "system:nodes"), CLIENT, "organization"),
         (pki.SIGNER_AGENT, request("ubernetes:cluster:", "ubernetes:clusters"), CLIENT, "common name"),
+        (pki.SIGNER_AGENT, request("ubernetes:cluster:alpha", "ubernetes:clusters", uris=URI), CLIENT, "no URIs"),
+        (GATEWAY_SIGNER, gateway(), BOTH, ""),
+        (GATEWAY_SIGNER, gateway("ubernetes:gateway:beta"), BOTH, "DNS *.beta.gateway"),
+        (GATEWAY_SIGNER, gateway("ubernetes:cluster:alpha"), BOTH, "common name"),
+        (GATEWAY_SIGNER, gateway("ubernetes:gateway:"), BOTH, "common name"),
+        (GATEWAY_SIGNER, gateway("ubernetes:gateway:alpha", "system:masters"), BOTH, "nothing else"),
+        (GATEWAY_SIGNER, gateway(names=(*NAMED, "*.beta.gateway.ubernetes.internal")), BOTH, "nothing else"),
+        (GATEWAY_SIGNER, gateway(names=()), BOTH, "nothing else"),
+        (GATEWAY_SIGNER, gateway(uris=()), BOTH, "nothing else"),
+        (GATEWAY_SIGNER, gateway(uris=(*URI, "spiffe://ubernetes/cluster/beta")), BOTH, "nothing else"),
+        (GATEWAY_SIGNER, gateway(), CLIENT, "client auth and server auth"),
         (pki.SIGNER_CLIENT, request("bob", "devs"), CLIENT, ""),
         (pki.SIGNER_CLIENT, request("bob", "system:masters"), CLIENT, "never signed"),
         (pki.SIGNER_CLIENT, request("bob"), ("code signing", "client auth"), "not allowed"),
@@ -69,6 +96,16 @@ def test_signed_request_carries_subject_names_and_usages() -> None:
     assert certificate.not_valid_after_utc - clock.now() == dt.timedelta(days=30)
     assert clock.now() - certificate.not_valid_before_utc == dt.timedelta(days=1), "clocks may lag"
     assert certificate.issuer == x509.load_pem_x509_certificate(authority.certificate_pem).subject
+
+
+def test_a_gateway_carries_its_names_and_no_group() -> None:
+    authority = CertificateAuthority.create("c", FakeClock())
+    signed = authority.sign_request(gateway(), BOTH, dt.timedelta(days=30))
+    certificate = x509.load_pem_x509_certificate(signed)
+    assert pki.subject_of(certificate.subject) == ("ubernetes:gateway:alpha", ())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert tuple(names.get_values_for_type(x509.DNSName)) == NAMED
+    assert tuple(names.get_values_for_type(x509.UniformResourceIdentifier)) == URI
 
 
 def test_the_authority_survives_a_restart(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Composition of the link: identity first, then heartbeat, report, Works and the reversed connections.
+"""Composition of the link: identity first, then heartbeat, report, reversed connections, services over clusters, Works.
 
 Everything here may fail for hours without harm to the member: each part tries again by itself.
 """
@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from cluster_agent.link.clusterset import Clusterset
 from cluster_agent.link.dialers import Dialers
 from cluster_agent.link.grants import Grants
 from cluster_agent.link.heartbeat import Heartbeat
@@ -25,7 +26,7 @@ from cluster_agent.link.works import (
     work_keys,
 )
 from machinery.api.coordination import Lease
-from machinery.api.core import NAMESPACES, NODES, PODS
+from machinery.api.core import NAMESPACES, NODES, PODS, Node
 from machinery.api.fleet.cluster import execution_namespace
 from machinery.api.fleet.work import MANAGED_LABEL, WORK_DOCUMENTS
 from machinery.client.identity import SigningRefused, SigningTimeout
@@ -83,7 +84,9 @@ class Link:
         self._dialers: Dialers | None = None
         self._federation: RestClient | None = None
         self._inventory: Inventory | None = None
+        self._nodes: Informer[Node] | None = None
         self._grants: Grants | None = None
+        self._clusterset: Clusterset | None = None
 
     @property
     def connected(self) -> bool:
@@ -99,6 +102,8 @@ class Link:
         await self._tasks.close()
         if self._dialers is not None:
             await self._dialers.close()
+        if self._clusterset is not None:
+            await self._clusterset.stop()
         if self._manager is not None:
             await self._manager.stop()
         if self._federation is not None:
@@ -120,6 +125,7 @@ class Link:
         _ = self._tasks.spawn(heartbeat.run_forever(), "link-heartbeat")
         await self._report(federation)
         self._dial(identity, federation)
+        self._share(federation)
         await self._works(federation)
 
     def _heartbeat(self, lease: Lease) -> None:
@@ -147,7 +153,7 @@ class Link:
                 await self._clock.sleep(JOIN_BACKOFF.delay(failures, self._roll))
 
     async def _report(self, federation: Client) -> None:
-        nodes = Informer(self._member, NODES, self._clock)
+        nodes = self._nodes = Informer(self._member, NODES, self._clock)
         pods = Informer(self._member, PODS, self._clock)
         _ = self._tasks.spawn(nodes.run(), "link-nodes")
         _ = self._tasks.spawn(pods.run(), "link-pods")
@@ -159,6 +165,19 @@ class Link:
         place = self._config.place
         reporter = Reporter(federation, self._clock, place, home.metadata.uid, nodes, pods)
         _ = self._tasks.spawn(reporter.run_forever(), "link-report")
+
+    def _share(self, federation: Client) -> None:
+        """Services over clusters."""
+        assert self._nodes is not None
+        self._clusterset = Clusterset(
+            federation,
+            self._member,
+            self._clock,
+            self._ids,
+            self._config.place.cluster,
+            self._config.access.ca,
+        )
+        self._clusterset.start(self._nodes)
 
     def _dial(self, identity: AgentIdentity, federation: Client) -> None:
         query = urlencode({"cluster": self._config.place.cluster})

@@ -1,7 +1,8 @@
 """The member's heartbeat: its Lease at the federation, renewed every two seconds.
 
 The federation judges by when it received a renewal, so the time written here is for people only. A renewal that fails is
-not repeated faster: the next one comes soon enough.
+not repeated faster: the next one comes soon enough. One without an answer is given up, and its connection with it: after a
+cut TCP would go on to wait for as long again as the cut took.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 2.0
 PREPARE_S = 1.0
+ANSWER_S = 5.0
 DURATION_S = 10
 
 
@@ -53,14 +55,17 @@ class Heartbeat:
         self._heard, self._grants, self._answered = heard, grants, answered
 
     async def run_once(self) -> None:
-        """Renew the Lease, or make it. Raises StatusError, ConnectionError."""
+        """Renew the Lease, or make it. Raises StatusError, ConnectionError, TimeoutError."""
         prepared = await self._prepare()
         now = rfc3339_micro(self._clock.now())
         key = ObjectKey(CLUSTER_LEASES, self._cluster)
-        try:
-            stands = await self._client.patch(LEASES, key, {"spec": {"renewTime": now}})
-        except NotFound:
-            stands = await self._client.create(LEASES, lease(self._cluster, now), CLUSTER_LEASES)
+        async with asyncio.timeout(ANSWER_S):
+            try:
+                stands = await self._client.patch(LEASES, key, {"spec": {"renewTime": now}})
+            except NotFound:
+                stands = await self._client.create(
+                    LEASES, lease(self._cluster, now), CLUSTER_LEASES
+                )
         self._heard(stands)
         if prepared is not None and self._grants is not None:
             await self._grants.confirm(prepared, stands, self._answered())

@@ -58,6 +58,7 @@ class Subject:
     organizations: Sequence[str] = ()
     dns_names: Sequence[str] = ()
     ip_addresses: Sequence[str] = ()
+    uris: Sequence[str] = ()
 
 
 def new_key() -> bytes:
@@ -77,6 +78,7 @@ def signing_request(key: bytes, subject: Subject) -> bytes:
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(names))
     alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in subject.dns_names]
     alternatives += [x509.IPAddress(ipaddress.ip_address(a)) for a in subject.ip_addresses]
+    alternatives += [x509.UniformResourceIdentifier(uri) for uri in subject.uris]
     if alternatives:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     private = serialization.load_pem_private_key(key, None)
@@ -93,16 +95,18 @@ async def request_certificate(  # noqa: PLR0913 - a CSR's fields, by name
     signer: str,
     usages: Sequence[str],
     name_prefix: str,
+    life_s: int | None = None,
     timeout_s: float = SIGNING_TIMEOUT_S,
     on_created: Callable[[Document], Awaitable[None]] | None = None,
 ) -> Identity:
     """Ask for a certificate and wait until it is signed. Raises SigningRefused, SigningTimeout, StatusError.
 
+    `life_s` is how long the certificate is to be good, if it is not for the signer to say.
     `on_created` is called with the request as the server has it: an administrator may approve it there and then.
     """
-    created = await client.create(
-        CSRS, _csr_document(signing_request(key, subject), signer, usages, name_prefix)
-    )
+    request = signing_request(key, subject)
+    document = _csr_document(request, signer, usages, name_prefix, life_s)
+    created = await client.create(CSRS, document)
     if on_created is not None:
         await on_created(created)
     name = ObjectKey("", created["metadata"]["name"])
@@ -117,16 +121,19 @@ async def request_certificate(  # noqa: PLR0913 - a CSR's fields, by name
         created = await client.get(CSRS, name)
 
 
-def _csr_document(pem: bytes, signer: str, usages: Sequence[str], name_prefix: str) -> Document:
+def _csr_document(
+    pem: bytes, signer: str, usages: Sequence[str], name_prefix: str, life_s: int | None
+) -> Document:
+    spec: Document = {
+        "request": base64.b64encode(pem).decode(),
+        "signerName": signer,
+        "usages": list(usages),
+    }
     return {
         "apiVersion": CSRS.api_version,
         "kind": CSRS.kind,
         "metadata": {"generateName": name_prefix},
-        "spec": {
-            "request": base64.b64encode(pem).decode(),
-            "signerName": signer,
-            "usages": list(usages),
-        },
+        "spec": spec | ({"expirationSeconds": life_s} if life_s is not None else {}),
     }
 
 
@@ -140,11 +147,11 @@ def _signed(csr: Document) -> bytes | None:
     return base64.b64decode(text) if text else None
 
 
-def renew_at(certificate: bytes) -> dt.datetime:
-    """When to ask for the next one."""
+def renew_at(certificate: bytes, share: float = RENEW_AT_SHARE) -> dt.datetime:
+    """When to ask for the next one: at that share of the certificate's life."""
     parsed = x509.load_pem_x509_certificate(certificate)
     life = parsed.not_valid_after_utc - parsed.not_valid_before_utc
-    return parsed.not_valid_before_utc + life * RENEW_AT_SHARE
+    return parsed.not_valid_before_utc + life * share
 
 
 # ---------------------------------------------------------------------------------------------------- contexts

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from machinery.api.fleet.multicluster import GATEWAY_USER_PREFIX
 from machinery.kit.clock import Clock, parse_time
 from machinery.meta.errors import Unauthorized
 from machinery.server.tokens import Claims, TokenIssuer
@@ -188,7 +189,10 @@ def _claims_user(claims: Claims) -> UserInfo:
 
 
 def peer_user(certificate: Mapping[str, Any] | None) -> UserInfo | None:
-    """The user of a verified client certificate, as ssl's getpeercert() describes it."""
+    """The user of a verified client certificate, as ssl's getpeercert() describes it.
+
+    A gateway's certificate is for other gateways: here it is nobody's, and has not even the rights that everybody has.
+    """
     if not certificate:
         return None
     name, groups = "", []
@@ -198,4 +202,6 @@ def peer_user(certificate: Mapping[str, Any] | None) -> UserInfo | None:
                 name = value
             elif key == "organizationName":
                 groups.append(value)
-    return UserInfo(name, (*groups, AUTHENTICATED)) if name else None
+    if not name or name.startswith(GATEWAY_USER_PREFIX):
+        return None
+    return UserInfo(name, (*groups, AUTHENTICATED))

@@ -4,8 +4,8 @@ EC P-256 throughout: a handshake costs a quarter of RSA's and a board has to liv
 before now, because boards without a battery clock are often behind. The CA's key never leaves `pki_dir` (mode 0600).
 
 Which requests may be signed is decided by `refusal`, a pure function of the request: a kubelet may ask only for its
-own name, a serving certificate names no client, and the federation's signer gives an agent its cluster's name and
-nothing else. Approval is a matter of the CSR's conditions and of RBAC, not of this module.
+own name, a serving certificate names no client, and the federation's signers give an agent its cluster's name and a
+cluster's gateways the one subject that is theirs, and nothing else. Approval is a matter of the CSR's conditions and of RBAC, not of this module.
 """
 
 import base64
@@ -24,7 +24,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from machinery.api.fleet.multicluster import (
+    GATEWAY_SIGNER,
+    GATEWAY_USER_PREFIX,
+    gateway_name,
+    gateway_uri,
+)
 from machinery.kit.clock import Clock
+from machinery.meta.names import dns_label
 from machinery.server.user import NODE_PREFIX, NODES
 
 BACKDATE = dt.timedelta(days=1)
@@ -141,8 +148,10 @@ class CertificateAuthority:
         request = x509.load_pem_x509_csr(request_pem)
         key = request.public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey) or hasattr(key, "public_numbers")
-        dns, addresses = _alternative_names(request)
-        return self._sign(request.subject, key, life, usages, (*dns, *addresses))
+        names = _alternative_names(request)
+        return self._sign(
+            request.subject, key, life, usages, (*names.dns, *names.addresses), names.uris
+        )
 
     def _sign(
         self,
@@ -151,6 +160,7 @@ class CertificateAuthority:
         life: dt.timedelta,
         usages: Sequence[str],
         names: Sequence[str],
+        uris: Sequence[str] = (),
     ) -> bytes:
         now = self._clock.now()
         purposes = [_USAGES[usage] for usage in usages if usage in _USAGES]
@@ -169,9 +179,11 @@ class CertificateAuthority:
                 critical=False,
             )
         )
-        if names:
+        alternatives = [_general_name(name) for name in names]
+        alternatives += [x509.UniformResourceIdentifier(uri) for uri in uris]
+        if alternatives:
             builder = builder.add_extension(
-                x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
+                x509.SubjectAlternativeName(alternatives), critical=False
             )
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
@@ -185,13 +197,23 @@ def refusal(signer: str, request_pem: bytes, usages: Sequence[str]) -> str:
     if not request.is_signature_valid:
         return "the request's signature is not valid"
     common, groups = subject_of(request.subject)
-    dns, addresses = _alternative_names(request)
+    try:
+        names = _alternative_names(request)
+    except ValueError:
+        return "the request's alternative names cannot be read"
     unknown = set(usages) - _KEY_USAGES
     if unknown:
         return f"usages not allowed: {', '.join(sorted(unknown))}"
+    if names.others:
+        return "alternative names other than DNS names, IP addresses and URIs are not signed"
+    if signer == GATEWAY_SIGNER:
+        plain = len(request.subject) == 1
+        return _gateway_refusal(common, names, usages) if plain else _ONE_NAME
+    if names.uris:
+        return "a certificate of this signer has no URIs"
     if signer == SIGNER_KUBELET_SERVING:
-        return _serving_refusal(common, groups, usages, bool(dns or addresses))
-    if dns or addresses:
+        return _serving_refusal(common, groups, usages, bool(names.dns or names.addresses))
+    if names.dns or names.addresses:
         return "a client certificate has no DNS names and no IP addresses"
     if "client auth" not in usages or "server auth" in usages:
         return "a client certificate has the usage client auth and not server auth"
@@ -208,6 +230,24 @@ def _serving_refusal(
     if "server auth" not in usages or "client auth" in usages:
         return "a serving certificate has the usage server auth and not client auth"
     return "" if named else "at least one DNS name or IP address is needed"
+
+
+_ONE_NAME = "the subject of a gateway's certificate is a common name and nothing else"
+
+
+def _gateway_refusal(common: str, names: "_Names", usages: Sequence[str]) -> str:
+    """A gateway serves and asks, under its cluster's own names alone; it belongs to no group, so it has no rights."""
+    cluster = common.removeprefix(GATEWAY_USER_PREFIX)
+    if cluster == common or dns_label(cluster):
+        return f"the common name must be {GATEWAY_USER_PREFIX}<cluster>"
+    if names != _Names((gateway_name(cluster),), (), (gateway_uri(cluster),)):
+        return (
+            f"the alternative names must be DNS {gateway_name(cluster)} and "
+            f"URI {gateway_uri(cluster)} and nothing else"
+        )
+    if not {"client auth", "server auth"} <= set(usages):
+        return "a gateway's certificate has the usages client auth and server auth"
+    return ""
 
 
 def _client_refusal(signer: str, common: str, groups: tuple[str, ...]) -> str:
@@ -246,13 +286,26 @@ def subject_of(name: x509.Name) -> tuple[str, tuple[str, ...]]:
     return (common[-1] if common else "", tuple(groups))
 
 
-def _alternative_names(request: x509.CertificateSigningRequest) -> tuple[list[str], list[str]]:
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What a request wants to be called besides its subject."""
+
+    dns: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    uris: tuple[str, ...] = ()
+    others: int = 0
+    """How many are of other kinds: mail addresses, directory names."""
+
+
+def _alternative_names(request: x509.CertificateSigningRequest) -> _Names:
     try:
         names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return [], []
-    dns = names.get_values_for_type(x509.DNSName)
-    return list(dns), [str(a) for a in names.get_values_for_type(x509.IPAddress)]
+        return _Names()
+    dns = tuple(names.get_values_for_type(x509.DNSName))
+    addresses = tuple(str(a) for a in names.get_values_for_type(x509.IPAddress))
+    uris = tuple(names.get_values_for_type(x509.UniformResourceIdentifier))
+    return _Names(dns, addresses, uris, len(list(names)) - len(dns) - len(addresses) - len(uris))
 
 
 def _general_name(name: str) -> x509.GeneralName:
