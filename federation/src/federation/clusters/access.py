@@ -1,4 +1,4 @@
-"""What a member's agent may do at the federation: its own Works, Cluster and Lease, and nothing else. Pure.
+"""What a member's agent may do at the federation: its own Works, exports, Cluster, network and Lease, and nothing else. Pure.
 
 Certificates name the cluster (`ubernetes:cluster:<name>`); every right is bound to that one user, and goes when the
 cluster leaves: an agent that runs on afterwards can do nothing. Making a Cluster cannot be narrowed by name in RBAC, so
@@ -12,6 +12,8 @@ from machinery.server.pki import AGENT_PREFIX, AGENTS
 
 RBAC = "rbac.authorization.k8s.io"
 COMMON_ROLE = "ubernetes:cluster-agents"
+EXPORTS = ("create", "delete", "get", "list", "patch", "update", "watch")
+"""Verbs on the exports of its own Services."""
 
 
 def _rule(
@@ -77,6 +79,9 @@ def of_member(cluster: str) -> list[Document]:
                 _rule("cluster.karmada.io", ["clusters"], ["create"]),
                 _rule("cluster.karmada.io", ["clusters"], ["get", "patch", "update"], [cluster]),
                 _rule("cluster.karmada.io", ["clusters/status"], ["patch", "update"], [cluster]),
+                _rule("ubernetes.io", ["clusternetworks"], ["create"]),
+                _rule("ubernetes.io", ["clusternetworks"], ["get", "patch", "update"], [cluster]),
+                _rule("ubernetes.io", ["clusternetworks/status"], ["patch", "update"], [cluster]),
             ],
         ),
         _binding("ClusterRoleBinding", "ClusterRole", name, user),
@@ -86,6 +91,7 @@ def of_member(cluster: str) -> list[Document]:
             [
                 _rule("work.karmada.io", ["works"], ["get", "list", "watch", "patch", "update"]),
                 _rule("work.karmada.io", ["works/status"], ["patch", "update"]),
+                _rule("ubernetes.io", ["exportedservices"], list(EXPORTS)),
             ],
             works,
         ),

@@ -10,6 +10,7 @@ from machinery.meta.resource import Document
 from machinery.server.admission.interface import AdmissionRequest, refuse
 from machinery.server.user import MASTERS
 
+NAMED_AFTER_CLUSTER = ("Cluster", "ClusterNetwork")
 NOT_MADE_HERE = {
     "Pod": "the federation runs no pods itself: create a Deployment, it is spread over the clusters; "
     "or create the pod in a member's own context",
@@ -28,9 +29,24 @@ class OwnClusterOnly:
         if not cluster:
             return
         name = request.name or (request.document.get("metadata") or {}).get("name", "")
-        named = request.kind.kind == "Cluster" or request.namespace == CLUSTER_LEASES
+        named = request.kind.kind in NAMED_AFTER_CLUSTER or request.namespace == CLUSTER_LEASES
         if named and name != cluster:
             raise refuse(request, f'the agent of cluster "{cluster}" may only write its own')
+
+
+class ExportsNamed:
+    """An ExportedService is called what it is about: one cluster exports a name once, and whoever looks for it finds it."""
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        return request.document
+
+    def validate(self, request: AdmissionRequest) -> None:
+        if request.kind.kind != "ExportedService" or request.verb == "delete":
+            return
+        service = (request.document.get("spec") or {}).get("service") or {}
+        wanted = f"{service.get('name', '')}.{service.get('namespace', '')}"
+        if request.document["metadata"]["name"] != wanted:
+            raise refuse(request, f'the export of this Service must be named "{wanted}"')
 
 
 class MembersObjects:

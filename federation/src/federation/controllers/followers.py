@@ -1,8 +1,9 @@
-"""Followers: Services go wherever something of their namespace goes.
+"""Followers: Services and ServiceExports go wherever something of their namespace goes.
 
 A Service has no replicas and no policy of its own: it stands in every cluster that was chosen for any workload of its
 namespace, so that its name means the same there. What a cluster gives it (addresses, node ports) is that cluster's own
-and does not travel. When the last workload leaves a cluster, the Service leaves it too.
+and does not travel. When the last workload leaves a cluster, the Service leaves it too. A ServiceExport goes with the Service
+that it names.
 """
 
 from collections.abc import Iterable

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from federation.clusters import access
 from machinery.api.coordination import LEASES
 from machinery.api.fleet.cluster import CLUSTER_LEASES, CLUSTERS, Cluster, execution_namespace
+from machinery.api.fleet.multicluster import CLUSTER_NETWORKS
 from machinery.api.fleet.work import WORKS, Work
 from machinery.client.interface import dynamic
 from machinery.controller.action import Action, Create, Delete, Patch, Result
@@ -51,6 +52,7 @@ def plan(cluster: Cluster, works: list[Work]) -> list[Action]:
         if not work.deleting:
             actions.append(Delete(WORKS, work.key))
     actions.append(Delete(LEASES, ObjectKey(CLUSTER_LEASES, name)))
+    actions.append(Delete(CLUSTER_NETWORKS, ObjectKey("", name)))
     for document in reversed(access.of_member(name)):
         metadata = document["metadata"]
         key = ObjectKey(metadata.get("namespace", ""), metadata["name"])

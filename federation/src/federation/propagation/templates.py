@@ -14,13 +14,16 @@ SECRETS = dynamic("", "v1", "secrets", "Secret", True)
 SERVICEACCOUNTS = dynamic("", "v1", "serviceaccounts", "ServiceAccount", True)
 NAMESPACES = dynamic("", "v1", "namespaces", "Namespace", False)
 SERVICES = dynamic("", "v1", "services", "Service", True)
+SERVICE_EXPORTS = dynamic(
+    "multicluster.x-k8s.io", "v1beta1", "serviceexports", "ServiceExport", True
+)
 
 TEMPLATES: tuple[Resource[Document], ...] = (DEPLOYMENTS, CONFIGMAPS, SECRETS, SERVICEACCOUNTS)
 """Kinds that a policy can select."""
 DEPENDENCIES: tuple[Resource[Document], ...] = (CONFIGMAPS, SECRETS, SERVICEACCOUNTS)
 """Kinds that follow the workload that refers to them."""
 
-FOLLOWERS: tuple[Resource[Document], ...] = (SERVICES,)
+FOLLOWERS: tuple[Resource[Document], ...] = (SERVICES, SERVICE_EXPORTS)
 """Kinds that stand wherever something of their namespace stands."""
 
 OWN_NAMESPACES = ("kube-", "ubernetes-", "karmada-")

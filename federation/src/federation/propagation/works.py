@@ -1,6 +1,6 @@
 """Works: what one member shall run, made from a template and the decision about it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from federation.placement.divide import fnv1a_32
 from machinery.api.fleet.cluster import execution_namespace
@@ -98,8 +98,12 @@ def work(
     conflict_resolution: str = "Abort",
     suspended: bool = False,
     preserve: bool = False,
+    others: Sequence[Document] = (),
 ) -> Document:
-    """The Work that carries the template to one member. `binding` is the owner's metadata; None: synced by itself."""
+    """The Work that carries the template to one member. `binding` is the owner's metadata; None: synced by itself.
+
+    `others` travel in the same Work, which is named after the template alone.
+    """
     source = template["metadata"]
     name = work_name(template["kind"], source.get("namespace", ""), source["name"])
     namespace = execution_namespace(cluster)
@@ -127,7 +131,7 @@ def work(
             "finalizers": [EXECUTION_FINALIZER],
         },
         "spec": {
-            "workload": {"manifests": [manifest(template, inner)]},
+            "workload": {"manifests": [manifest(one, inner) for one in (template, *others)]},
             "suspendDispatching": suspended,
             "preserveResourcesOnDeletion": preserve,
         },

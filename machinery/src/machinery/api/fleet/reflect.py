@@ -13,11 +13,15 @@ from machinery.meta.resource import Document
 
 HEALTHY, UNHEALTHY, UNKNOWN = "Healthy", "Unhealthy", "Unknown"
 DEPLOYMENT = ("apps/v1", "Deployment")
+SERVICE_EXPORT = ("multicluster.x-k8s.io/v1beta1", "ServiceExport")
 
 
 def reflected(live: Document) -> dict[str, Any] | None:
     """The part of a member's object that travels back; None for kinds without a status worth it."""
-    if (live["apiVersion"], live["kind"]) != DEPLOYMENT:
+    kind = (live["apiVersion"], live["kind"])
+    if kind == SERVICE_EXPORT:
+        return dict(live.get("status") or {})
+    if kind != DEPLOYMENT:
         return None
     metadata = live["metadata"]
     status = dict(live.get("status") or {})

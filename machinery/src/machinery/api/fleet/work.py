@@ -17,6 +17,8 @@ MANAGED_LABEL = "karmada.io/managed"
 TEMPLATE_UID = "resourcetemplate.karmada.io/uid"
 TEMPLATE_GENERATION = "resourcetemplate.karmada.io/generation"
 CONFLICT_RESOLUTION = "work.karmada.io/conflict-resolution"
+PRUNES = "ubernetes.io/prunes"
+"""On a Work: kinds (`apiVersion/Kind`, parted by commas) of which the member deletes what stands in the Work no more."""
 EXECUTION_FINALIZER = "karmada.io/execution-controller"
 """On a Work: the member's link removes it when the objects are gone there."""
 
