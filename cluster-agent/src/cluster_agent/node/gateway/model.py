@@ -112,6 +112,15 @@ class PeerState:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """PEM texts: a gateway's certificate, its key, and the CA that peers' certificates must come from."""
+
+    certificate: str
+    key: str = field(repr=False)
+    ca: str
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayConfig:
     """What one node's gateway must know of its node."""
 
@@ -122,6 +131,9 @@ class GatewayConfig:
     address: str = EGRESS_ADDRESS
     port: int = GATEWAY_PORT
     """Where ingress and probes are answered, on every IPv4 address of the host."""
+    probe: str = ""
+    """This node's own `NodeRange.probe`: made an address of the host's loopback, so that it answers also before the
+    first pod. Empty: none, or somebody else's care."""
     connections_max: int = 4_096
     """At the same time, in one process of HAProxy; more wait in the kernel's queue."""
     threads: int = 1
@@ -129,12 +141,18 @@ class GatewayConfig:
     """Changes within this time share one reload."""
     poll_s: float = 0.5
     """How often HAProxy is asked for the states of peers."""
+    reload_gap_s: float = 1.0
+    """From one reload to the next, at least: each leaves a process behind that serves its open connections."""
+    draining_max: int = 6
+    """Such processes; the oldest is ended when there are more, whatever it still serves."""
     drain_s: int = 120
     """How long connections of an older configuration go on after a reload, also those to what is no longer exported."""
 
     def __post_init__(self) -> None:
         _check_name(self.cluster, "cluster")
         _check_target(self.address, self.port)
+        if self.probe:
+            _check_target(self.probe, self.port)
 
 
 def _check_name(name: str, what: str) -> None:

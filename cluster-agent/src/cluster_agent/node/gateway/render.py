@@ -1,0 +1,278 @@
+"""HAProxy's files for a plan: one frontend in, one frontend out, and maps between names, ports and backends. Pure.
+
+    pod -> 169.254.20.11:PORT -> frontend egress -> peer:CLUSTER -> (TLS, server name) -> frontend ingress -> in:NAME -> pod
+
+All listeners share one server per peer gateway, whose TLS server name comes from a map by port. That server is also the one
+that is checked, so nothing has to follow its state, and a thousand imported Services cost a thousand lines of a map.
+A check is a whole request over TLS: it proves that the peer has its cluster's certificate, and that it accepts ours.
+
+Server states are right after a reload because HAProxy reads them from a file; endpoints and maps may be changed at run
+time. `shape` is a hash of all the rest: a process with another shape must be replaced.
+
+HAProxy 2.6 compares a peer's certificate with the server name it sends, before any `verifyhost`: hence the wildcard names of
+`machinery.api.fleet.multicluster`.
+
+Limits: IPv4, TCP. Pods see the gateway's address as their client's. Large packets are not probed.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cluster_agent.node.gateway.allocation import BLOCK, Allocation, Lines
+from cluster_agent.node.gateway.model import (
+    EGRESS_PORTS,
+    Certificate,
+    GatewayConfig,
+    GatewayPlan,
+    PeerSites,
+    Target,
+)
+from machinery.api.fleet.multicluster import (
+    GATEWAY_PORT,
+    GATEWAY_USER_PREFIX,
+    port_name,
+    probe_name,
+)
+
+CONFIG = "haproxy.cfg"
+EGRESS_MAP, NAMES_MAP = "egress.map", "names.map"
+"""Port of a listener -> backend; -> the server name that it sends."""
+INGRESS_MAP, CLIENTS_MAP = "ingress.map", "clients.map"
+"""Server name -> backend; common name of a client's certificate -> its cluster."""
+MAPS = (EGRESS_MAP, NAMES_MAP, INGRESS_MAP, CLIENTS_MAP)
+KEY_FILE, CA_FILE = "gateway.pem", "ca.pem"
+SOCKET, STATES = "admin.sock", "servers.state"
+"""Beside the folder of the files, not in it: they pass from one configuration to the next."""
+
+CHECK_MS = 680
+FALL, RISE = 4, 2
+"""Four failures 680 ms apart: silence under 2 s is never a failure, and 3.4 s always are (3.9 s with our poll)."""
+CHECKS_A_S = 40
+"""Checks a second and node; with more peers' nodes than that allows each is asked less often."""
+CONNECT_MS = 660
+NOBODY = 65_534
+UNUSED = Target("127.0.0.1", 9)
+"""What an unused server line says."""
+
+AES_FIRST = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+CHACHA_FIRST = "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What lies in the folder that HAProxy starts in."""
+
+    shape: str
+    """Of everything that cannot be changed at run time; HAProxy tells it as its `description`."""
+    config: str
+    maps: Mapping[str, Mapping[str, str]]
+    """By file name."""
+    lines: Lines
+    certificate: Certificate
+
+    def texts(self) -> dict[str, str]:
+        """File name -> content."""
+        return {
+            CONFIG: self.config,
+            **{name: _map_text(content) for name, content in self.maps.items()},
+            KEY_FILE: _ended(self.certificate.certificate) + _ended(self.certificate.key),
+            CA_FILE: _ended(self.certificate.ca),
+        }
+
+
+def render(  # noqa: PLR0913 - all that the files depend on, by name
+    config: GatewayConfig,
+    plan: GatewayPlan,
+    allocation: Allocation,
+    lines: Lines,
+    certificate: Certificate,
+    *,
+    aes: bool = True,
+    root: bool = True,
+) -> Files:
+    """`aes`: the machine has instructions for AES. `root`: HAProxy is started by root and is to become nobody. Pure."""
+    peers = tuple(sorted(plan.peers, key=lambda peer: peer.cluster))
+    body = _sections(config, peers, allocation.blocks)
+    blank = "\n".join([*_global(config, "", aes, root), *body, *_backends(lines, blank=True)])
+    pem = f"{certificate.certificate}\n{certificate.key}\n{certificate.ca}"
+    shape = hashlib.sha256(f"{blank}\n{pem}".encode()).hexdigest()[:32]
+    whole = [*_global(config, shape, aes, root), *body, *_backends(lines)]
+    return Files(shape, "\n".join(whole) + "\n", _maps(plan, allocation), lines, certificate)
+
+
+def backend_of(server_name: str) -> str:
+    """The backend of an exported port."""
+    return f"in:{server_name}"
+
+
+def gateways_of(cluster: str) -> str:
+    """The backend of a peer's gateways."""
+    return f"peer:{cluster}"
+
+
+def nodes_of(cluster: str) -> str:
+    """The backend of probes of a peer's nodes; it carries no traffic."""
+    return f"nodes:{cluster}"
+
+
+def pace(checked: int) -> tuple[int, int]:
+    """Milliseconds between checks of a node, and how many failures make it down, when so many are checked. Pure."""
+    gap = max(CHECK_MS, math.ceil(checked * 1000 / CHECKS_A_S))
+    return gap, max(2, min(FALL, math.ceil(FALL * CHECK_MS / gap)))
+
+
+# ------------------------------------------------------------------------------------------------------------- maps
+def _maps(plan: GatewayPlan, allocation: Allocation) -> dict[str, dict[str, str]]:
+    known = {peer.cluster for peer in plan.peers if peer.gateways}
+    out = [(key, allocation.ports[key]) for key in plan.egress if key.cluster in known]
+    names = {
+        str(port): port_name(key.cluster, key.namespace, key.service, key.port) for key, port in out
+    }
+    ingress = {item.server_name: backend_of(item.server_name) for item in plan.ingress}
+    return {
+        EGRESS_MAP: {str(port): gateways_of(key.cluster) for key, port in out},
+        NAMES_MAP: names,
+        INGRESS_MAP: {**ingress, probe_name(plan.cluster): "probe"},
+        CLIENTS_MAP: {GATEWAY_USER_PREFIX + peer.cluster: peer.cluster for peer in plan.peers},
+    }
+
+
+def _map_text(content: Mapping[str, str]) -> str:
+    return "".join(f"{key} {value}\n" for key, value in sorted(content.items()))
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith("\n") else text + "\n"
+
+
+# ----------------------------------------------------------------------------------------------------------- config
+def _global(config: GatewayConfig, shape: str, aes: bool, root: bool) -> list[str]:
+    ciphers = AES_FIRST if aes else CHACHA_FIRST
+    unprivileged = ["chroot ../empty", f"uid {NOBODY}", f"gid {NOBODY}"] if root else []
+    return _section(
+        "global",
+        f"description {shape}",
+        f"nbthread {config.threads}",
+        f"maxconn {config.connections_max}",
+        f"hard-stop-after {config.drain_s}s",
+        f"stats socket unix@../{SOCKET} mode 600 level admin expose-fd listeners",
+        "stats timeout 10s",
+        f"server-state-file ../{STATES}",
+        f"ssl-default-bind-ciphersuites {ciphers}",
+        f"ssl-default-server-ciphersuites {ciphers}",
+        *unprivileged,
+    )
+
+
+def _section(head: str, *rows: str) -> list[str]:
+    return [head, *(f"    {row}" for row in rows)]
+
+
+def _sections(config: GatewayConfig, peers: tuple[PeerSites, ...], blocks: int) -> list[str]:
+    return [
+        *_section(
+            "defaults",
+            "mode tcp",
+            "timeout connect 3s",
+            "timeout client 30s",
+            "timeout server 30s",
+            # From here on, once both ends are connected. Dead peers are found by keep-alive, not by silence.
+            "timeout tunnel 24h",
+            "timeout client-fin 1h",
+            "timeout server-fin 1h",
+            "option clitcpka",
+            "clitcpka-idle 60s",
+            "clitcpka-intvl 15s",
+            "clitcpka-cnt 4",
+            "option srvtcpka",
+            "srvtcpka-idle 60s",
+            "srvtcpka-intvl 15s",
+            "srvtcpka-cnt 4",
+            "retries 2",
+            "option redispatch 1",
+        ),
+        *_frontends(config, blocks),
+        *_section("backend refused", "tcp-request content reject"),
+        *_section("backend probe", "mode http", "http-request return status 200"),
+        *(line for peer in peers for line in _peer(peer, _node_count(peers))),
+    ]
+
+
+def _frontends(config: GatewayConfig, blocks: int) -> list[str]:
+    known = f"ssl_c_s_dn(CN),map_str({CLIENTS_MAP})"
+    backend = f"ssl_fc_sni,lower,map_str({INGRESS_MAP})"
+    last = min(EGRESS_PORTS.start + blocks * BLOCK, EGRESS_PORTS.stop) - 1
+    return [
+        *_section(
+            "frontend ingress",
+            # A client without AES instructions asks for ChaCha20 first, and gets it.
+            f"bind 0.0.0.0:{config.port} ssl crt {KEY_FILE} ca-file {CA_FILE} verify required"
+            " ssl-min-ver TLSv1.3 prefer-client-ciphers",
+            f"tcp-request session reject unless {{ {known} -m found }}",
+            f"tcp-request session reject unless {{ {backend} -m found }}",
+            f"use_backend %[{backend}]",
+            "default_backend refused",
+        ),
+        *_section(
+            "frontend egress",
+            f"bind {config.address}:{EGRESS_PORTS.start}-{last}",
+            f"use_backend %[dst_port,map_int({EGRESS_MAP})]",
+            "default_backend refused",
+        ),
+    ]
+
+
+def _node_count(peers: Iterable[PeerSites]) -> int:
+    return sum(len(peer.nodes) for peer in peers)
+
+
+def _peer(peer: PeerSites, probes: int) -> list[str]:
+    gateways = sorted({Target(g.address, g.port) for g in peer.gateways})
+    nodes = sorted({(n.node, Target(n.probe, GATEWAY_PORT)) for n in peer.nodes})
+    gap, fall = pace(probes)
+    name = f"sni dst_port,map_int({NAMES_MAP})"
+    return [
+        *_section(
+            f"backend {gateways_of(peer.cluster)}",
+            "balance leastconn",
+            *_checks(peer.cluster, CHECK_MS, FALL),
+            *(f"server {target} {target} {name}" for target in gateways),
+        ),
+        *_section(
+            f"backend {nodes_of(peer.cluster)}",
+            *_checks(peer.cluster, gap, fall),
+            *(f"server {node} {target}" for node, target in nodes),
+        ),
+    ]
+
+
+def _checks(cluster: str, gap_ms: int, fall: int) -> tuple[str, ...]:
+    probe = probe_name(cluster)
+    return (
+        "load-server-state-from-file global",
+        f"timeout connect {CONNECT_MS}ms",
+        f"timeout check {CONNECT_MS}ms",
+        "option httpchk",
+        "http-check send meth GET uri /",
+        "http-check expect status 200",
+        f"default-server check inter {gap_ms}ms fall {fall} rise {RISE} check-sni {probe} verifyhost {probe}"
+        f" ssl crt {KEY_FILE} ca-file {CA_FILE} verify required ssl-min-ver TLSv1.3",
+    )
+
+
+def _backends(lines: Lines, *, blank: bool = False) -> list[str]:
+    return [
+        line
+        for server_name, targets in sorted(lines.items())
+        for line in _section(
+            f"backend {backend_of(server_name)}",
+            "balance leastconn",
+            *(_server(i, None if blank else target) for i, target in enumerate(targets, 1)),
+        )
+    ]
+
+
+def _server(number: int, target: Target | None) -> str:
+    return f"server s{number} {target}" if target else f"server s{number} {UNUSED} disabled"
