@@ -3,16 +3,24 @@
 from typing import Any
 
 import pytest
+from tests.support.fake_client import FakeClient
 
 from cluster_agent.link.works import (
+    Member,
     Outcome,
     belongs,
     conflict,
     identifier,
+    no_namespace,
+    prunes,
     status_plan,
     work_keys,
 )
-from machinery.api.fleet.work import EXECUTION_FINALIZER
+from machinery.api.fleet.work import EXECUTION_FINALIZER, PRUNES
+from machinery.client.informer import Informer
+from machinery.client.interface import dynamic
+from machinery.kit.clock import FakeClock
+from machinery.meta.errors import Forbidden, NotFound, StatusError
 from machinery.meta.resource import Document, ObjectKey
 
 NOW = "2026-01-01T00:00:00Z"
@@ -116,3 +124,64 @@ def test_a_failure_is_told_with_its_words_and_the_time_it_began() -> None:
     assert 'namespaces "demo" not found' in applied["message"]
     assert applied["lastTransitionTime"] == LATER
     assert bad["manifestStatuses"][0]["health"] == "Unknown"
+
+
+# ---------------------------------------------------------------------------------------------------- what goes
+SLICES = dynamic("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", True)
+
+
+def piece(name: str, work: str = KEY.name, namespace: str = "demo") -> Document:
+    marks = {"work.karmada.io/name": work, "work.karmada.io/namespace": KEY.namespace}
+    metadata = {"name": name, "namespace": namespace, "annotations": marks}
+    return {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata}
+
+
+def carrying(*manifests: Document, kinds: str = "discovery.k8s.io/v1/EndpointSlice") -> Document:
+    document = work()
+    document["metadata"]["annotations"][PRUNES] = kinds
+    document["spec"]["workload"]["manifests"] = list(manifests)
+    return document
+
+
+def test_kinds_that_are_pruned() -> None:
+    assert prunes(carrying(kinds="discovery.k8s.io/v1/EndpointSlice,v1/Service")) == [
+        ("discovery.k8s.io/v1", "EndpointSlice"),
+        ("v1", "Service"),
+    ]
+    assert prunes(work()) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "left"),
+    [
+        (carrying(piece("a")), ["a", "other", "else"]),
+        (carrying(piece("a"), piece("b")), ["a", "b", "other", "else"]),
+        (carrying(piece("a"), kinds=""), ["a", "b", "other", "else"]),
+        (carrying(piece("a"), kinds="x/v1/Unknown"), ["a", "b", "other", "else"]),
+    ],
+    ids=["one goes", "all stay", "nothing is pruned", "of no kind here"],
+)
+async def test_what_a_work_carries_no_more_is_deleted(told: Document, left: list[str]) -> None:
+    client, clock = FakeClient(), FakeClock()
+    for held in (piece("a"), piece("b"), piece("other", "web-2"), piece("else", namespace="shop")):
+        await client.create(SLICES, held, held["metadata"]["namespace"])
+    copy: Informer[Document] = Informer(client, SLICES, clock)
+    await copy.list_once()
+    known = {("discovery.k8s.io/v1", "EndpointSlice"): SLICES}
+    member = Member(client, lambda *kind: known.get(kind), lambda _: copy)
+    await member.prune(told)
+    found = (await client.list(SLICES)).items
+    assert sorted(d["metadata"]["name"] for d in found) == sorted(left)
+
+
+@pytest.mark.parametrize(
+    ("error", "waited"),
+    [
+        (NotFound("", details={"kind": "namespaces", "name": "demo"}), True),
+        (NotFound("", details={"kind": "serviceimports", "name": "web"}), False),
+        (NotFound(""), False),
+        (Forbidden("", details={"kind": "namespaces"}), False),
+    ],
+)
+def test_a_namespace_that_is_missing_is_waited_for(error: StatusError, waited: bool) -> None:
+    assert no_namespace(error) is waited

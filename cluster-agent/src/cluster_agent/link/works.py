@@ -2,7 +2,11 @@
 
 Manifests are applied by server-side apply as one field manager, with force: what the federation states wins, what it
 leaves open (a member's own annotations, status) stays. An object that exists here and does not belong to the federation
-is a conflict unless the Work says Overwrite. A deleted Work keeps its finalizer until its objects are gone.
+is a conflict unless the Work says Overwrite. A deleted Work keeps its finalizer until its objects are gone. What a Work that
+stays no longer carries is deleted for the kinds that its annotation PRUNES names, after the rest was applied.
+
+A namespace that this cluster does not have is waited for without a word in the log: an import goes to every member, also to
+those without the namespace.
 """
 
 import hashlib
@@ -17,6 +21,7 @@ from machinery.api.fleet.work import (
     CONFLICT_RESOLUTION,
     EXECUTION_FINALIZER,
     MANAGED_LABEL,
+    PRUNES,
     WORK_NAME,
     WORK_NAMESPACE,
     WORKS,
@@ -26,13 +31,15 @@ from machinery.client.interface import Client, DeleteOptions, PatchType
 from machinery.controller.action import Patch, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
-from machinery.meta.errors import NotFound, StatusError
+from machinery.meta.errors import Conflict, NotFound, StatusError
 from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
 log = logging.getLogger(__name__)
 
 GONE_CHECK_S = 1.0
 """How soon to look again whether a deleted object is gone."""
+NAMESPACE_CHECK_S = 5.0
+"""How soon to look again whether a namespace that was missing is there."""
 RECONNECT_S = 2.0
 """How soon to try again when the federation is not reached."""
 
@@ -47,6 +54,8 @@ class Outcome:
     identifier: Document
     error: str = ""
     live: Document | None = None
+    homeless: bool = False
+    """The object's namespace is not there."""
 
 
 def belongs(live: Document, work: ObjectKey) -> bool:
@@ -69,6 +78,18 @@ def conflict(live: Document | None, work: Document) -> str:
         f"{live['kind']} {document_key(live)} exists in the cluster and is not managed by the federation; "
         "set conflictResolution: Overwrite in the policy to take it over"
     )
+
+
+def prunes(work: Document) -> list[tuple[str, str]]:
+    """(apiVersion, kind) of what is deleted when the Work carries it no more."""
+    told = (work["metadata"].get("annotations") or {}).get(PRUNES, "")
+    kinds = [one.rpartition("/") for one in told.split(",") if one]
+    return [(api_version, kind) for api_version, _, kind in kinds]
+
+
+def no_namespace(error: StatusError) -> bool:
+    """Whether the object could not be made because its namespace is not there."""
+    return isinstance(error, NotFound) and (error.details or {}).get("kind") == "namespaces"
 
 
 def digest(manifest: Document) -> str:
@@ -183,9 +204,39 @@ class Member:
         try:
             live = await self._client.patch(resource, key, manifest, PatchType.APPLY, force=True)
         except StatusError as error:
-            return Outcome(named, str(error), live)
+            return Outcome(named, str(error), live, homeless=no_namespace(error))
         self._applied[resource, key] = (wanted, version_of(live))
         return Outcome(named, live=live)
+
+    async def prune(self, work: Document) -> None:
+        """Delete what this Work made and carries no more, of the kinds that it names. Raises StatusError."""
+        manifests = (work["spec"].get("workload") or {}).get("manifests") or []
+        for resource, key, uid in await self._stale(work, manifests):
+            options = DeleteOptions(propagation_policy="Background", uid=uid)
+            try:
+                await self._client.delete(resource, key, options)
+            except (NotFound, Conflict):
+                continue  # gone, or another of that name: its own event looks again
+            self._applied.pop((resource, key), None)
+
+    async def _stale(
+        self, work: Document, manifests: list[Document]
+    ) -> list[tuple[Resource[Document], ObjectKey, str]]:
+        found = []
+        for kind in prunes(work):
+            resource = self.resolve(*kind)
+            if resource is None:
+                continue
+            copy = self._watch(resource)
+            await copy.wait_synced()
+            kept = {document_key(m) for m in manifests if (m["apiVersion"], m["kind"]) == kind}
+            namespace = document_key(manifests[0]).namespace if manifests else ""
+            found += [
+                (resource, key, live["metadata"]["uid"])
+                for live in copy.list(namespace)
+                if (key := document_key(live)) not in kept and belongs(live, document_key(work))
+            ]
+        return found
 
     async def remove(self, work: ObjectKey, manifest: Document) -> bool:
         """Delete the object if it is this Work's; True when it is gone."""
@@ -243,11 +294,14 @@ class WorkReconciler:
         status = status_plan(work, outcomes, rfc3339(self._clock.now()))
         if status is not None:
             await self._executor.apply([SetStatus(WORKS, key, status)])
-        failed = [o.error for o in outcomes if o.error]
-        if failed:
-            log.info("work not applied", extra={"work": str(key), "error": failed[0]})
-            return Result(requeue_after=GONE_CHECK_S * 2)
-        return Result()
+        failed = [o for o in outcomes if o.error]
+        if not failed:
+            await self._member.prune(work)
+            return Result()
+        if all(o.homeless for o in failed):
+            return Result(requeue_after=NAMESPACE_CHECK_S)
+        log.info("work not applied", extra={"work": str(key), "error": failed[0].error})
+        return Result(requeue_after=GONE_CHECK_S * 2)
 
     async def _remove(self, key: ObjectKey, work: Document, manifests: list[Document]) -> Result:
         finalizers = work["metadata"].get("finalizers") or []
