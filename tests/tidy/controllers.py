@@ -14,7 +14,7 @@ HELPERS: Mapping[str, frozenset[str]] = {
     "machinery.controllers": frozenset({"events", "mirrors"}),
     "federation.controllers": frozenset(),
     "cluster_agent.control.controllers": frozenset(
-        {"api_errors", "claims", "conditions", "pods", "selectors", "workloads"}
+        {"api_errors", "claims", "conditions", "imports", "pods", "selectors", "workloads"}
     ),
 }
 NOT_CONTROLLERS = frozenset({"", "registry"})

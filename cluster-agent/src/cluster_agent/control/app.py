@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from cluster_agent.control import binder
 from cluster_agent.control.controllers import kubernetesservice, registry
+from cluster_agent.control.controllers.serviceimport.addresses import parse_ranges
 from machinery.api.fleet.multicluster_kinds import MEMBER
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme
@@ -60,6 +61,7 @@ class Control:
         self, config: ControlConfig, clock: Clock, ids: Ids, extensions: Extensions | None = None
     ) -> None:
         self.config = config
+        self._clusterset = parse_ranges(config.clusterset_cidr, config.service_cidr)
         self._clock, self._ids = clock, ids
         Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
         self.store = open_store(config.store_url)
@@ -99,6 +101,8 @@ class Control:
             ca_pem=server.ca_pem,
             signer=server.authority,
             api=self._api_address(server),
+            cluster=self.config.cluster,
+            clusterset=self._clusterset,
         )
         registry.setup_all(controllers, settings)
         scheduler = self._manager(server, "default-scheduler")

@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster_agent.control.controllers import (
+    clustersetslices,
     endpointslicemirroring,
     kubernetesservice,
     podgc,
     rootca,
     serviceaccount,
+    serviceexport,
     tainteviction,
 )
 from cluster_agent.control.controllers.deployment import controller as deployment
@@ -16,12 +18,14 @@ from cluster_agent.control.controllers.endpoints import controller as endpoints
 from cluster_agent.control.controllers.endpointslice import controller as endpointslice
 from cluster_agent.control.controllers.nodelifecycle import controller as nodelifecycle
 from cluster_agent.control.controllers.replicaset import controller as replicaset
+from cluster_agent.control.controllers.serviceimport import controller as serviceimport
 from cluster_agent.control.controllers.workloads import DEPLOYMENTS, REPLICASETS
 from machinery.api.core import NODES, PODS
 from machinery.api.scheme import ServedKind
 from machinery.controller.manager import Manager
 from machinery.controllers import csr, namespace, tokencleaner
 from machinery.controllers.garbagecollector import controller as garbage
+from machinery.server.services.ranges import AddressRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,10 @@ class Settings:
     """Signs the certificates of nodes."""
     api: kubernetesservice.ApiAddress
     """Where pods find the API server."""
+    cluster: str = ""
+    """The member's name in the fleet."""
+    clusterset: Sequence[AddressRange] = ()
+    """Addresses of the fleet's Services here; without any, imports get none."""
     node_lifecycle: nodelifecycle.LifecycleConfig = nodelifecycle.LifecycleConfig()
     pod_gc: podgc.PodGCConfig = podgc.PodGCConfig()
     namespace_grace_s: float = namespace.GRACE_S
@@ -62,6 +70,9 @@ def setups(settings: Settings) -> Mapping[str, Callable[[Manager], None]]:
         "endpointslice-mirroring": endpointslicemirroring.setup,
         "endpoints": endpoints.setup,
         "kubernetes-service": lambda m: kubernetesservice.setup(m, settings.api),
+        "serviceexport": lambda m: serviceexport.setup(m, settings.cluster),
+        "serviceimport": lambda m: serviceimport.setup(m, settings.clusterset),
+        "clustersetslices": lambda m: clustersetslices.setup(m, settings.cluster),
     }
 
 

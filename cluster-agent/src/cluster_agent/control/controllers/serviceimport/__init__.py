@@ -1,0 +1,1 @@
+"""ServiceImport: its clusterset addresses and its status."""
