@@ -7,11 +7,10 @@ imported, and the name server says so instead of asking elsewhere.
 """
 
 import asyncio
-import contextlib
-import ipaddress
 import logging
 import random
 
+from cluster_agent.node.addresses import own_address
 from cluster_agent.node.config import NodeConfig
 from cluster_agent.node.dns.inputs import DnsFeed, Sources
 from cluster_agent.node.dns.model import DnsConfig
@@ -31,7 +30,6 @@ from machinery.meta.resource import ObjectKey
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = "lo"
 LISTEN_RETRY = Backoff(base_s=0.2, cap_s=5.0)
 
 
@@ -126,20 +124,3 @@ def dns_config(config: NodeConfig) -> DnsConfig:
 def ranges(text: str) -> tuple[str, ...]:
     """One range, or one of each family by a comma."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-async def own_address(address: str) -> None:
-    """Make a link-local address this host's, on the loopback. Raises OSError."""
-    bits = ipaddress.ip_address(address).max_prefixlen
-    words = ("ip", "address", "replace", f"{address}/{bits}", "dev", LOOPBACK)
-    process = await asyncio.create_subprocess_exec(
-        *words, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        _, said = await process.communicate()
-    except asyncio.CancelledError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        raise
-    if process.returncode:
-        raise OSError(f"{' '.join(words)}: {said.decode(errors='replace').strip()}")

@@ -207,6 +207,8 @@ def _frontends(config: GatewayConfig, blocks: int) -> list[str]:
     return [
         *_section(
             "frontend ingress",
+            # Whoever opens connections from outside cannot take away the way out.
+            f"maxconn {config.connections_max * 3 // 4}",
             # A client without AES instructions asks for ChaCha20 first, and gets it.
             f"bind 0.0.0.0:{config.port} ssl crt {KEY_FILE} ca-file {CA_FILE} verify required"
             " ssl-min-ver TLSv1.3 prefer-client-ciphers",
