@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from federation.propagation import interpreter, moves
-from federation.propagation.resilience import FLEET_WIDE, grant_s, resilience
+from federation.propagation.resilience import CONSISTENCY, FLEET_WIDE, grant_s, resilience
 from federation.propagation.templates import TEMPLATES
 from federation.propagation.works import fenced, work
 from machinery.api.fleet.cluster import CLUSTERS, execution_namespace
@@ -55,10 +55,13 @@ def wanted_works(
     known: frozenset[str],
     held: Iterable[Document] = (),
     grant_s: int | None = None,
+    *,
+    fence: bool = True,
 ) -> dict[str, Document]:
     """The Work of each cluster, by cluster; clusters that have left are skipped.
 
-    With `grant_s` (mode consistency) pods run on grants, under the epoch in which the cluster got its Work.
+    With `grant_s` pods run on grants, under the epoch in which the cluster got its Work; with `fence` (mode consistency)
+    a cluster that was left gets no more of them.
     """
     epochs = {w["metadata"]["namespace"]: epoch_of(w) for w in held}
     out = moves.evicting(binding)
@@ -88,7 +91,9 @@ def wanted_works(
         )
         if grant_s is not None and interpreter.is_workload(template):
             epoch = epochs.get(execution_namespace(cluster)) or str(binding.metadata.generation)
-            works[cluster] = fenced(works[cluster], epoch, grant_s, withheld=cluster in out)
+            works[cluster] = fenced(
+                works[cluster], epoch, grant_s, withheld=fence and cluster in out
+            )
     return works
 
 
@@ -157,8 +162,9 @@ class DispatcherReconciler:
             if template is None:
                 return Result()  # the detector or the collector removes the binding
             known = frozenset(c.metadata.name for c in self._clusters.list() if not c.deleting)
-            seconds = grant_s(resilience(template, self._policies.list()))
-            wanted = wanted_works(binding, template, known, held, seconds)
+            own = resilience(template, self._policies.list())
+            fence = own.mode == CONSISTENCY
+            wanted = wanted_works(binding, template, known, held, grant_s(own), fence=fence)
         return await self._executor.apply(plan(wanted, held))
 
     def _template(self, binding: ResourceBinding) -> Document | None:

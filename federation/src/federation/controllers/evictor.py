@@ -4,6 +4,17 @@ It only says so in the binding (`federation.propagation.moves`): the cluster is 
 is open again; the placer decides where the replicas go. Nothing is deleted in a dead cluster: its Work stays. Nothing
 begins while the server itself is cut off, or while the operator has frozen failover; in a dry run it is only told.
 
+A cluster whose link alone is cut keeps what it serves. What does not outlive the loss of the federation there leaves it when
+it has stopped by itself, for then no copy runs at all:
+
+    mode           stopAfterDisconnect   dead                      only its link is cut
+    availability   none                  at once                   stays
+    availability   N                     at once                   after N, its grace and drift: when it has stopped
+    consistency    (grantSeconds)        after the last grant      after the last grant
+    any, failover Disabled               stays                     stays
+
+An operator who drains such a cluster gets what is asked for: new copies elsewhere, and the old ones until they are seen.
+
 The pace follows the survivors: with twice the room that is needed up to 50 bindings a second, with less in proportion,
 never less than one. Several workloads at once still decide by the same reported room; reservations are planned.
 """
@@ -11,16 +22,17 @@ never less than one. Several workloads at once still decide by the same reported
 import datetime as dt
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from federation.clusters.candidates import candidates
 from federation.controllers import domains, placer
 from federation.controllers.health import Heartbeats
+from federation.domains.names import cluster_verdict, domain_name
 from federation.domains.settings import DRY_RUN, ENABLED, Settings
 from federation.domains.verdict import Finding
 from federation.placement.model import Candidate
 from federation.propagation import moves
-from federation.propagation.resilience import fence_s, resilience, stop_s
+from federation.propagation.resilience import CONSISTENCY, resilience, stop_s, stopped_s
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.core import Toleration
 from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
@@ -57,6 +69,10 @@ class Cause:
     reason: str
     why: str
     since: str = ""
+    serves: bool = False
+    """Whether its pods are known to serve: only its link is cut."""
+    drain: "Cause | None" = None
+    """With `serves`: it is to be emptied besides, which then holds for what does not need to have stopped first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +186,21 @@ def _evicted(due: Due, now: str) -> list[Action]:
 # ---------------------------------------------------------------------------------------------------- what is due
 def cause_of(cluster: Cluster, domain: FailureDomain | None) -> Cause | None:
     """Why workloads shall leave the cluster; None: they stay."""
-    ready = is_true(cluster.status.conditions, READY)
-    if not ready and domains.cluster_verdict(domain) == Finding.DEAD.value:
-        assert domain is not None
-        since = domain.status.since
-        message = f"the cluster is dead: {domain.status.message}"
-        return Cause(moves.UNREACHABLE, message, rfc3339(since) if since is not None else "")
+    if domain is not None and not is_true(cluster.status.conditions, READY):
+        since = rfc3339(domain.status.since) if domain.status.since is not None else ""
+        verdict = cluster_verdict(domain)
+        if verdict == Finding.DEAD.value:
+            message = f"the cluster is dead: {domain.status.message}"
+            return Cause(moves.UNREACHABLE, message, since)
+        if verdict == Finding.LINK_CUT.value:
+            message = (
+                "the cluster's link is cut, and there the workload stops without the federation"
+            )
+            return Cause(moves.UNREACHABLE, message, since, serves=True, drain=_drain(cluster))
+    return _drain(cluster)
+
+
+def _drain(cluster: Cluster) -> Cause | None:
     if drained(cluster):
         names = ", ".join(sorted(t.key for t in cluster.spec.taints if t.effect == "NoExecute"))
         return Cause(moves.DRAINED, f"the cluster is drained (taint {names})", names)
@@ -207,30 +232,57 @@ def toleration_s(
     return min(waits, default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a binding places: its template (None: gone), how it shall outlive failures, and how much it matters."""
+
+    template: Document | None
+    spec: ResilienceSpec
+    priority: int = 0
+
+
 def due_of(
     binding: ResourceBinding,
+    workload: Workload,
     name: str,
     cluster: Cluster | None,
     cause: Cause,
-    spec: ResilienceSpec,
-    priority: int,
     now: dt.datetime,
-    fence_left_s: float = 0.0,
+    silent_s: float = 0.0,
 ) -> Due | None:
-    """Whether and when the binding leaves the cluster; `cluster` None: it has left the federation."""
-    placement = binding.spec.placement
+    """Whether and when the binding leaves the cluster; `cluster` None: it has left the federation.
+
+    `silent_s`: since the cluster was last heard, or since this server's start.
+    """
+    placement, spec = binding.spec.placement, workload.spec
     if binding.deleting or placement is None or not binding.spec.replicas:
         return None
     if name not in {t.name for t in binding.spec.clusters} or name in moves.evicting(binding):
         return None
+    fenced = spec.mode == CONSISTENCY
+    why = cause if cause.drain is None or fenced else cause.drain
     wait: float | None = 0.0
     if cluster is None:
         pass
-    elif cause.reason == moves.UNREACHABLE:
-        wait = None if spec.failover == "Disabled" else fence_left_s
+    elif why.reason == moves.UNREACHABLE:
+        wait = silence_wait_s(why, spec, workload.template, silent_s)
     else:
         wait = toleration_s(cluster, placement.cluster_tolerations, now)
-    return None if wait is None else Due(binding, name, cause, priority, wait)
+    if wait is None:
+        return None
+    return Due(binding, name, why, workload.priority, wait, fenced, stop_s(workload.template))
+
+
+def silence_wait_s(
+    cause: Cause, spec: ResilienceSpec, document: Document | None, silent_s: float
+) -> float | None:
+    """Seconds until the workload leaves a cluster that is not heard; None: it stays."""
+    if spec.failover == "Disabled":
+        return None
+    if not cause.serves and spec.mode != CONSISTENCY:
+        return 0.0
+    stopped = stopped_s(spec, document)
+    return None if stopped is None else max(0.0, stopped - silent_s)
 
 
 class EvictorReconciler:
@@ -257,7 +309,7 @@ class EvictorReconciler:
         causes: dict[str, Cause] = {}
         clusters = {c.metadata.name: c for c in self._clusters.list() if not c.deleting}
         for name, cluster in clusters.items():
-            domain = self._domains.get(ObjectKey("", domains.domain_name("Cluster", name)))
+            domain = self._domains.get(ObjectKey("", domain_name("Cluster", name)))
             cause = cause_of(cluster, domain)
             if cause is not None:
                 causes[name] = cause
@@ -276,7 +328,7 @@ class EvictorReconciler:
                 due,
                 candidates(c for name, c in clusters.items() if name not in causes),
                 settings,
-                domains.cluster_verdict(fleet) == Finding.CUT_OFF.value,
+                cluster_verdict(fleet) == Finding.CUT_OFF.value,
                 rfc3339(wall),
                 frozenset(self._told),
             )
@@ -303,22 +355,12 @@ class EvictorReconciler:
             for binding in self._bindings.by_index(BY_CLUSTER, name):
                 template = self._template(binding)
                 spec = resilience(template, policies)
-                priority = self._priority(template)
-                left = fence_s(spec, template) - (self._beats.silent_s(name) or 0.0)
+                workload = Workload(template, spec, self._priority(template))
+                silent = self._beats.silent_s(name) or 0.0
                 cluster = clusters.get(name)
-                item = due_of(
-                    binding,
-                    name,
-                    cause=cause,
-                    cluster=cluster,
-                    spec=spec,
-                    priority=priority,
-                    now=wall,
-                    fence_left_s=max(0.0, left),
-                )
+                item = due_of(binding, workload, name, cluster, cause, wall, silent)
                 if item is not None:
-                    fenced = spec.mode == "consistency"
-                    found.append(replace(item, fenced=fenced, stop_s=stop_s(template)))
+                    found.append(item)
         return found
 
     def _template(self, binding: ResourceBinding) -> Document | None:

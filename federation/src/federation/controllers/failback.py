@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from federation.clusters.candidates import candidates
 from federation.controllers import domains, evictor, failover, placer
+from federation.domains.names import cluster_verdict
 from federation.domains.settings import ENABLED, Settings
 from federation.domains.verdict import Finding
 from federation.placement.model import Candidate, NoFit
@@ -181,7 +182,7 @@ class FailbackReconciler:
         bindings = self._bindings.by_index(BY_DISPLACED, "yes")
         settings = self._settings()
         fleet = self._domains.get(domains.EVERYTHING)
-        cut_off = domains.cluster_verdict(fleet) == Finding.CUT_OFF.value
+        cut_off = cluster_verdict(fleet) == Finding.CUT_OFF.value
         if not bindings or settings.failover != ENABLED or cut_off:
             return Result()
         wall, now = self._clock.now(), self._clock.monotonic()

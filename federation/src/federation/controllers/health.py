@@ -2,15 +2,19 @@
 
 A heartbeat is a renewal of the Lease `karmada-cluster/<name>`; what counts is when this server received it. A cluster
 that is not Ready carries the taint `unreachable` with effect NoSchedule: nothing new is placed there, and
-what is there stays. Each change is told as an Event on the Cluster.
+what is there stays. One whose link alone is cut is not Ready either, with the reason ClusterLinkCut: it serves, but can
+be told nothing. Each change is told as an Event on the Cluster.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from federation.domains.clock import FailureClock, State, Verdict, judge, next_look
+from federation.domains.names import cluster_of, cluster_verdict, domain_name
+from federation.domains.verdict import Finding
 from machinery.api.coordination import LEASES, Lease
 from machinery.api.fleet.cluster import CLUSTER_LEASES, CLUSTERS, READY, Cluster
+from machinery.api.fleet.resilience import FAILURE_DOMAINS, FailureDomain
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
@@ -18,6 +22,8 @@ from machinery.meta.objectmeta import condition, condition_document
 from machinery.meta.resource import Document, ObjectKey
 
 UNREACHABLE_TAINT = "cluster.karmada.io/unreachable"
+GAP_S = 6.0
+"""A member that renews its Lease after a longer pause was away."""
 PLACEABLE = (State.READY, State.SUSPECT)
 DEFAULT_CLOCK = FailureClock()
 
@@ -32,6 +38,7 @@ class Heartbeats:
         self._now, self._watching = now, watching
         self._seen: dict[str, tuple[object, float]] = {}
         self._heard: dict[str, float] = {}
+        self._since: dict[str, float] = {}
 
     def observe(self, old: Lease | None, new: Lease | None) -> None:
         """Informer handler."""
@@ -39,12 +46,15 @@ class Heartbeats:
             if old is not None:
                 self._seen.pop(old.metadata.name, None)
                 self._heard.pop(old.metadata.name, None)
+                self._since.pop(old.metadata.name, None)
             return
         name = new.metadata.name
         held = self._seen.get(name)
         if held is None or held[0] != new.spec.renew_time:
             self._seen[name] = (new.spec.renew_time, self._now())
             if held is not None or self._watching():
+                if self._now() - self._heard.get(name, float("-inf")) >= GAP_S:
+                    self._since[name] = self._now()
                 self._heard[name] = self._now()
 
     def silent_s(self, cluster: str) -> float | None:
@@ -57,6 +67,11 @@ class Heartbeats:
         heard = self._heard.get(cluster)
         return None if heard is None else self._now() - heard
 
+    def heard_for_s(self, cluster: str) -> float | None:
+        """Seconds since the first of the renewals that came one soon after another; None when none was heard."""
+        since = self._since.get(cluster)
+        return None if since is None else self._now() - since
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -65,6 +80,8 @@ class Observation:
     cluster: Cluster
     silent_s: float | None
     heard: bool = True
+    link_cut: str = ""
+    """Why the verdict on it is LinkCut; empty when that is another."""
 
 
 def plan(seen: Observation, clock: FailureClock, now: str) -> list[Action]:
@@ -72,7 +89,7 @@ def plan(seen: Observation, clock: FailureClock, now: str) -> list[Action]:
     cluster = seen.cluster
     if cluster.deleting:
         return []
-    verdict = judge(seen.silent_s, clock)
+    verdict = judge(seen.silent_s, clock, seen.link_cut)
     if not seen.heard and verdict.state in PLACEABLE and _held(cluster) in ("Unknown", "False"):
         # It was away when this server started; the grace for our own absence does not bring it back.
         return [RequeueAfter(next_look(seen.silent_s, clock) or clock.heartbeat_s)]
@@ -151,6 +168,7 @@ class HealthReconciler:
         self._clock, self._failure_clock = manager.clock, clock
         self._executor = manager.executor
         self._clusters = manager.informer(CLUSTERS)
+        self._domains = manager.informer(FAILURE_DOMAINS)
         self._heartbeats = heartbeats
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -159,7 +177,8 @@ class HealthReconciler:
             return Result()
         beats = self._heartbeats
         heard = beats.heard_s(key.name) is not None
-        seen = Observation(cluster, beats.silent_s(key.name), heard)
+        domain = self._domains.get(ObjectKey("", domain_name("Cluster", key.name)))
+        seen = Observation(cluster, beats.silent_s(key.name), heard, link_cut(domain))
         now = rfc3339(self._clock.now())
         return await self._executor.apply(plan(seen, self._failure_clock(), now))
 
@@ -177,11 +196,24 @@ def setup(
     clock: Callable[[], FailureClock] = lambda: DEFAULT_CLOCK,
     beats: Heartbeats | None = None,
 ) -> None:
-    """Clusters and their Leases."""
+    """Clusters and their Leases, and the verdicts on them."""
     reconciler = HealthReconciler(manager, clock, beats or heartbeats(manager))
     controller = manager.controller("health", reconciler)
     controller.watches(CLUSTERS)
     controller.watches(LEASES, _cluster_of, namespace=CLUSTER_LEASES)
+    controller.watches(FAILURE_DOMAINS, _judged)
+
+
+def link_cut(domain: FailureDomain | None) -> str:
+    """The sentence of a verdict LinkCut."""
+    if domain is None or cluster_verdict(domain) != Finding.LINK_CUT.value:
+        return ""
+    return domain.status.message
+
+
+def _judged(domain: FailureDomain) -> list[ObjectKey]:
+    name = cluster_of(domain)
+    return [ObjectKey("", name)] if name is not None else []
 
 
 def _cluster_of(lease: Lease) -> list[ObjectKey]:

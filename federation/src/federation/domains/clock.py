@@ -22,6 +22,8 @@ class FailureClock:
     unreachable_s: float = 10.0
     zone_s: float = 12.0
     """A verdict waits this long at most for others that are suspect too."""
+    link_cut_s: float = 0.0
+    """Silence after which a cluster is given up though peers reach it; 0: never."""
 
 
 class State(enum.Enum):
@@ -30,6 +32,7 @@ class State(enum.Enum):
     READY = "ClusterReady"
     SUSPECT = "ClusterSuspect"
     UNREACHABLE = "ClusterNotReachable"
+    LINK_CUT = "ClusterLinkCut"
     NEVER_SEEN = "ClusterNeverSeen"
 
 
@@ -46,10 +49,16 @@ class Verdict:
         return self.state.value
 
 
-def judge(silent_s: float | None, clock: FailureClock) -> Verdict:
-    """`silent_s`: since the last heartbeat, None if there never was one."""
+def judge(silent_s: float | None, clock: FailureClock, link_cut: str = "") -> Verdict:
+    """`silent_s`: since the last heartbeat, None if there never was one.
+
+    `link_cut` is the sentence of the verdict on the cluster, where that is LinkCut: it is no more ready than any other
+    that is not heard, for nothing can be told to it, but the reason is another.
+    """
     if silent_s is None:
         return Verdict(State.NEVER_SEEN, "Unknown", "The agent has not sent a heartbeat yet.")
+    if silent_s >= clock.unreachable_s and link_cut:
+        return Verdict(State.LINK_CUT, "Unknown", link_cut)
     if silent_s >= clock.unreachable_s:
         return Verdict(
             State.UNREACHABLE,

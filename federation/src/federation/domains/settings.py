@@ -30,12 +30,14 @@ def effective(base: Settings, config: FederationConfig | None) -> Settings:
         "suspect_s": spec.clock.suspect_seconds,
         "unreachable_s": spec.clock.unreachable_seconds,
         "zone_s": spec.clock.zone_seconds,
+        "link_cut_s": spec.clock.link_cut_seconds,
     }
     clock = replace(base.clock, **{k: v for k, v in overrides.items() if v is not None})
     clock = replace(
         clock,
         unreachable_s=max(clock.unreachable_s, clock.suspect_s),
         zone_s=max(clock.zone_s, clock.unreachable_s, clock.suspect_s),
+        link_cut_s=max(clock.link_cut_s, clock.unreachable_s) if clock.link_cut_s else 0.0,
     )
     back = spec.failback
     window, rate = back.stabilization_seconds, back.rate_per_minute

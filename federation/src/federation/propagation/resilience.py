@@ -3,6 +3,12 @@
 A policy in the workload's namespace beats one in `ubernetes-system`, which speaks for all namespaces; then the more
 precise selector (name, labels, kind alone), then the lower name. Without a policy: failover is on, mode availability, a
 cluster that returns gives up what was replaced, and the fleet is balanced again after the stabilisation window.
+
+`stopAfterDisconnect` (Nomad's stop_on_client_after, for a whole cluster): in a cluster that lost the federation the
+kubelets stop the workload so long after the last grant, as they do in mode consistency, but nothing waits for it: a dead
+cluster's replicas start elsewhere at once, and both may run for that time. It is for copies that do harm when they serve
+alone for long (stale caches, leases of their own), and it is what ends the old copies of a partition that lasts. Setting
+or removing it, as any change of grants, rolls the workload's pods once, for they carry it as annotations.
 """
 
 from collections.abc import Iterable
@@ -13,6 +19,7 @@ from machinery.meta.resource import Document
 
 FLEET_WIDE = "ubernetes-system"
 DEFAULT = ResilienceSpec()
+CONSISTENCY = "consistency"
 GRANT_S = 30
 """How long a replica of mode consistency may run on a grant, where the policy says nothing."""
 
@@ -47,11 +54,15 @@ STOP_MARGIN_S = 5.0
 GRACE_S = 30.0
 
 
-def fence_s(spec: ResilienceSpec, document: Document | None) -> float:
-    """Silence after which every replica of mode consistency has stopped in a member; 0 for other modes."""
+def stopped_s(spec: ResilienceSpec, document: Document | None) -> float | None:
+    """Silence after which every replica in a cluster that lost the federation has stopped by itself; None: never.
+
+    The grant, the replica's own grace and the drift of the member's clock while both run, and a margin. In mode
+    consistency this is the fence; elsewhere (`stopAfterDisconnect`) it only says when nothing runs there any more.
+    """
     seconds = grant_s(spec)
     if seconds is None:
-        return 0.0
+        return None
     return (seconds + stop_s(document) - STOP_MARGIN_S) * (1 + DRIFT) + STOP_MARGIN_S
 
 
@@ -64,6 +75,6 @@ def stop_s(document: Document | None) -> float:
 
 def grant_s(spec: ResilienceSpec) -> int | None:
     """Seconds that a replica may run without hearing of the federation; None: for ever."""
-    if spec.mode != "consistency":
-        return None
+    if spec.mode != CONSISTENCY:
+        return spec.stop_after_disconnect or None
     return spec.grant_seconds or GRANT_S

@@ -249,6 +249,7 @@ RESILIENCE_POLICY = served(
         failover=choice("Enabled", "Disabled"),
         mode=choice("availability", "consistency"),
         grantSeconds=NUMBER | {"minimum": 20},
+        stopAfterDisconnect=NUMBER | {"minimum": 20},
         rejoin=choice("keepOriginal", "keepReplacement", "bestScore", "longestRunning"),
         failback=FAILBACK,
     ),
@@ -264,7 +265,8 @@ FEDERATION_CONFIG = served(
     spec=struct(
         failover=choice("Enabled", "DryRun", "Frozen"),
         clock=struct(
-            suspectSeconds=_SECONDS, unreachableSeconds=_SECONDS, zoneSeconds=_SECONDS
+            suspectSeconds=_SECONDS, unreachableSeconds=_SECONDS, zoneSeconds=_SECONDS,
+            linkCutSeconds=_SECONDS,
         ),
         failback=FAILBACK,
         directRoutes=choice("Enabled", "Disabled"),

@@ -14,7 +14,7 @@ CONFIG_NAME = "default"
 """FederationConfig is a singleton of this name."""
 
 EPOCH = "ubernetes.io/epoch"
-"""On a Work of mode consistency and on its pods: which placement they belong to."""
+"""On a Work whose pods run on grants, and on those pods: which placement they belong to."""
 GRANT_SECONDS = "ubernetes.io/grant-seconds"
 """On pods: how long they may run without a new grant."""
 GRANT_WORK = "ubernetes.io/work"
@@ -24,7 +24,7 @@ GRANT = "ubernetes.io/grant"
 WITHHELD = "ubernetes.io/grants-withheld"
 """On a Work: `true` while its replicas may be running elsewhere."""
 FENCED = "ubernetes.io/fenced"
-"""Label of a Work of mode consistency."""
+"""Label of a Work whose pods run on grants (mode consistency, or `stopAfterDisconnect`)."""
 
 
 class Failback(View):
@@ -40,6 +40,8 @@ class ResilienceSpec(View):
     failover: str = "Enabled"
     mode: str = "availability"
     grant_seconds: int | None = None
+    stop_after_disconnect: int | None = None
+    """Mode availability: seconds without the federation after which the workload's pods are stopped in a cluster."""
     rejoin: str = "keepReplacement"
     failback: Failback = Failback()
 
@@ -52,6 +54,8 @@ class ClockOverrides(View):
     suspect_seconds: float | None = None
     unreachable_seconds: float | None = None
     zone_seconds: float | None = None
+    link_cut_seconds: float | None = None
+    """Silence after which a cluster that its peers still reach is given up; 0 or absent: never."""
 
 
 class FederationConfigSpec(View):
