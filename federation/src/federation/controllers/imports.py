@@ -8,7 +8,6 @@ knows whether they answer. They go when the export goes, or when the cluster lea
 What members were sent is also the memory of what consumers have (see `federation.traffic.merge`).
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,6 @@ from federation.traffic.conflicts import Export
 from federation.traffic.merge import Merged, merge
 from machinery.api.fleet.cluster import CLUSTERS, Cluster, execution_namespace
 from machinery.api.fleet.multicluster import (
-    CONFLICTS,
     EXPORTED_SERVICES,
     SERVICE_NAME_LABEL,
     ExportedService,
@@ -36,6 +34,7 @@ from machinery.client.interface import PatchType, dynamic
 from machinery.controller.action import Action, Create, Delete, Emit, Patch, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
+from machinery.meta.objectmeta import Condition, condition
 from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
 SERVICE_IMPORTS = dynamic(
@@ -130,11 +129,7 @@ def import_plan(
     actions: list[Action] = []
     if ops := _corrections(held, wanted):
         actions.append(Patch(SERVICE_IMPORTS, key, ops, PatchType.JSON))
-    actions += _import_status(key, merged, held, now)
-    before, after = _told(held), _told(wanted)
-    if before != after:
-        actions += conflict_events(SERVICE_IMPORTS, held, before, after)
-    return actions
+    return [*actions, *_import_status(merged, held, now)]
 
 
 def _corrections(held: Document, wanted: Document) -> list[Document]:
@@ -148,26 +143,20 @@ def _corrections(held: Document, wanted: Document) -> list[Document]:
     return ops
 
 
-def _import_status(key: ObjectKey, merged: Merged, held: Document, now: str) -> list[Action]:
-    before = msgspec.convert(held.get("status") or {}, ServiceImportStatus)
+def _import_status(merged: Merged, held: Document, now: str) -> list[Action]:
+    """Who exports, and the conflict between them: here it can be read without knowing where the ServiceExports are."""
+    before = msgspec.convert(held.get("status") or {}, ServiceImportStatus).conditions
     ready = {"type": "Ready", "status": "True", "reason": "Ready", "message": "sent to all members"}
-    old = next((c for c in before.conditions if c.type == "Ready"), None)
+    conflict = conflicts.condition(merged.disagreements)
     generation = held["metadata"].get("generation", 0)
+    wanted = (ready, {"type": reports.CONFLICT, **conflict})
     status = {
         "clusters": [{"cluster": name} for name in merged.clusters],
-        "conditions": [reports.stamped(ready, old, generation, now)],
+        "conditions": [
+            reports.stamped(one, condition(before, one["type"]), generation, now) for one in wanted
+        ],
     }
-    return _status(SERVICE_IMPORTS, held, status)
-
-
-def _told(document: Document) -> Document:
-    """The condition Conflict on a ServiceImport."""
-    annotations = document["metadata"].get("annotations") or {}
-    try:
-        told: Document = json.loads(annotations.get(CONFLICTS) or "{}")
-    except ValueError:  # written over by an administrator
-        told = {}
-    return told
+    return _told(SERVICE_IMPORTS, held, status, before, conflict)
 
 
 def export_plan(
@@ -183,34 +172,39 @@ def export_plan(
         template["metadata"].get("generation", 0),
         now,
     )
-    actions = _status(SERVICE_EXPORTS, template, {"conditions": found})
-    was = next((c for c in before.conditions if c.type == reports.CONFLICT), None)
-    told = {} if was is None else {"status": was.status, "message": was.message}
-    if conflict is not None:
-        actions += conflict_events(SERVICE_EXPORTS, template, told, conflict)
+    return _told(SERVICE_EXPORTS, template, {"conditions": found}, before.conditions, conflict)
+
+
+def _told(
+    resource: Resource[Document],
+    held: Document,
+    status: Document,
+    before: tuple[Condition, ...],
+    conflict: Document | None,
+) -> list[Action]:
+    """Write the status where it changed, and an Event where the conflict in it begins, changes or ends."""
+    was = held.get("status") or {}
+    if all(was.get(name) == value for name, value in status.items()):
+        return []
+    key = document_key(held)
+    actions: list[Action] = [SetStatus(resource, key, status)]
+    old = condition(before, reports.CONFLICT)
+    word = _word(old, conflict)
+    if conflict is not None and word is not None:
+        uid, message = held["metadata"]["uid"], conflict["message"]
+        actions.append(Emit(resource, key, uid, *word, message, "Merge"))
     return actions
 
 
-def conflict_events(
-    resource: Resource[Document], on: Document, before: Document, after: Document
-) -> list[Action]:
-    """An Event where a conflict begins, changes or ends."""
-    if after["status"] == "True" and before.get("message") != after["message"]:
-        kind, reason = "Warning", "ExportConflict"
-    elif after["status"] != "True" and before.get("status") == "True":
-        kind, reason = "Normal", "ExportConflictResolved"
-    else:
-        return []
-    key, uid = document_key(on), on["metadata"]["uid"]
-    return [Emit(resource, key, uid, kind, reason, after["message"], "Merge")]
-
-
-def _status(resource: Resource[Document], held: Document, status: Document) -> list[Action]:
-    before = held.get("status") or {}
-    if all(before.get(name) == value for name, value in status.items()):
-        return []
-    version = held["metadata"]["resourceVersion"]
-    return [SetStatus(resource, document_key(held), status, resource_version=version)]
+def _word(old: Condition | None, conflict: Document | None) -> tuple[str, str] | None:
+    """Type and reason of the Event, if there is one to write."""
+    if conflict is None:
+        return None
+    if conflict["status"] == "True":
+        same = old is not None and old.message == conflict["message"]
+        return None if same else ("Warning", "ExportConflict")
+    ended = old is not None and old.status == "True"
+    return ("Normal", "ExportConflictResolved") if ended else None
 
 
 def reported(copy: Document) -> ServiceExportStatus:

@@ -1,8 +1,9 @@
 """Membership: a cluster that may join has its namespace and rights, one that has left leaves nothing behind.
 
 Rights are made for every Cluster, and for every certificate request of an agent that is about to be approved, so that
-an agent's first steps are never refused. When a Cluster is deleted its Works are let go (nobody is there any more to do
-so), then its namespace, rights and heartbeat are removed.
+an agent's first steps are never refused. A server that begins to lead writes them once more: an older version may have
+made them. When a Cluster is deleted its Works are let go (nobody is there any more to do so), then its namespace with its
+exports, its rights, network and heartbeat are removed.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from machinery.api.fleet.work import WORKS, Work
 from machinery.client.interface import dynamic
 from machinery.controller.action import Action, Create, Delete, Patch, Result
 from machinery.controller.manager import Manager
-from machinery.meta.resource import Document, ObjectKey, Resource
+from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
 FINALIZER = "karmada.io/cluster-controller"
 RBAC = "rbac.authorization.k8s.io"
@@ -31,6 +32,16 @@ KINDS: dict[str, Resource[Document]] = {
 def grant(cluster: str) -> list[Action]:
     """Make namespace and rights, where missing."""
     return [Create(KINDS[d["kind"]], d, exists_ok=True) for d in access.of_member(cluster)]
+
+
+def renew(cluster: str) -> list[Action]:
+    """The rights as this version has them, over those that an older one made."""
+    rules: list[Action] = [
+        Patch(KINDS[d["kind"]], document_key(d), {"rules": d["rules"]})
+        for d in access.of_member(cluster)
+        if "rules" in d
+    ]
+    return [*grant(cluster), *rules]
 
 
 def plan(cluster: Cluster, works: list[Work]) -> list[Action]:
@@ -70,6 +81,7 @@ class MembershipReconciler:
         self._clusters = manager.informer(CLUSTERS)
         self._works = manager.informer(WORKS)
         self._left = left
+        self._renewed: set[str] = set()
 
     async def reconcile(self, key: ObjectKey) -> Result:
         cluster = self._clusters.get(key)
@@ -77,7 +89,11 @@ class MembershipReconciler:
             self._left(key.name)
             return Result()
         works = self._works.list(execution_namespace(key.name))
-        return await self._executor.apply(plan(cluster, works))
+        result = await self._executor.apply(plan(cluster, works))
+        if not cluster.deleting and key.name not in self._renewed:
+            _ = await self._executor.apply(renew(key.name))
+            self._renewed.add(key.name)
+        return result
 
 
 def setup(manager: Manager, left: Callable[[str], None] = lambda _: None) -> None:

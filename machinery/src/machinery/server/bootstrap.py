@@ -25,6 +25,8 @@ ALL = ("create", "delete", "deletecollection", "get", "list", "patch", "update",
 BOOTSTRAPPING = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 AGGREGATE = f"{RBAC}/aggregate-to-"
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
+MULTICLUSTER = "multicluster.x-k8s.io"
+_IMPORTS = ("serviceimports", "serviceimports/status")
 _WORKLOADS = ("deployments", "replicasets")
 
 
@@ -122,6 +124,7 @@ def _user_roles() -> Iterable[Document]:
             rule(("coordination.k8s.io",), ("leases",), READ),
             rule(("events.k8s.io",), ("events",), READ),
             rule(("discovery.k8s.io",), ("endpointslices",), READ),
+            rule((MULTICLUSTER,), ("serviceexports", "serviceexports/status", *_IMPORTS), READ),
         ],
         into="view",
     )  # fmt: skip
@@ -136,6 +139,7 @@ def _user_roles() -> Iterable[Document]:
             rule(("apps",), (*_WORKLOADS, *(f"{w}/scale" for w in _WORKLOADS)), WRITE),
             rule(("coordination.k8s.io",), ("leases",), WRITE),
             rule(("events.k8s.io",), ("events",), WRITE),
+            rule((MULTICLUSTER,), ("serviceexports",), WRITE),  # imports are written by controllers only
         ],
         into="edit",
     )  # fmt: skip
