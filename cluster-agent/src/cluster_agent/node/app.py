@@ -146,7 +146,10 @@ class NodeProcess:
             nodes,
             self._facts.__getitem__,
             self._renewed,
+            lambda name: self.parts[name].annotations,
         )
+        for parts in self.parts.values():
+            parts.annotations.on_change(self._registration.wake)
         self._spawn(nodes.run(), "nodes")
         self._spawn(self._register(nodes, self._registration), "registration")
         self._spawn(pods.run(), "pods")

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster_agent.node.annotations import Annotations
 from cluster_agent.node.cri.interface import ImageAuth, Runtime
 from cluster_agent.node.kubelet.grants import Grants
 from cluster_agent.node.kubelet.kubelet import Kubelet
@@ -38,6 +39,7 @@ class NodeParts:
     """Work that runs as long as the node does: events, object cache, log rotation."""
     closers: Sequence[Callable[[], Awaitable[None]]] = field(default=())
     grants: Grants | None = None
+    annotations: Annotations = field(default_factory=Annotations)
 
     async def close(self) -> None:
         """Let go of what the node holds; pods stay."""

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cluster_agent.node.annotations import Annotations
 from cluster_agent.node.config import VERSION, NodeConfig
 from cluster_agent.node.cri.interface import RuntimeStatus
 from machinery.api.coordination import LEASES
@@ -299,9 +300,11 @@ class Registration:
         nodes: Informer[Node],
         facts: Callable[[str], NodeFacts],
         renewed: Callable[[str, str, float], None] = lambda name, word, at: None,
+        annotations: Callable[[str], Annotations] = lambda name: Annotations(),
     ) -> None:
-        """`renewed` hears, before a Lease is renewed, of the node, the time written there and the monotonic time."""
-        self._renewed = renewed
+        """`renewed` hears, before a Lease is renewed, of the node, the time written there and the monotonic time.
+        `annotations` are what a node wants on its Node; whoever changes them calls `wake`."""
+        self._renewed, self._annotations = renewed, annotations
         self._client, self._clock, self._config = client, clock, config
         self._machine, self._nodes, self._facts = machine, nodes, facts
         self._names = config.node_names()
@@ -318,7 +321,7 @@ class Registration:
             self._wake.set()
 
     def wake(self) -> None:
-        """Something the status tells has changed: look now."""
+        """Something that the Node tells has changed: look now."""
         self._wake.set()
 
     async def register_all(self) -> None:
@@ -406,6 +409,9 @@ class Registration:
                 await self._report(name, node)
             except NotFound:
                 await self._register(name)
+                return
+        if notes := self._annotations(name).missing(node.metadata.annotations):
+            await self._client.patch(NODES, node.key, {"metadata": {"annotations": notes}})
 
     async def _check_logged(self, name: str) -> None:
         try:

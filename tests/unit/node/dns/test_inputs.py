@@ -9,9 +9,17 @@ from tests.support.fake_client import FakeClient
 from tests.support.loopclock import LoopClock
 from tests.unit.node.dns.dnsworld import World
 
-from cluster_agent.node.dns.inputs import DnsFeed, Sources, addresses_of, service_of, slice_of
+from cluster_agent.node.dns.inputs import (
+    DnsFeed,
+    Sources,
+    addresses_of,
+    import_of,
+    service_of,
+    slice_of,
+)
 from cluster_agent.node.dns.model import Endpoint, Port, Service, Slice
 from machinery.api import core, discovery_kinds, service_kinds
+from machinery.api.fleet import multicluster
 from machinery.client.informer import Informer
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.objectmeta import Object
@@ -53,6 +61,29 @@ def service(**spec: Any) -> Service:
 )  # fmt: skip
 def test_services(spec: dict[str, Any], wanted: Service) -> None:
     assert service(**spec) == wanted
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        pytest.param(
+            {"type": "ClusterSetIP", "ips": ["10.99.0.1"], "ports": [{"port": 80, "name": "http"}]},
+            Service("demo", "web", ("10.99.0.1",), (Port(80, "TCP", "http"),), imported=True),
+            id="with an address",
+        ),
+        pytest.param(
+            {"type": "ClusterSetIP", "ips": []}, Service("demo", "web", imported=True), id="no address yet"
+        ),
+        pytest.param(
+            {"type": "Headless", "ips": ["10.99.0.1"]},
+            Service("demo", "web", headless=True, imported=True),
+            id="headless has no address",
+        ),
+    ],
+)  # fmt: skip
+def test_imports(spec: dict[str, Any], wanted: Service) -> None:
+    document = {"metadata": {"namespace": "demo", "name": "web"}, "spec": {"ports": [], **spec}}
+    assert import_of(msgspec.convert(document, multicluster.ServiceImport)) == wanted
 
 
 def slice_document(labels: dict[str, str], **more: Any) -> dict[str, Any]:

@@ -102,6 +102,8 @@ class PeerPath:
     """Nodes that are lost beside others that answer."""
     last_direct: frozenset[str] = frozenset()
     """Those of the last way that led there, for when no cluster is left at all; empty: its gateways."""
+    sites: tuple[NodeRange, ...] = ()
+    """What `ranges` was made of."""
     ranges: Ranges = Ranges()
     memory: Mapping[str, NodeMemory] = field(default_factory=dict)
 
@@ -159,7 +161,8 @@ def choose_path(
         direct=direct,
         dead=dead,
         last_direct=last & memory.keys(),
-        ranges=_ranges(nodes, before),
+        sites=nodes,
+        ranges=before.ranges if before is not None and before.sites == nodes else Ranges.of(nodes),
         memory=memory,
     )
 
@@ -178,11 +181,6 @@ def _remember(
             lost = old.lost or not up
             found[node.node] = NodeMemory(up, now, answered=True, lost=lost)
     return found
-
-
-def _ranges(nodes: tuple[NodeRange, ...], before: PeerPath | None) -> Ranges:
-    ranges = Ranges.of(nodes)
-    return before.ranges if before is not None and before.ranges == ranges else ranges
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,20 @@ is made of are in. Slices tell by their labels whose they are: `kubernetes.io/se
 cluster, the two labels of the multi-cluster API for an import. Only endpoints of the address types IPv4 and IPv6 count.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from cluster_agent.node.dns.directory import Directory
 from cluster_agent.node.dns.model import Endpoint, PodName, Port, Service, ServiceName, Slice
 from machinery.api import core, discovery_kinds, service_kinds
+from machinery.api.fleet import multicluster
 from machinery.client.informer import Informer
 from machinery.meta.objectmeta import Object
 
 T = TypeVar("T", bound=Object)
+
+SeenAs: TypeAlias = Callable[[discovery_kinds.EndpointSlice], discovery_kinds.EndpointSlice]
 
 MCS_SERVICE_LABEL = "multicluster.kubernetes.io/service-name"
 MCS_CLUSTER_LABEL = "multicluster.kubernetes.io/source-cluster"
@@ -36,6 +39,19 @@ def service_of(view: service_kinds.Service) -> Service:
         headless=spec.headless and not external,
         external_name=spec.external_name if external else "",
         publish_not_ready=spec.publish_not_ready_addresses,
+    )
+
+
+def import_of(view: multicluster.ServiceImport) -> Service:
+    """A Service of the clusterset, as DNS sees it."""
+    spec = view.spec
+    return Service(
+        namespace=view.metadata.namespace,
+        name=view.metadata.name,
+        ips=() if spec.headless else spec.ips,
+        ports=tuple(Port(p.port, p.protocol, p.name) for p in spec.ports),
+        headless=spec.headless,
+        imported=True,
     )
 
 
@@ -92,6 +108,16 @@ class DnsFeed:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
+        self._seen: SeenAs = lambda piece: piece
+
+    def see_imports_as(self, seen: SeenAs) -> None:
+        """Let `seen` leave out endpoints of imports' slices that cannot be reached; before any informer runs."""
+        self._seen = seen
+
+    def show(self, pieces: Iterable[discovery_kinds.EndpointSlice]) -> None:
+        """Look at these slices anew: other endpoints of them may be reachable now."""
+        for piece in pieces:
+            self._slice(piece, piece)
 
     def watch(self, sources: Sources) -> None:
         """Hear of every change from now on."""
@@ -138,7 +164,7 @@ class DnsFeed:
         old: discovery_kinds.EndpointSlice | None,
         new: discovery_kinds.EndpointSlice | None,
     ) -> None:
-        made = slice_of(new) if new is not None else None
+        made = slice_of(self._seen(new)) if new is not None else None
         if new is not None and made is not None:
             self._directory.put_slice(new.key, made)
         elif (gone := old or new) is not None:
