@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 from tests.support.apiserver import RunningServer, running_server
 
 from machinery.client.interface import dynamic
-from machinery.meta.errors import Conflict, ServiceUnavailable
+from machinery.meta.errors import Conflict, NotFound, ServiceUnavailable
 from machinery.meta.resource import Document, ObjectKey
 from machinery.server.call import Call
 from machinery.server.registry import unchanged
@@ -29,6 +30,20 @@ class Recorder(MemoryStore):
         super().__init__()
         self.asked: dict[str, Durability] = {}
         self.refuses = False
+        self.gone = ""
+
+    @property
+    def reads_are_current(self) -> bool:
+        return False
+
+    @property
+    def away(self) -> str:
+        return self.gone
+
+    async def barrier(self) -> int:
+        if self.gone:
+            raise StoreUnavailable(self.gone)
+        return await super().barrier()
 
     async def create(
         self, key: str, value: bytes, durability: Durability = Durability.DURABLE
@@ -74,6 +89,49 @@ async def test_a_store_that_refuses_is_503(server: RunningServer, store: Recorde
         await server.rest.create(MAPS, config_map(), "default")
     store.refuses = False
     await server.rest.create(MAPS, config_map(), "default")
+
+
+async def test_while_the_database_is_away_reads_go_on_and_writes_are_refused(
+    server: RunningServer, store: Recorder
+) -> None:
+    made = await server.rest.create(MAPS, config_map(a="1"), "default")
+    store.gone = "the database is away: no route"
+    for client in (server.rest, server.local):
+        assert (await client.get(MAPS, KEY))["data"] == {"a": "1"}
+        names = [item["metadata"]["name"] for item in (await client.list(MAPS, "default")).items]
+        assert "a" in names
+        with pytest.raises(NotFound):
+            await client.get(MAPS, ObjectKey("default", "never"))
+        refused = pytest.raises(ServiceUnavailable, match="the database is away: no route")
+        with refused:
+            await client.patch(MAPS, KEY, {"data": {"a": "2"}})
+        with refused:
+            await client.update(MAPS, made)
+        with refused:
+            await client.delete(MAPS, KEY)
+    store.gone = ""
+    assert (await server.rest.get(MAPS, KEY))["data"] == {"a": "1"}
+
+
+async def test_readers_are_warned_of_what_may_be_old(
+    server: RunningServer, store: Recorder
+) -> None:
+    await server.local.create(MAPS, config_map(), "default")
+    told: list[list[str]] = []
+    for gone in ("", "the database is away: no route"):
+        store.gone = gone
+        for path in ("", "/a"):
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(
+                    f"{server.api.url}/api/v1/namespaces/default/configmaps{path}",
+                    ssl=server.tls(),
+                ) as answer,
+            ):
+                assert answer.status == 200
+                told.append(answer.headers.getall("Warning", []))
+    warning = '299 - "the database is away: no route; this is what was known before"'
+    assert told == [[], [], [warning], [warning]]
 
 
 async def test_counting_up_from_everywhere_loses_nothing(server: RunningServer) -> None:

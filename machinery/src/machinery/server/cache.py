@@ -24,7 +24,7 @@ from machinery.meta.resource import Document
 from machinery.meta.selectors import EVERYTHING, Requirement, Selector
 from machinery.server import codec
 from machinery.server.config import ServerConfig
-from machinery.store.interface import Change, Compacted, Event, Row, Store
+from machinery.store.interface import Change, Compacted, Event, Row, Store, StoreUnavailable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -434,8 +434,14 @@ class WatchCache:
         return True
 
     async def fresh(self) -> int:
-        """Wait until everything committed before this call is here; the revision then."""
-        revision = await self._store.barrier()
+        """Wait until everything committed before this call is here; the revision then.
+
+        While the database is away, what is here is all there is to know: readers are answered, and warned.
+        """
+        try:
+            revision = await self._store.barrier()
+        except StoreUnavailable:
+            return self.revision
         if self.revision < revision and not await self.wait_for(revision):
             # the newest revisions are gaps: a write that lost its race took a number and left no row
             self._advance(max(revision, self.revision))

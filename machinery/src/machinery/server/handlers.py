@@ -165,7 +165,7 @@ class Api:
         if "resourceVersion" in info.query:
             await self._lister.reached(info.first("resourceVersion"))
         found = await self._registry.get(self.stored(kind), info.namespace, info.name)
-        return self._object(200, found, info, kind, accepted, ())
+        return self._object(200, found, info, kind, accepted, self._registry.stale())
 
     def _object(
         self,
@@ -201,7 +201,7 @@ class Api:
         metadata = page.metadata()
         segment = self._config.list_segment_objects
         advice = self._list_warnings(kind) if self._list_warnings is not None else ()
-        headers = tuple(warning_headers(tuple(advice)))
+        headers = tuple(warning_headers((*self._registry.stale(), *advice)))
         plain = accepted.form is Form.OBJECT and not accepted.yaml and render.view_of(kind) is None
         if plain and len(page.entries) <= segment:
             body = render.list_head(kind, metadata) + render.items(kind, page.entries, cache.head)

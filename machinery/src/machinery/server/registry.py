@@ -11,6 +11,7 @@ Every write is a compare-and-swap on the row that was read. A request that names
 the object has moved on; any other is tried again on the newer object. A write that changes nothing is not written.
 """
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -114,17 +115,35 @@ class Registry:
         )
 
     # ---------------------------------------------------------------------------------------------------- reads
+    async def current(self) -> None:
+        """Wait until every write that was committed anywhere is seen. Raises ServiceUnavailable."""
+        try:
+            await self.store.barrier()
+        except StoreUnavailable as error:
+            raise _unavailable(error) from error
+
     async def row(self, kind: ServedKind, namespace: str, name: str) -> Row:
-        """The newest committed row. Raises NotFound."""
-        await self.store.barrier()
+        """The newest committed row. Raises NotFound, ServiceUnavailable."""
+        await self.current()
+        return self._known(kind, namespace, name)
+
+    def _known(self, kind: ServedKind, namespace: str, name: str) -> Row:
         row = self.store.get(codec.storage_key(kind, namespace, name))
         if row is None:
             raise errors.not_found(kind.plural, kind.group, name)
         return row
 
     async def get(self, kind: ServedKind, namespace: str, name: str) -> Stored:
-        row = await self.row(kind, namespace, name)
+        """The newest object; while the database is away the newest that is known here. Raises NotFound."""
+        with contextlib.suppress(StoreUnavailable):
+            await self.store.barrier()
+        row = self._known(kind, namespace, name)
         return Stored(kind, row.value, row.revision)
+
+    def stale(self) -> tuple[str, ...]:
+        """What to warn readers of."""
+        away = self.store.away
+        return (f"{away}; this is what was known before",) if away else ()
 
     def peek(self, kind: ServedKind, namespace: str, name: str) -> Document | None:
         """The committed object without waiting; for admission and connects."""
@@ -147,7 +166,7 @@ class Registry:
         generated = document["metadata"].get("generateName", "")
         named = bool(document["metadata"].get("name"))
         if kind is self._services:
-            await self.store.barrier()
+            await self.current()
         for attempt in range(ALLOCATION_TRIES):
             final = self._complete_create(kind, document, namespace, call, manage=manage)
             try:
@@ -226,7 +245,7 @@ class Registry:
         key = codec.storage_key(kind, namespace, name)
         value = codec.encode(kind, document)
         if call.dry_run:
-            await self.store.barrier()
+            await self.current()
             if self.store.get(key) is not None:
                 raise KeyExists(key)
             return Stored(kind, value, 0, document, created=True)
@@ -302,7 +321,7 @@ class Registry:
 
     async def _must_name_revision(self, kind: ServedKind, namespace: str, name: str) -> None:
         """A PUT that is never unconditional: refused on an object that is there."""
-        await self.store.barrier()
+        await self.current()
         if self.store.get(codec.storage_key(kind, namespace, name)) is not None:
             cause = {
                 "reason": "FieldValueInvalid",
@@ -513,13 +532,18 @@ class Registry:
             row: Row = await write
         except StoreUnavailable as error:
             log.error("the store refused a write", extra={"error": str(error)})
-            raise errors.ServiceUnavailable(f"the store is unavailable: {error}") from error
+            raise _unavailable(error) from error
         return row
 
     async def _settled(self, kind: ServedKind, row: Row) -> None:
         """Rights must count from the answer on: wait until the cache that decides them has the write."""
         if kind.group == RBAC_GROUP:
             await self.cache.wait_for(row.revision)
+
+
+def _unavailable(error: StoreUnavailable) -> errors.StatusError:
+    """What a client is told whose write the store cannot take."""
+    return errors.ServiceUnavailable(f"the store is unavailable: {error}")
 
 
 def _never_free() -> errors.StatusError:

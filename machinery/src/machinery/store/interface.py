@@ -133,7 +133,15 @@ class Store(Protocol):
         ...
 
     async def barrier(self) -> int:
-        """Wait until every write committed anywhere before this call is visible here; the revision then."""
+        """Wait until every write committed anywhere before this call is visible here; the revision then.
+
+        Raises StoreUnavailable while the database is away.
+        """
+        ...
+
+    @property
+    def away(self) -> str:
+        """Why nobody can be asked for newer rows now, in a sentence's beginning; empty in ordinary times."""
         ...
 
     @property

@@ -90,6 +90,10 @@ class LogStore(ABC):
     def reads_are_current(self) -> bool:
         return True
 
+    @property
+    def away(self) -> str:
+        return ""
+
     async def barrier(self) -> int:
         return self._view.revision
 

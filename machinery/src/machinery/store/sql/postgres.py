@@ -114,6 +114,10 @@ class PostgresStore(LogStore):
     def reads_are_current(self) -> bool:
         return False
 
+    @property
+    def away(self) -> str:
+        return self._refusal
+
     async def barrier(self) -> int:
         if self._refusal:
             raise StoreUnavailable(self._refusal)
