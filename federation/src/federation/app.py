@@ -2,8 +2,9 @@
 
     store → API (with links, forwarding, mirrors) → controllers, where this server leads
 
-Several servers may run on one PostgreSQL: all serve, one leads. A server that loses the lead ends its process, so that
-nothing of a former leader goes on; its supervisor starts it again as a follower.
+Several servers may run on one PostgreSQL: all serve, one leads. A leader whose database is away stops its controllers, goes
+on to serve reads and links, and stands for the lead again. One that sees another lead ends its process, so that its links
+go to where the leader is; its supervisor starts it again as a follower.
 """
 
 import argparse
@@ -12,7 +13,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -32,6 +34,7 @@ from machinery.api.fleet.kinds import FLEET
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.client.leaderelection import LeaderElector
+from machinery.controller.leadership import Leadership
 from machinery.controller.manager import Manager
 from machinery.kit import config as settings
 from machinery.kit import log as logs
@@ -81,10 +84,11 @@ class FederationServer:
         self.store = open_store(config.store_url, migrate_to="heads")
         self.links = Links(clock)
         self.lost = asyncio.Event()
-        """Set when the lead was lost."""
+        """Set when another leads."""
         self.server: ApiServer | None = None
         self._mirrors: Mirrors | None = None
-        self._manager: Manager | None = None
+        self._identity = ids.uid()
+        self._leadership: Leadership | None = None
         self._tasks = TaskOwner()
 
     async def start(self) -> ApiServer:
@@ -110,7 +114,8 @@ class FederationServer:
         )
         await server.start()
         write_admin_kubeconfig(server, self.config.dataDir)
-        await self._start_controllers(server)
+        self._leadership = Leadership(partial(self._manager, server), self.lost.set)
+        await self._leadership.start()
         url = servers.own_url(self.config.listen[0], self.config.replicaUrl)
         if self.config.databaseUrl and url:
             client = server.client(manager="federation-server")
@@ -145,18 +150,19 @@ class FederationServer:
         assert self.server is not None
         return self.server.peek("core/pods", key.namespace, key.name)
 
-    async def _start_controllers(self, server: ApiServer) -> None:
+    def _manager(self, server: ApiServer, on_lost: Callable[[], None]) -> Manager:
+        """All controllers, not started."""
         client = server.client(manager="federation-controllers")
         elector = None
         if self.config.databaseUrl:
-            elector = LeaderElector(client, self._clock, LEASE, self._ids.uid())
-        manager = self._manager = Manager(
+            elector = LeaderElector(client, self._clock, LEASE, self._identity)
+        manager = Manager(
             client,
             self._clock,
             self._ids,
             component="federation-controllers",
             elector=elector,
-            on_lost=self.lost.set,
+            on_lost=on_lost,
         )
         registry.setup_all(
             manager,
@@ -171,7 +177,7 @@ class FederationServer:
                 left=self._left,
             ),
         )
-        await manager.start()
+        return manager
 
     def _left(self, cluster: str) -> None:
         if self._mirrors is not None and not self._tasks.closed:
@@ -180,8 +186,8 @@ class FederationServer:
     async def stop(self) -> None:
         """Controllers, links, API, store."""
         await self._tasks.close()
-        if self._manager is not None:
-            await self._manager.stop()
+        if self._leadership is not None:
+            await self._leadership.stop()
         if self._mirrors is not None:
             await self._mirrors.close()
         await self.links.close()
@@ -191,7 +197,7 @@ class FederationServer:
 
 
 async def run(config: FederationConfig) -> None:
-    """The whole life of the process: until SIGTERM, SIGINT, or the loss of the lead."""
+    """The whole life of the process: until SIGTERM, SIGINT, or the loss of the lead to another."""
     federation = FederationServer(config, SystemClock(), SystemIds())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

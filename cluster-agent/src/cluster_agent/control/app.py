@@ -1,11 +1,13 @@
 """The control plane of one member, put together: store, API server, controllers, scheduler.
 
 One process by default: controllers and scheduler share the server's decoded objects through an in-process client. On
-PostgreSQL several may run; then one of them leads. Started in order, stopped in reverse; the store closes last.
+PostgreSQL several may run; then one of them leads, and one that lost the lead stands for it again. Started in order, stopped in reverse; the store closes last.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +18,7 @@ from machinery.api.fleet.multicluster_kinds import MEMBER
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme
 from machinery.client.leaderelection import LeaderElector
+from machinery.controller.leadership import Leadership
 from machinery.controller.manager import Manager
 from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
@@ -63,11 +66,12 @@ class Control:
         self.config = config
         self._clusterset = parse_ranges(config.clusterset_cidr, config.service_cidr)
         self._clock, self._ids = clock, ids
+        self._identity = ids.uid()
         Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
         self.store = open_store(config.store_url)
         self._extensions = extensions
         self.server: ApiServer | None = None
-        self._managers: list[Manager] = []
+        self._leaderships: list[Leadership] = []
 
     async def start(self) -> ApiServer:
         """Serve the API, then start controllers and scheduler."""
@@ -95,7 +99,13 @@ class Control:
         return server
 
     async def _start_controllers(self, server: ApiServer) -> None:
-        controllers = self._manager(server, "controller-manager")
+        for build in (self._controllers, self._scheduler):
+            self._leaderships.append(Leadership(partial(build, server)))
+        for leadership in self._leaderships:
+            await leadership.start()
+
+    def _controllers(self, server: ApiServer, on_lost: Callable[[], None]) -> Manager:
+        manager = self._manager(server, "controller-manager", on_lost)
         settings = registry.Settings(
             kinds=[kind for kind in server.scheme.kinds if kind.storable],
             ca_pem=server.ca_pem,
@@ -104,11 +114,13 @@ class Control:
             cluster=self.config.cluster,
             clusterset=self._clusterset,
         )
-        registry.setup_all(controllers, settings)
-        scheduler = self._manager(server, "default-scheduler")
-        _ = binder.setup(scheduler)
-        for manager in self._managers:
-            await manager.start()
+        registry.setup_all(manager, settings)
+        return manager
+
+    def _scheduler(self, server: ApiServer, on_lost: Callable[[], None]) -> Manager:
+        manager = self._manager(server, "default-scheduler", on_lost)
+        _ = binder.setup(manager)
+        return manager
 
     def _api_address(self, server: ApiServer) -> kubernetesservice.ApiAddress:
         """Where pods find the API: what is advertised if that is an address, else the first address listened on."""
@@ -117,20 +129,25 @@ class Control:
         own = allocator.own_address if allocator is not None else ""
         return kubernetesservice.ApiAddress(own, place.hostname or "", place.port or 443)
 
-    def _manager(self, server: ApiServer, component: str) -> Manager:
+    def _manager(self, server: ApiServer, component: str, on_lost: Callable[[], None]) -> Manager:
         client = server.client(manager=component)
         elector = None
         if self.config.database_url:
             lease = ObjectKey(LEASE.namespace, f"{LEASE.name}-{component}")
-            elector = LeaderElector(client, self._clock, lease, self._ids.uid())
-        manager = Manager(client, self._clock, self._ids, component=component, elector=elector)
-        self._managers.append(manager)
-        return manager
+            elector = LeaderElector(client, self._clock, lease, self._identity)
+        return Manager(
+            client,
+            self._clock,
+            self._ids,
+            component=component,
+            elector=elector,
+            on_lost=on_lost,
+        )
 
     async def stop(self) -> None:
         """Controllers, API, store."""
-        for manager in reversed(self._managers):
-            await manager.stop()
+        for leadership in reversed(self._leaderships):
+            await leadership.stop()
         if self.server is not None:
             await self.server.stop()
         await self.store.close()

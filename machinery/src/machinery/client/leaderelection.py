@@ -61,6 +61,11 @@ class LeaderElector:
         return self._seen.spec.holder_identity if self._seen is not None else ""
 
     @property
+    def superseded(self) -> bool:
+        """Whether another was seen to hold the lease; not where the store just did not answer."""
+        return self.holder not in ("", self.identity)
+
+    @property
     def leading(self) -> bool:
         """Whether this candidate holds the lease and its time is not over, by the monotonic clock."""
         return self._held and self._time_left() > 0

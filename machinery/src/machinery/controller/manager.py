@@ -193,7 +193,7 @@ class Manager:
         elector: LeaderElector | None = None,
         on_lost: Callable[[], None] | None = None,
     ) -> None:
-        """With `elector`, controllers and runnables run only while leading; `on_lost` should end the process."""
+        """With `elector`, controllers and runnables run only while leading; `on_lost`: this manager is at its end."""
         self.client, self.clock, self.ids, self.component = client, clock, ids, component
         self.roll = random.Random(ids.uid()).random
         self.recorder = EventRecorder(client, clock, ids, component=component, host=host)
@@ -270,6 +270,11 @@ class Manager:
         """Whether controllers run."""
         return self._leading
 
+    @property
+    def superseded(self) -> bool:
+        """Whether another was seen to lead."""
+        return self._elector is not None and self._elector.superseded
+
     async def start(self) -> None:
         """Return once the informers are synced and, without an elector, everything runs."""
         assert not self._started, "a manager starts once"
@@ -286,9 +291,11 @@ class Manager:
     async def _elect(self, elector: LeaderElector) -> None:
         await elector.run(self._lead)
         log.error("leadership lost", extra={"component": self.component})
-        await self._stop_leading()
-        if self._on_lost is not None:
-            self._on_lost()
+        try:
+            await self._stop_leading()
+        finally:
+            if self._on_lost is not None:
+                self._on_lost()
 
     def _lead(self) -> None:
         self._leading = True
