@@ -9,6 +9,7 @@ gave it closes it.
 """
 
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
@@ -17,6 +18,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import msgspec
 import orjson
+from aiohappyeyeballs import AddrInfoType
 from yarl import URL
 
 from machinery.client.interface import (
@@ -32,6 +34,7 @@ from machinery.client.objects import version_of
 from machinery.meta.errors import InternalError, StatusError, from_status
 from machinery.meta.objectmeta import Object, View
 from machinery.meta.resource import ObjectKey, Resource, document_key
+from machinery.wire.link import watch_the_path_of
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -298,6 +301,7 @@ class RestClient:
                 ssl=self._ssl if self._ssl is not None else True,
                 limit=CONNECTIONS_MAX,
                 keepalive_timeout=KEEPALIVE_S,
+                socket_factory=_socket,
             )
         return aiohttp.ClientSession(
             connector=connector,
@@ -311,6 +315,15 @@ class RestClient:
     def _unreachable(self, method: str, path: str, error: Exception) -> Unreachable:
         why = str(error) or type(error).__name__
         return Unreachable(f"{method} {self.base_url}{path}: {why}")
+
+
+def _socket(address: AddrInfoType) -> socket.socket:
+    """A watch that waits hears nothing of a cut: the kernel has to ask."""
+    family, kind, protocol, _, _ = address
+    sock = socket.socket(family, kind, protocol)
+    if family in (socket.AF_INET, socket.AF_INET6):
+        watch_the_path_of(sock)
+    return sock
 
 
 def delete_body(options: DeleteOptions) -> dict[str, Any]:
