@@ -16,7 +16,7 @@ from machinery.meta.resource import ObjectKey, Resource
 
 SERVICE_NAME_LABEL = "multicluster.kubernetes.io/service-name"
 SOURCE_CLUSTER_LABEL = "multicluster.kubernetes.io/source-cluster"
-SLICE_MANAGER = "ubernetes.io/clusterset"
+SLICE_MANAGER = "clusterset.ubernetes.io"
 """`endpointslice.kubernetes.io/managed-by` of slices that belong to a ServiceImport."""
 EXPORTING_CLUSTERS = "ubernetes.io/exporting-clusters"
 """On a member's ServiceImport, by the federation: names of the exporting clusters, parted by commas, in order of precedence."""
