@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from cluster_agent.node import logs, network
+from cluster_agent.node.annotations import Annotations
 from cluster_agent.node.cgroups import Cgroups, oom_score_floor
 from cluster_agent.node.config import NodeConfig
 from cluster_agent.node.cri.containerd import ContainerdRuntime
@@ -128,11 +129,12 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
     keeper = Keeper(config, clock, kubelet, runtime, groups)
     background = [recorder.run, keeper.rotate_logs, keeper.refresh_tokens, keeper.sweep]
     closers = [prober.close, objects.close]
+    annotations = Annotations()
     if config.service_cidr or config.dns_address:
-        served = NodeServices(config, shared.client, clock, recorder)
+        served = NodeServices(config, shared.client, clock, recorder, annotations)
         background.append(served.run)
         closers.append(served.close)
-    return NodeParts(runtime, kubelet, background, closers, grants)
+    return NodeParts(runtime, kubelet, background, closers, grants, annotations)
 
 
 def _write_network(config: NodeConfig) -> None:

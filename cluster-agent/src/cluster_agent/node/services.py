@@ -2,8 +2,8 @@
 
 Each is there only where the settings say so. Both begin to serve once the first lists are in, and go on with what they
 know while the API is away. Leaving takes neither the proxy's table nor the address away: connections and pods'
-resolv.conf outlive the process, and the next one adopts both. Names of the clusterset do not exist yet: nothing is
-imported, and the name server says so instead of asking elsewhere.
+resolv.conf outlive the process, and the next one adopts both. Services of other clusters come on top (`clusterset`); without
+a range for them nothing is imported, and the name server says so of their names instead of asking elsewhere.
 """
 
 import asyncio
@@ -11,6 +11,10 @@ import logging
 import random
 
 from cluster_agent.node.addresses import own_address
+from cluster_agent.node.annotations import Annotations
+from cluster_agent.node.clusterset.feed import SOURCE
+from cluster_agent.node.clusterset.plan import Remark
+from cluster_agent.node.clusterset.service import Clusterset
 from cluster_agent.node.config import NodeConfig
 from cluster_agent.node.dns.inputs import DnsFeed, Sources
 from cluster_agent.node.dns.model import DnsConfig
@@ -36,7 +40,14 @@ LISTEN_RETRY = Backoff(base_s=0.2, cap_s=5.0)
 class NodeServices:
     """What makes Services work on one node; `run` is its task."""
 
-    def __init__(self, config: NodeConfig, client: Client, clock: Clock, events: EventSink) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        client: Client,
+        clock: Clock,
+        events: EventSink,
+        annotations: Annotations,
+    ) -> None:
         self._config, self._clock, self._events = config, clock, events
         self.sources = Sources(
             services=Informer(client, SERVICES, clock),
@@ -47,13 +58,19 @@ class NodeServices:
         self.dns: DnsServer | None = None
         self._proxy_feed: ServiceFeed | None = None
         self._dns_feed: DnsFeed | None = None
+        self.clusterset: Clusterset | None = None
         if config.service_cidr:
-            self.proxy = ServiceProxy(proxy_config(config), clock, on_note=self._tell)
+            told = ("", SOURCE) if config.clusterset_cidr else ("",)
+            self.proxy = ServiceProxy(proxy_config(config), clock, on_note=self._tell, sources=told)
             self._proxy_feed = ServiceFeed(self.proxy, self.sources.services, self.sources.slices)
         if config.dns_address:
             self.dns = DnsServer(dns_config(config), clock, random.SystemRandom().random)
             self._dns_feed = DnsFeed(self.dns.directory)
             self._dns_feed.watch(self.sources)
+        if config.clusterset_cidr and self.proxy is not None:
+            self.clusterset = Clusterset(
+                config, client, clock, self.sources, self.proxy, self._dns_feed, annotations, events
+            )
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -66,7 +83,10 @@ class NodeServices:
                 _ = group.create_task(self._listen(self.dns))
                 _ = group.create_task(self._dns_feed.run(sources))
                 _ = group.create_task(sources.namespaces.run())
-                self.dns.directory.mark_ready(imported=True)
+                if self.clusterset is None:
+                    self.dns.directory.mark_ready(imported=True)
+            if self.clusterset is not None:
+                _ = group.create_task(self.clusterset.run())
             _ = group.create_task(sources.services.run())
             _ = group.create_task(sources.slices.run())
 
@@ -92,20 +112,26 @@ class NodeServices:
             await self.proxy.stop()
 
     def _tell(self, note: Note) -> None:
-        namespace, _, name = note.service.partition("/")
-        service = self.sources.services.get(ObjectKey(namespace, name))
+        """An Event on the Service or import that the proxy has something to say of."""
+        source, _, key = note.service.rpartition(" ")
+        place = ObjectKey(*key.split("/", 1))
+        if source and self.clusterset is not None:
+            view = self.clusterset.inputs.imports.get(place)
+            if view is not None:
+                self.clusterset.remark(view, Remark(note.reason, note.message))
+            return
+        service = self.sources.services.get(place)
         if service is None:
             return
         meta = service.metadata
-        subject = Subject("Service", namespace, name, meta.uid, meta.resource_version)
+        subject = Subject("Service", *place, meta.uid, meta.resource_version)
         self._events.emit(subject, "Warning", note.reason, note.message)
 
 
 def proxy_config(config: NodeConfig) -> ProxyConfig:
     """The proxy's settings. Pure."""
-    return ProxyConfig(
-        config.node_name, (config.pod_cidr,), service_cidrs=ranges(config.service_cidr)
-    )
+    served = (*ranges(config.service_cidr), *ranges(config.clusterset_cidr))
+    return ProxyConfig(config.node_name, (config.pod_cidr,), service_cidrs=served)
 
 
 def dns_config(config: NodeConfig) -> DnsConfig:
