@@ -71,7 +71,7 @@ def test_a_member_gets_the_endpoints_of_all_others() -> None:
     assert one["metadata"]["labels"] == {
         "multicluster.kubernetes.io/service-name": "web",
         "multicluster.kubernetes.io/source-cluster": "alpha",
-        "endpointslice.kubernetes.io/managed-by": "ubernetes.io/clusterset",
+        "endpointslice.kubernetes.io/managed-by": "clusterset.ubernetes.io",
     }
     assert one["ports"] == [{"name": "http", "protocol": "TCP", "port": 8080}]
 
