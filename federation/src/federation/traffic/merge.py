@@ -13,12 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from federation.traffic.conflicts import Disagreement, Export, disagreements
-from machinery.api.fleet.multicluster import HEADLESS, ImportPort
+from machinery.api.fleet.multicluster import HEADLESS, ImportPort, reserved
 from machinery.api.service_kinds import SessionAffinityConfig
 from machinery.meta.names import label_value, qualified_name
 
-RESERVED = ("ubernetes.io", "karmada.io")
-"""Domains, with all below them, whose labels and annotations say what the federation says."""
 NOBODY = ""
 
 
@@ -123,6 +121,4 @@ def usable(found: Mapping[str, str]) -> dict[str, str]:
 
 def unusable(key: str) -> bool:
     """Whether the key is no key, or is one of ours."""
-    domain = key.rpartition("/")[0]
-    ours = any(domain == one or domain.endswith(f".{one}") for one in RESERVED)
-    return ours or bool(qualified_name(key.lower()))
+    return reserved(key) or bool(qualified_name(key.lower()))

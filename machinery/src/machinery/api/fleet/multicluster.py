@@ -36,6 +36,7 @@ PEERS = "ubernetes.io/peers"
 CLUSTER_ID_PROPERTY = "cluster.clusterset.k8s.io"
 CLUSTERSET_PROPERTY = "clusterset.k8s.io"
 
+RESERVED_DOMAINS = ("ubernetes.io", "karmada.io")
 GATEWAY_PORT = 15443
 """Where gateways listen (TLS, client certificates required, the Service by server name)."""
 CLUSTERSET_IP, HEADLESS = "ClusterSetIP", "Headless"
@@ -68,6 +69,12 @@ def probe_name(cluster: str) -> str:
 
 def _zone(cluster: str) -> str:
     return f"{cluster}.gateway.ubernetes.internal"
+
+
+def reserved(key: str) -> bool:
+    """Whether a label or annotation is the federation's own, and may not be exported."""
+    domain = key.rpartition("/")[0]
+    return any(domain == one or domain.endswith(f".{one}") for one in RESERVED_DOMAINS)
 
 
 class ServiceExportSpec(View):

@@ -14,6 +14,7 @@ from machinery.api.validation import (
     core,
     custom,
     endpoints,
+    exports,
     metadata,
     others,
     pod,
@@ -31,6 +32,7 @@ Kind = tuple[str, str]
 
 RBAC: Final = "rbac.authorization.k8s.io"
 CSR: Final[Kind] = ("certificates.k8s.io", "CertificateSigningRequest")
+SERVICE_EXPORT: Final[Kind] = ("multicluster.x-k8s.io", "ServiceExport")
 
 _CREATE: Final[Mapping[Kind, Check]] = {
     ("", "Pod"): pod.validate_create,
@@ -119,6 +121,8 @@ def validate_create(kind: ServedKind, document: Document) -> list[Document]:
         metadata.validate(kind, document, causes)
     if kind.custom:
         custom.validate(schemas.schema_of(kind), document, causes)
+        if kind.group_kind == SERVICE_EXPORT and not causes:
+            exports.service_export(document, causes)
     elif (check := _CREATE.get(kind.group_kind)) is not None:
         check(document, causes)
     return causes
@@ -132,6 +136,8 @@ def validate_update(
     metadata.validate_update(kind, new, old, causes)
     if kind.custom:
         custom.validate(schemas.schema_of(kind), new, causes, old)
+        if kind.group_kind == SERVICE_EXPORT and not causes:
+            exports.service_export_update(new, old, causes)
         return causes
     if subresource and subresource != "scale":
         check = _SUBRESOURCE.get((subresource, kind.group_kind))
