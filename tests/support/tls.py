@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from machinery.api.fleet.multicluster import GATEWAY_USER_PREFIX, gateway_name, gateway_uri
 from machinery.client.identity import Identity, client_context, server_context
 
 BEFORE = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
@@ -88,6 +89,29 @@ class TestAuthority:
             ),
             certificate.public_bytes(serialization.Encoding.PEM),
         )
+
+    def gateway(self, cluster: str) -> Identity:
+        """A key with the certificate of a cluster's gateways."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        common = x509.NameAttribute(NameOID.COMMON_NAME, GATEWAY_USER_PREFIX + cluster)
+        usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        names = x509.SubjectAlternativeName(
+            [
+                x509.DNSName(gateway_name(cluster)),
+                x509.UniformResourceIdentifier(gateway_uri(cluster)),
+            ]
+        )
+        certificate = (
+            self._builder(x509.Name([common]), key.public_key())
+            .add_extension(names, critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        pem = serialization.Encoding.PEM
+        private = key.private_bytes(
+            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return Identity(private, certificate.public_bytes(pem))
 
     def server_context(self) -> ssl.SSLContext:
         return server_context(self.issue(), self.pem)

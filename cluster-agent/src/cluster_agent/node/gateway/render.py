@@ -96,7 +96,7 @@ def render(  # noqa: PLR0913 - all that the files depend on, by name
     peers = tuple(sorted(plan.peers, key=lambda peer: peer.cluster))
     body = _sections(config, peers, allocation.blocks)
     blank = "\n".join([*_global(config, "", aes, root), *body, *_backends(lines, blank=True)])
-    pem = f"{certificate.certificate}\n{certificate.key}\n{certificate.ca}"
+    pem = "\n".join(map(_ended, (certificate.certificate, certificate.key, certificate.ca)))
     shape = hashlib.sha256(f"{blank}\n{pem}".encode()).hexdigest()[:32]
     whole = [*_global(config, shape, aes, root), *body, *_backends(lines)]
     return Files(shape, "\n".join(whole) + "\n", _maps(plan, allocation), lines, certificate)
@@ -144,7 +144,7 @@ def _map_text(content: Mapping[str, str]) -> str:
 
 
 def _ended(text: str) -> str:
-    return text if text.endswith("\n") else text + "\n"
+    return text.strip() + "\n"
 
 
 # ----------------------------------------------------------------------------------------------------------- config
