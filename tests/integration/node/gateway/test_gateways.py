@@ -24,7 +24,7 @@ from tests.integration.node.gateway.sites import (
 )
 from tests.support.tls import TestAuthority
 
-from cluster_agent.node.gateway.model import EgressKey, GatewayPlan, PeerSites, Target
+from cluster_agent.node.gateway.model import EgressKey, GatewayPlan, Ingress, PeerSites, Target
 from cluster_agent.node.gateway.process import find
 from machinery.api.fleet.multicluster import port_name, probe_name
 
@@ -87,27 +87,67 @@ async def test_endpoints_come_and_go_without_a_reload(clusters: World) -> None:
     assert process_of(alpha) == before
 
 
-async def test_what_is_no_longer_exported_is_refused_and_its_connections_drain(
-    clusters: World,
-) -> None:
+async def test_what_is_no_longer_exported_is_refused_and_cut(clusters: World) -> None:
     alpha, beta = await pair(clusters)
+    other = Ingress(port_name("beta", "shop", "other", WEB), (pod(beta, 9),))
+    plan = clusters.plan(beta, beta.exported(pod(beta, 9)), other, peers=(alpha,))
+    far = await clusters.serve(beta, plan)
+    from_other = EgressKey("shop", "other", WEB, "beta")
+    near = await clusters.serve(
+        alpha, GatewayPlan("alpha", (), (FROM_BETA, from_other), (beta.as_peer,))
+    )
+    await until(near, lambda: up(near, beta) == BOTH)
+    before = process_of(beta)
+    with (
+        await alpha.dial(near.listener(FROM_BETA)) as link,
+        await alpha.dial(near.listener(from_other)) as kept,
+    ):
+        for each in (link, kept):
+            assert (await alpha.run(lambda each=each: each.recv(100))).startswith(b"beta-web")
+        far.apply(clusters.plan(beta, other, peers=(alpha,)))
+        await until(far, lambda: far.ready)
+        assert await alpha.run(lambda: received(link)) == b""
+        assert await alpha.read(near.listener(FROM_BETA)) == b""
+        await alpha.run(lambda: kept.sendall(b"still here"))
+        assert await alpha.run(lambda: kept.recv(100)) == b"still here"
+    assert process_of(beta) == before
+
+
+async def test_a_reload_keeps_connections_and_states(clusters: World) -> None:
+    alpha, beta = await pair(clusters)
+    gamma = clusters.sites[2]
     exported = beta.exported(pod(beta, 9))
     far = await clusters.serve(beta, clusters.plan(beta, exported, peers=(alpha,)))
     near = await clusters.serve(alpha, clusters.plan(alpha, peers=(beta,)))
     await until(near, lambda: up(near, beta) == BOTH)
-    before = process_of(beta)
+    before = process_of(alpha), process_of(beta)
+    fell = []
+    near.on_change(lambda: fell.append(True) if up(near, beta) != BOTH else None)
+    with await alpha.dial(near.listener(FROM_BETA)) as link:
+        assert (await alpha.run(lambda: link.recv(100))).startswith(b"beta-web")
+        far.apply(clusters.plan(beta, exported, peers=(alpha, gamma)))
+        near.apply(clusters.plan(alpha, peers=(beta, gamma)))
+        await until(far, lambda: far.ready)
+        await until(near, lambda: near.ready)
+        assert not {process_of(alpha), process_of(beta)} & {*before}
+        await alpha.run(lambda: link.sendall(b"still here"))
+        assert await alpha.run(lambda: link.recv(100)) == b"still here"
+    # An export that goes together with a reload is cut as well.
     with await alpha.dial(near.listener(FROM_BETA)) as link:
         assert (await alpha.run(lambda: link.recv(100))).startswith(b"beta-web")
         far.apply(clusters.plan(beta, peers=(alpha,)))
         await until(far, lambda: far.ready)
-        assert process_of(beta) != before
-        assert await alpha.read(near.listener(FROM_BETA)) == b""
-        # What was open goes on, also over a reload of the other end.
-        near.apply(clusters.plan(alpha, alpha.exported(), peers=(beta,)))
-        await until(near, lambda: near.ready)
-        await alpha.run(lambda: link.sendall(b"still here"))
-        assert await alpha.run(lambda: link.recv(100)) == b"still here"
-    assert up(near, beta) == BOTH, "a reload is no failure of the peer"
+        assert await alpha.run(lambda: received(link)) == b""
+    assert not fell
+    assert up(near, gamma) == NONE
+
+
+def received(link: socket.socket) -> bytes:
+    """Nothing where it was closed or reset."""
+    try:
+        return link.recv(100)
+    except ConnectionError:
+        return b""
 
 
 async def test_names_and_clients_that_are_unknown_are_refused(clusters: World) -> None:

@@ -1,10 +1,12 @@
-"""Which port listens for which egress, and which server line holds which endpoint: kept as they are wherever possible.
+"""Which port listens for which egress, which backend serves which export: kept as they are wherever possible. Pure.
 
 Pods' connections are steered to a listener by the kernel's tables, which may be a moment older than the listeners. So a
 port that was given back is not given to another Service before many others have been, and whoever comes back finds its own.
-Endpoints move in and out of fixed server lines, so that HAProxy can be told at run time and need not load anew.
+Exports move in and out of fixed backends, and endpoints in and out of fixed server lines, so that HAProxy can be told at run
+time and need not load anew.
 
-Limits: 9,900 listeners; what is above that raises TooManyListeners.
+Limits: 9,900 listeners; what is above that raises TooManyListeners. Backends and lines grow and never shrink while
+HAProxy runs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,12 +18,24 @@ RETIRED_MAX = 64
 BLOCK = 64
 """Listeners are opened by blocks of ports: a new egress within a block needs no reload."""
 LISTENERS_MAX = len(EGRESS_PORTS) - RETIRED_MAX
+BERTHS = 16
+"""Backends for exported ports are made by so many: a new export needs no reload while one is free."""
 LINES_MIN = 4
-WASTE_MAX = 4
-"""Server lines are given up when there are more than this many times what is needed."""
 
-Lines = Mapping[str, tuple[Target | None, ...]]
-"""Server name of an ingress -> its server lines, in order; None is an unused one."""
+Lines = tuple[Target | None, ...]
+"""The server lines of a backend, in order; None is an unused one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Berth:
+    """A backend for one exported port at a time: its server name, empty for none, and its lines."""
+
+    name: str
+    lines: Lines
+
+
+Berths = tuple[Berth, ...]
+"""By number, from 0."""
 
 
 class TooManyListeners(ValueError):
@@ -92,21 +106,38 @@ def _entry(row: object) -> tuple[EgressKey, int]:
     return EgressKey(namespace, service, number, cluster), port
 
 
-def place(previous: Lines, ingress: Iterable[Ingress]) -> Lines:
-    """Server lines for these, each endpoint where it was. Pure."""
-    return {item.server_name: _placed(previous.get(item.server_name, ()), item) for item in ingress}
+def place(previous: Berths, ingress: Iterable[Ingress]) -> Berths:
+    """Each name in the berth that it has, each endpoint in its line; newcomers where there is room. Pure."""
+    wanted = {item.server_name: item.targets for item in ingress}
+    berths = [
+        Berth(b.name, _lines(b.lines, wanted[b.name]))
+        if b.name in wanted
+        else Berth("", (None,) * len(b.lines))
+        for b in previous
+    ]
+    placed = {berth.name for berth in berths}
+    for name, targets in wanted.items():
+        if name not in placed:
+            number = _free(berths, len(targets))
+            berths[number] = Berth(name, _lines(berths[number].lines, targets))
+    spare = -len(berths) % BERTHS or (0 if berths else BERTHS)
+    return (*berths, *[Berth("", (None,) * LINES_MIN)] * spare)
 
 
-def _placed(before: tuple[Target | None, ...], item: Ingress) -> tuple[Target | None, ...]:
-    wanted = dict.fromkeys(item.targets)
+def _free(berths: list[Berth], needed: int) -> int:
+    """The smallest free berth that is large enough, or else the largest; a new one where none is free."""
+    free = [(len(b.lines) < needed, len(b.lines), i) for i, b in enumerate(berths) if not b.name]
+    if not free:
+        berths.append(Berth("", (None,) * LINES_MIN))
+        return len(berths) - 1
+    fitting = [entry for entry in free if not entry[0]]
+    return min(fitting)[2] if fitting else max(free, key=lambda entry: entry[1])[2]
+
+
+def _lines(before: tuple[Target | None, ...], targets: tuple[Target, ...]) -> Lines:
+    wanted = dict.fromkeys(targets)
     needed = max(LINES_MIN, 1 << max(len(wanted) - 1, 0).bit_length())
-    if not needed <= len(before) <= needed * WASTE_MAX:
-        before = (*before[:needed], *[None] * (needed - len(before)))
-    lines: list[Target | None] = []
-    for target in before:
-        keep = target is not None and target in wanted
-        lines.append(target if keep else None)
-        if target is not None:
-            wanted.pop(target, None)
-    new = iter(wanted)
+    lines = [target if target in wanted else None for target in before]
+    lines += [None] * (needed - len(lines))
+    new = iter([target for target in wanted if target not in lines])
     return tuple(line if line is not None else next(new, None) for line in lines)

@@ -3,15 +3,16 @@
     gateway = Gateway(config, clock); gateway.on_change(wake); gateway.set_certificate(...); gateway.apply(plan)
     gateway.listener(key) -> 169.254.20.11:PORT, of use once gateway.serves(key); gateway.states["beta"].gateways
 
-Changes are gathered for a moment. What HAProxy can take at run time (endpoints, listeners within the open blocks, clients) it is
-told; the rest is a new process that takes over. A configuration that HAProxy refuses changes nothing and is told once; a
-certificate that it refuses is put aside for the one before. Nothing is touched before the first plan and certificate are
-there, so a node process that starts finds the HAProxy of its predecessor serving and leaves it until it knows better.
+Changes are gathered for a moment. What HAProxy can take at run time (exports, imports, endpoints) it is told; the rest
+(peers, certificates) is a new process that takes over. A configuration that HAProxy refuses changes nothing and is told
+once; a certificate that it refuses is put aside for the one before. Nothing is touched before the first plan and certificate
+are there, so a node process that starts finds the HAProxy of its predecessor serving and leaves it until it knows better.
 
 States hold for a few seconds while no process answers, then everything counts as down.
 
-Limits: see `render` and `allocation`. What is no longer exported is refused from the next reload on (about a second);
-connections to it end when they end, and after `GatewayConfig.drain_s` at the latest.
+Limits: see `render` and `allocation`. What is no longer exported is refused and cut at once, but for connections that an
+older process still serves after a reload: they end after `GatewayConfig.drain_s` at the latest. A peer that leaves is refused
+from then on; its open connections end when they end.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from cluster_agent.node.addresses import own_address
-from cluster_agent.node.gateway.allocation import Allocation, Lines, allocate, dump, load, place
+from cluster_agent.node.gateway.allocation import Allocation, Berths, allocate, dump, load, place
 from cluster_agent.node.gateway.model import (
     Certificate,
     EgressKey,
@@ -43,8 +44,9 @@ from cluster_agent.node.gateway.render import MAPS, Files, render
 from cluster_agent.node.gateway.runtime import (
     Row,
     Running,
+    berths_of,
     changes,
-    lines_of,
+    cuts,
     parse_lines,
     parse_map,
     parse_stat,
@@ -93,7 +95,7 @@ class Gateway:
         self._good: Certificate | None = None
         self._bad: Certificate | None = None
         self._allocation = _allocation(self._engine.load(LISTENERS))
-        self._lines: Lines = {}
+        self._berths: Berths = ()
         self._shape: str | None = None
         self._wanted, self._done = 0, 0
         self._due = 0.0
@@ -262,11 +264,12 @@ class Gateway:
         version, allocation = self._wanted, self._allocation
         try:
             running = await self._running() if self._shape is not None else None
-            if running is not None and not self._lines:
-                self._lines = lines_of(running.lines)
-            self._lines = place(self._lines, plan.ingress)
+            if running is not None and not self._berths:
+                with contextlib.suppress(KeyError):  # of another version; it will be replaced
+                    self._berths = berths_of(running)
+            self._berths = place(self._berths, plan.ingress)
             files = render(
-                self.config, plan, allocation, self._lines, certificate,
+                self.config, plan, allocation, self._berths, certificate,
                 aes=self._aes, root=self._root,
             )  # fmt: skip
             self._engine.save(LISTENERS, dump(allocation))
@@ -279,6 +282,8 @@ class Gateway:
                 if wait > 0:
                     self._later(wait)
                     return
+                if running is not None and (gone := cuts(files, running)):
+                    _ = await self._engine.ask(gone)
                 await self._reload(files)
         except (GatewayError, OSError, TimeoutError) as error:
             await self._failure(certificate, error)

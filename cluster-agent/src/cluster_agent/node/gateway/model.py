@@ -145,8 +145,8 @@ class GatewayConfig:
     """From one reload to the next, at least: each leaves a process behind that serves its open connections."""
     draining_max: int = 6
     """Such processes; the oldest is ended when there are more, whatever it still serves."""
-    drain_s: int = 120
-    """How long connections of an older configuration go on after a reload, also those to what is no longer exported."""
+    drain_s: int = 600
+    """How long connections of an older process go on after a reload, also those to what is no longer exported."""
 
     def __post_init__(self) -> None:
         _check_name(self.cluster, "cluster")

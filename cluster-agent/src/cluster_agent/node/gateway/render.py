@@ -1,13 +1,13 @@
 """HAProxy's files for a plan: one frontend in, one frontend out, and maps between names, ports and backends. Pure.
 
-    pod -> 169.254.20.11:PORT -> frontend egress -> peer:CLUSTER -> (TLS, server name) -> frontend ingress -> in:NAME -> pod
+    pod -> 169.254.20.11:PORT -> frontend egress -> peer:CLUSTER -> (TLS, server name) -> frontend ingress -> in:NUMBER -> pod
 
 All listeners share one server per peer gateway, whose TLS server name comes from a map by port. That server is also the one
 that is checked, so nothing has to follow its state, and a thousand imported Services cost a thousand lines of a map.
 A check is a whole request over TLS: it proves that the peer has its cluster's certificate, and that it accepts ours.
 
-Server states are right after a reload because HAProxy reads them from a file; endpoints and maps may be changed at run
-time. `shape` is a hash of all the rest: a process with another shape must be replaced.
+Server states are right after a reload because HAProxy reads them from a file. Exports, endpoints and imports are changed at
+run time. `shape` is a hash of all the rest: a process with another shape must be replaced.
 
 HAProxy 2.6 compares a peer's certificate with the server name it sends, before any `verifyhost`: hence the wildcard names of
 `machinery.api.fleet.multicluster`.
@@ -20,7 +20,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cluster_agent.node.gateway.allocation import BLOCK, Allocation, Lines
+from cluster_agent.node.gateway.allocation import BLOCK, Allocation, Berths, Lines
 from cluster_agent.node.gateway.model import (
     EGRESS_PORTS,
     Certificate,
@@ -53,6 +53,7 @@ CHECKS_A_S = 40
 """Checks a second and node; with more peers' nodes than that allows each is asked less often."""
 CONNECT_MS = 660
 NOBODY = 65_534
+BERTH = "in:"
 UNUSED = Target("127.0.0.1", 9)
 """What an unused server line says."""
 
@@ -69,7 +70,7 @@ class Files:
     config: str
     maps: Mapping[str, Mapping[str, str]]
     """By file name."""
-    lines: Lines
+    berths: Berths
     certificate: Certificate
 
     def texts(self) -> dict[str, str]:
@@ -86,7 +87,7 @@ def render(  # noqa: PLR0913 - all that the files depend on, by name
     config: GatewayConfig,
     plan: GatewayPlan,
     allocation: Allocation,
-    lines: Lines,
+    berths: Berths,
     certificate: Certificate,
     *,
     aes: bool = True,
@@ -95,16 +96,18 @@ def render(  # noqa: PLR0913 - all that the files depend on, by name
     """`aes`: the machine has instructions for AES. `root`: HAProxy is started by root and is to become nobody. Pure."""
     peers = tuple(sorted(plan.peers, key=lambda peer: peer.cluster))
     body = _sections(config, peers, allocation.blocks)
-    blank = "\n".join([*_global(config, "", aes, root), *body, *_backends(lines, blank=True)])
+    blank = "\n".join([*_global(config, "", aes, root), *body, *_backends(berths, blank=True)])
     pem = "\n".join(map(_ended, (certificate.certificate, certificate.key, certificate.ca)))
     shape = hashlib.sha256(f"{blank}\n{pem}".encode()).hexdigest()[:32]
-    whole = [*_global(config, shape, aes, root), *body, *_backends(lines)]
-    return Files(shape, "\n".join(whole) + "\n", _maps(plan, allocation), lines, certificate)
+    whole = [*_global(config, shape, aes, root), *body, *_backends(berths)]
+    return Files(
+        shape, "\n".join(whole) + "\n", _maps(plan, allocation, berths), berths, certificate
+    )
 
 
-def backend_of(server_name: str) -> str:
-    """The backend of an exported port."""
-    return f"in:{server_name}"
+def berth_name(number: int) -> str:
+    """The backend of a berth."""
+    return f"{BERTH}{number}"
 
 
 def gateways_of(cluster: str) -> str:
@@ -124,13 +127,13 @@ def pace(checked: int) -> tuple[int, int]:
 
 
 # ------------------------------------------------------------------------------------------------------------- maps
-def _maps(plan: GatewayPlan, allocation: Allocation) -> dict[str, dict[str, str]]:
+def _maps(plan: GatewayPlan, allocation: Allocation, berths: Berths) -> dict[str, dict[str, str]]:
     known = {peer.cluster for peer in plan.peers if peer.gateways}
     out = [(key, allocation.ports[key]) for key in plan.egress if key.cluster in known]
     names = {
         str(port): port_name(key.cluster, key.namespace, key.service, key.port) for key, port in out
     }
-    ingress = {item.server_name: backend_of(item.server_name) for item in plan.ingress}
+    ingress = {berth.name: berth_name(i) for i, berth in enumerate(berths) if berth.name}
     return {
         EGRESS_MAP: {str(port): gateways_of(key.cluster) for key, port in out},
         NAMES_MAP: names,
@@ -264,16 +267,18 @@ def _checks(cluster: str, gap_ms: int, fall: int) -> tuple[str, ...]:
     )
 
 
-def _backends(lines: Lines, *, blank: bool = False) -> list[str]:
+def _backends(berths: Berths, *, blank: bool = False) -> list[str]:
     return [
         line
-        for server_name, targets in sorted(lines.items())
+        for number, berth in enumerate(berths)
         for line in _section(
-            f"backend {backend_of(server_name)}",
-            "balance leastconn",
-            *(_server(i, None if blank else target) for i, target in enumerate(targets, 1)),
+            f"backend {berth_name(number)}", "balance leastconn", *_servers(berth.lines, blank)
         )
     ]
+
+
+def _servers(lines: Lines, blank: bool) -> list[str]:
+    return [_server(i, None if blank else target) for i, target in enumerate(lines, 1)]
 
 
 def _server(number: int, target: Target | None) -> str:

@@ -9,14 +9,22 @@ import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cluster_agent.node.gateway.allocation import Lines
+from cluster_agent.node.gateway.allocation import Berth, Berths
 from cluster_agent.node.gateway.model import Target
-from cluster_agent.node.gateway.render import MAPS, Files, backend_of
+from cluster_agent.node.gateway.render import (
+    BERTH,
+    CLIENTS_MAP,
+    EGRESS_MAP,
+    INGRESS_MAP,
+    MAPS,
+    NAMES_MAP,
+    Files,
+    berth_name,
+)
 
 COMMAND_MAX = 8_000
 """Bytes of one line; HAProxy takes 16,383."""
 _FRONTEND, _SERVER = "1", "4"
-_INGRESS = backend_of("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,7 @@ class Running:
     """What of a running process can be changed."""
 
     lines: Mapping[str, Mapping[str, Target | None]]
-    """Server name of an ingress -> server line -> its endpoint, None for one that is off."""
+    """Backend of a berth -> server line -> its endpoint, None for one that is off."""
     maps: Mapping[str, Mapping[str, str]]
 
 
@@ -102,7 +110,7 @@ def _row(value: Mapping[str, str]) -> Row:
 
 
 def parse_lines(text: str) -> dict[str, dict[str, Target | None]]:
-    """`show servers state`: the server lines of every ingress."""
+    """`show servers state`: the server lines of every berth."""
     found: dict[str, dict[str, Target | None]] = {}
     names: list[str] = []
     for line in text.splitlines():
@@ -112,11 +120,11 @@ def parse_lines(text: str) -> dict[str, dict[str, Target | None]]:
             continue
         row = dict(zip(names, words, strict=False))
         backend = row.get("be_name", "")
-        if not backend.startswith(_INGRESS):
+        if not backend.startswith(BERTH):
             continue
         on = row["srv_op_state"] != "0"
         target = Target(row["srv_addr"], int(row["srv_port"])) if on else None
-        found.setdefault(backend.removeprefix(_INGRESS), {})[row["srv_name"]] = target
+        found.setdefault(backend, {})[row["srv_name"]] = target
     return found
 
 
@@ -126,42 +134,65 @@ def parse_map(text: str) -> dict[str, str]:
     return {row[1]: row[2] for row in words if len(row) == 3}
 
 
-def lines_of(running: Mapping[str, Mapping[str, Target | None]]) -> Lines:
-    """As `allocation.place` keeps them, from what a process that was found runs."""
-    return {
-        name: tuple(lines[f"s{i}"] for i in range(1, len(lines) + 1))
-        for name, lines in running.items()
-    }
+def berths_of(running: Running) -> Berths:
+    """As `allocation.place` keeps them, from a process that was found. Raises KeyError for one that is not ours."""
+    names = {backend: name for name, backend in running.maps[INGRESS_MAP].items()}
+    backends = [berth_name(number) for number in range(len(running.lines))]
+    return tuple(
+        Berth(names.get(backend, ""), tuple(lines[f"s{i}"] for i in range(1, len(lines) + 1)))
+        for backend, lines in ((name, running.lines[name]) for name in backends)
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- commands
 def changes(wanted: Files, running: Running) -> list[str]:
-    """What makes a process of the same shape serve `wanted`; nothing when it does already. Pure."""
-    found: list[str] = []
-    for server_name, targets in sorted(wanted.lines.items()):
-        lines = running.lines.get(server_name, {})
-        for number, target in enumerate(targets, 1):
-            found += _line_changes(server_name, f"s{number}", lines.get(f"s{number}"), target)
-    # A listener's server name stands before its way out does, and goes after it.
-    for name in reversed(MAPS):
-        found += _puts(name, wanted.maps[name], running.maps.get(name, {}))
-    for name in MAPS:
-        found += _drops(name, wanted.maps[name], running.maps.get(name, {}))
-    return found
+    """What makes a process of the same shape serve `wanted`; nothing when it does already. Pure.
+
+    Ways in are closed before what is behind them changes, and opened after. An export that goes takes its connections along.
+    """
+    drops = {name: _drops(name, wanted.maps[name], running.maps.get(name, {})) for name in MAPS}
+    puts = {name: _puts(name, wanted.maps[name], running.maps.get(name, {})) for name in MAPS}
+    served = {backend: name for name, backend in running.maps.get(INGRESS_MAP, {}).items()}
+    found = [*drops[EGRESS_MAP], *drops[CLIENTS_MAP], *drops[INGRESS_MAP]]
+    for number, berth in enumerate(wanted.berths):
+        backend = berth_name(number)
+        lines = running.lines.get(backend, {})
+        cut = served.get(backend, berth.name) != berth.name
+        for i, target in enumerate(berth.lines, 1):
+            found += _line_changes(f"{backend}/s{i}", lines.get(f"s{i}"), target, cut)
+    found += [*puts[INGRESS_MAP], *puts[CLIENTS_MAP]]
+    return [*found, *puts[NAMES_MAP], *puts[EGRESS_MAP], *drops[NAMES_MAP]]
+
+
+def cuts(wanted: Files, running: Running) -> list[str]:
+    """What ends the exports that go, in a process that is about to be replaced and would serve them to the end. Pure."""
+    gone = {
+        name: backend
+        for name, backend in sorted(running.maps.get(INGRESS_MAP, {}).items())
+        if name not in wanted.maps[INGRESS_MAP]
+    }
+    return [
+        command
+        for name, backend in gone.items()
+        for command in (
+            f"del map {INGRESS_MAP} {name}",
+            *(f"shutdown sessions server {backend}/{s}" for s in running.lines.get(backend, {})),
+        )
+    ]
 
 
 def _line_changes(
-    server_name: str, line: str, before: Target | None, target: Target | None
+    server: str, before: Target | None, target: Target | None, cut: bool
 ) -> list[str]:
-    if before == target:
-        return []
-    server = f"{backend_of(server_name)}/{line}"
-    if target is None:
-        return [f"set server {server} state maint"]
-    return [
-        f"set server {server} addr {target.ip} port {target.port}",
-        f"set server {server} state ready",
-    ]
+    found = []
+    if before is not None and (cut or target is None):
+        found.append(f"set server {server} state maint")
+    if before is not None and cut:
+        found.append(f"shutdown sessions server {server}")
+    if target is not None and (cut or before != target):
+        found.append(f"set server {server} addr {target.ip} port {target.port}")
+        found.append(f"set server {server} state ready")
+    return found
 
 
 def _puts(name: str, wanted: Mapping[str, str], running: Mapping[str, str]) -> list[str]:
