@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 ENDPOINTS_MAX = 1_000
 """Endpoints of one Service that are reported."""
+WORKERS = 8
+"""Writes in flight: the federation may be far away, and after a cut all exports are due at once."""
 GATHER_S = 0.05
 WRITE_EVERY_S = 0.2
 RECONNECT_S = 2.0
@@ -282,7 +284,7 @@ def setup(
 ) -> None:
     """Watch exports, Services and slices of the member, and what the federation holds (its owner runs `reported`)."""
     reconciler = ExportsReconciler(manager, federation, reported, namespace)
-    builder = manager.controller("link-exports", reconciler, workers=2)
+    builder = manager.controller("link-exports", reconciler, workers=WORKERS)
 
     def look(key: ObjectKey) -> None:
         builder.queue.add_after(key, GATHER_S)

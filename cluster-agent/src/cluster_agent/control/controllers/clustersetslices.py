@@ -12,6 +12,7 @@ too, and changes nothing else of them.
 import hashlib
 from collections.abc import Iterable, Sequence
 
+from cluster_agent.control.controllers.api_errors import is_namespace_terminating
 from cluster_agent.control.controllers.endpointslice.packing import Packed
 from cluster_agent.control.controllers.endpointslice.plan import (
     endpoint_wire,
@@ -38,6 +39,7 @@ from machinery.api.fleet.multicluster import (
 from machinery.api.service_kinds import SERVICES, Service
 from machinery.controller.action import Action, Create, Delete, Patch, Result
 from machinery.controller.manager import Manager
+from machinery.meta.errors import Forbidden
 from machinery.meta.objectmeta import ObjectMeta, owner_reference
 from machinery.meta.resource import Document, ObjectKey
 
@@ -232,7 +234,12 @@ class ClustersetSlicesReconciler:
             self._slices.by_index(BY_IMPORT, key),
             self._cluster,
         )
-        return await self._executor.apply(actions)
+        try:
+            return await self._executor.apply(actions)
+        except Forbidden as error:
+            if not is_namespace_terminating(error):
+                raise
+            return Result()  # its slices go before its imports do, and must not come back
 
 
 def setup(manager: Manager, cluster: str) -> None:
