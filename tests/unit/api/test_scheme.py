@@ -4,8 +4,9 @@ import pytest
 
 from machinery.api import plans, schemas
 from machinery.api.fleet.kinds import FLEET
+from machinery.api.fleet.multicluster_kinds import SERVICE_EXPORT
 from machinery.api.kinds import BUILTIN, POD, SUBRESOURCE_KINDS, subresource_body
-from machinery.api.scheme import Scheme, ServedKind
+from machinery.api.scheme import Scheme, ServedKind, face
 
 
 def test_lookup_by_path_and_by_kind() -> None:
@@ -14,6 +15,19 @@ def test_lookup_by_path_and_by_kind() -> None:
     assert scheme.by_gvk("", "v1", "Pod") is POD
     assert scheme.by_plural("batch", "v1", "jobs") is None
     assert scheme.groups()["apps"] == ("v1",)
+
+
+def test_a_face_is_another_version_of_the_same_objects() -> None:
+    older = face(SERVICE_EXPORT, "v1alpha1")
+    scheme = Scheme([SERVICE_EXPORT, older])
+    assert scheme.stored(older) is scheme.stored(SERVICE_EXPORT) is SERVICE_EXPORT
+    assert scheme.groups()[older.group] == ("v1beta1", "v1alpha1")
+    assert older.schema_name != SERVICE_EXPORT.schema_name
+    assert schemas.schema_of(older)["properties"] is schemas.schema_of(SERVICE_EXPORT)["properties"]
+    events = Scheme(BUILTIN)
+    new = events.by_gvk("events.k8s.io", "v1", "Event")
+    assert new is not None
+    assert events.stored(new) is events.by_gvk("", "v1", "Event")
 
 
 def test_a_taken_path_is_refused() -> None:

@@ -87,9 +87,8 @@ def api_resource_list(scheme: Scheme, group: str, version: str) -> Document | No
 
 def storage_version_hash(kind: ServedKind) -> str:
     """By what clients see that a kind's stored form has changed."""
-    # both views of Event are kept as one
-    group = "" if kind.group == "events.k8s.io" else kind.group
-    digest = hashlib.sha256(f"{group}/{kind.version}/{kind.kind}".encode()).digest()
+    group, version = kind.stored_as or (kind.group, kind.version)
+    digest = hashlib.sha256(f"{group}/{version}/{kind.kind}".encode()).digest()
     return base64.b64encode(digest[:8]).decode()
 
 

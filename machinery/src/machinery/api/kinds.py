@@ -123,7 +123,7 @@ BUILTIN: tuple[ServedKind, ...] = (
     _workload("ReplicaSet", "rs"),
     ServedKind(
         "events.k8s.io", "v1", "Event", "events", "event", True,
-        "io.k8s.api.events.v1.Event", ("ev",), relaxed=True,
+        "io.k8s.api.events.v1.Event", ("ev",), relaxed=True, stored_as=("", "v1"),
     ),
     _review(AUTHN, "SelfSubjectReview"),
     _review(AUTHN, "TokenReview"),

@@ -7,7 +7,7 @@ defaults, strategies and validation are looked up by group and kind in their own
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 ALL_VERBS: tuple[str, ...] = (
@@ -74,6 +74,9 @@ class ServedKind:
     deprecated: str = ""
     """The warning that every answer about the kind carries."""
 
+    stored_as: tuple[str, str] | None = None
+    """(group, version) of the kind as which the objects lie in the store, where this one is another face of it."""
+
     @property
     def list_kind(self) -> str:
         return self.kind + "List"
@@ -100,6 +103,20 @@ class ServedKind:
     def subresource(self, name: str) -> Subresource | None:
         """The subresource of that name, or None."""
         return next((s for s in self.subresources if s.name == name), None)
+
+
+def face(kind: ServedKind, version: str) -> ServedKind:
+    """The own kind under one more version of its group: same schema, same objects. Register it after `kind`, which stays
+    the preferred one."""
+    assert kind.schema is not None, "a built kind has a schema of its own for each version"
+    gvk = {"group": kind.group, "version": version, "kind": kind.kind}
+    return replace(
+        kind,
+        version=version,
+        schema_name=kind.schema_name.replace(f".{kind.version}.", f".{version}."),
+        schema={**kind.schema, "x-kubernetes-group-version-kind": [gvk]},
+        stored_as=(kind.group, kind.version),
+    )
 
 
 class Scheme:
@@ -131,6 +148,14 @@ class Scheme:
     def by_gvk(self, group: str, version: str, kind: str) -> ServedKind | None:
         """The kind of a body, or None."""
         return self._by_gvk.get((group, version, kind))
+
+    def stored(self, kind: ServedKind) -> ServedKind:
+        """The kind under which objects of `kind` lie in the store: itself, but for faces."""
+        if kind.stored_as is None:
+            return kind
+        found = self._by_plural.get((*kind.stored_as, kind.plural))
+        assert found is not None, f"{kind.api_version} {kind.plural} is a face of nothing"
+        return found
 
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Group -> its versions, in the order of registration; the core group is the empty string."""

@@ -175,13 +175,11 @@ class NamespaceReconciler:
 
 
 def emptied(kinds: Iterable[ServedKind]) -> list[ServedKind]:
-    """The namespaced kinds whose objects go with their namespace; Events once, though two groups serve them."""
+    """The namespaced kinds whose objects go with their namespace; each object once, whatever other faces it has."""
     return [
         kind
         for kind in kinds
-        if kind.namespaced
-        and {"list", "delete"} <= set(kind.verbs)
-        and kind.group != "events.k8s.io"
+        if kind.namespaced and {"list", "delete"} <= set(kind.verbs) and kind.stored_as is None
     ]
 
 

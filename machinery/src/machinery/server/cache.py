@@ -347,7 +347,9 @@ class WatchCache:
     def __init__(self, store: Store, kinds: Iterable[ServedKind], config: ServerConfig) -> None:
         self._store = store
         self._kinds = {
-            codec.storage_prefix(kind): KindCache(kind, config) for kind in kinds if kind.storable
+            codec.storage_prefix(kind): KindCache(kind, config)
+            for kind in kinds
+            if kind.storable and kind.stored_as is None
         }
         self._tasks = TaskOwner()
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []

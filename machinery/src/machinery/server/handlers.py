@@ -11,7 +11,7 @@ from machinery.api.scheme import Scheme, ServedKind
 from machinery.kit.clock import Clock, rfc3339
 from machinery.meta import errors
 from machinery.meta.resource import Document
-from machinery.server import events_view, patching, render
+from machinery.server import faces, patching, render
 from machinery.server.call import Call, Deletion, Intercepted, Interceptor
 from machinery.server.config import ServerConfig
 from machinery.server.deletion import RETURNS_OBJECT, deletion_of, dry_run_causes
@@ -136,11 +136,7 @@ class Api:
 
     def stored(self, kind: ServedKind) -> ServedKind:
         """The kind under which objects of `kind` lie in the store."""
-        if kind.group == events_view.GROUP:
-            core = self._scheme.by_plural("", "v1", kind.plural)
-            assert core is not None
-            return core
-        return kind
+        return self._scheme.stored(kind)
 
     async def _intercept(
         self,
@@ -272,8 +268,7 @@ class Api:
             answer = await self._subresources.review(kind, document, info.namespace, call)
             return Reply(201, dumps(answer), headers=tuple(warning_headers(call.warnings)))
         into = self.stored(kind)
-        if into is not kind:
-            document = events_view.to_core(document)
+        document = faces.inward(kind, document)
         if info.verb == "create":
             stored = await self._registry.create(into, document, info.namespace, call)
             return self._object(201, stored, info, kind, accepted, call.warnings)
@@ -292,13 +287,7 @@ class Api:
         into = self.stored(kind)
         if media == patching.APPLY:
             return await self._apply(info, into, kind, body, call, "")
-        make = patching.patcher(kind, media, body, info.name, call)
-        if into is not kind:
-            plain = make
-
-            def make(live: Document) -> Document:
-                return events_view.to_core(plain(events_view.to_new(live)))
-
+        make = faces.through(kind, patching.patcher(kind, media, body, info.name, call))
         return await self._registry.change(into, info.namespace, info.name, make, call)
 
     async def _apply(
@@ -311,10 +300,10 @@ class Api:
         subresource: str,
     ) -> Stored:
         """Server-side apply: onto the live object, or creating it."""
-        applied = self._subresources.applied(kind, body, info, call)
+        applied = faces.inward(kind, self._subresources.applied(kind, body, info, call))
         force = truthy(info, "force")
         time = rfc3339(self._clock.now())
-        make = patching.applier(kind, applied, call, force, time, subresource)
+        make = patching.applier(into, applied, call, force, time, subresource)
         try:
             return await self._registry.change(
                 into, info.namespace, info.name, make, call, subresource, manage=False
@@ -429,16 +418,17 @@ class Api:
         self, info: RequestInfo, kind: ServedKind, body: bytes, media: str, call: Call
     ) -> Stored:
         """PUT or PATCH of status, approval, finalize, ephemeralcontainers …"""
+        into = self.stored(kind)
         if info.verb == "update":
-            document = self._decode(kind, body, media, call)
+            document = faces.inward(kind, self._decode(kind, body, media, call))
             return await self._registry.update(
-                kind, document, info.namespace, info.name, call, info.subresource
+                into, document, info.namespace, info.name, call, info.subresource
             )
         if media == patching.APPLY:
-            return await self._apply(info, kind, kind, body, call, info.subresource)
-        make = patching.patcher(kind, media, body, info.name, call)
+            return await self._apply(info, into, kind, body, call, info.subresource)
+        make = faces.through(kind, patching.patcher(kind, media, body, info.name, call))
         return await self._registry.change(
-            kind, info.namespace, info.name, make, call, info.subresource
+            into, info.namespace, info.name, make, call, info.subresource
         )
 
 

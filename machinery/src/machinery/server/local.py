@@ -25,19 +25,26 @@ from machinery.kit.clock import rfc3339
 from machinery.meta import errors
 from machinery.meta.objectmeta import Object, ObjectMeta
 from machinery.meta.resource import Document, ObjectKey, Resource
-from machinery.server import codec, events_view, patching, render
+from machinery.server import codec, faces, patching, render
 from machinery.server.authz import Authorizer
 from machinery.server.cache import Entry, KindCache
 from machinery.server.call import Call, Deletion, Intercepted, Interceptor
 from machinery.server.listing import Lister, ListQuery, parse_revision, selection_of, wait_until
 from machinery.server.rbac import Attributes
-from machinery.server.registry import Registry, Stored
+from machinery.server.registry import Registry, Stored, unavailable
 from machinery.server.request import RequestInfo
 from machinery.server.scale import SCALE, scale_of, scaled
 from machinery.server.subresources import Subresources
 from machinery.server.user import MASTERS, UserInfo
 from machinery.server.watch import BOOKMARK, LocalWatcher, Watches, classify, too_old
-from machinery.store.interface import Durability, KeyExists, KeyNotFound, RevisionMismatch, Store
+from machinery.store.interface import (
+    Durability,
+    KeyExists,
+    KeyNotFound,
+    RevisionMismatch,
+    Store,
+    StoreUnavailable,
+)
 
 T = TypeVar("T")
 _EVERYTHING, _AS_USUAL = ListOptions(), DeleteOptions()
@@ -184,8 +191,7 @@ class LocalClient:
             answer = await self._local.subresources.review(kind, copy, namespace, call)
             return self._read(resource, answer)
         into = self._stored_kind(kind)
-        if into is not kind:
-            copy = events_view.to_core(copy)
+        copy = faces.inward(kind, copy)
         stored = await self._local.registry.create(into, copy, namespace, call)
         return self._view(resource, kind, stored)
 
@@ -226,8 +232,7 @@ class LocalClient:
             )  # fmt: skip
             return self._read(resource, scale_of(stored.read()))
         into = self._stored_kind(kind)
-        if into is not kind:
-            copy = events_view.to_core(copy)
+        copy = faces.inward(kind, copy)
         stored = await registry.update(into, copy, key.namespace, key.name, call, subresource)
         return self._view(resource, kind, stored)
 
@@ -248,7 +253,7 @@ class LocalClient:
         registry = self._local.registry
         into = self._stored_kind(kind)
         if patch_type is PatchType.APPLY:
-            stored = await self._apply(into, key, body, call, subresource, force=force)
+            stored = await self._apply(kind, key, body, call, subresource, force=force)
             return self._view(resource, kind, stored)
         if subresource == "scale":
             make = patching.patcher(SCALE, patch_type.value, body, key.name, call)
@@ -257,13 +262,7 @@ class LocalClient:
                 lambda live: scaled(kind, live, make(scale_of(live)), key.name), call, "scale",
             )  # fmt: skip
             return self._read(resource, scale_of(stored.read()))
-        make = patching.patcher(kind, patch_type.value, body, key.name, call)
-        if into is not kind:
-            plain = make
-
-            def make(live: Document) -> Document:
-                return events_view.to_core(plain(events_view.to_new(live)))
-
+        make = faces.through(kind, patching.patcher(kind, patch_type.value, body, key.name, call))
         stored = await registry.change(into, key.namespace, key.name, make, call, subresource)
         return self._view(resource, kind, stored)
 
@@ -280,17 +279,18 @@ class LocalClient:
         registry = self._local.registry
         query = {"fieldManager": [self._manager]}
         info = RequestInfo("PATCH", "", query, "patch", name=key.name, namespace=key.namespace)
-        applied = self._local.subresources.applied(kind, body, info, call)
+        applied = faces.inward(kind, self._local.subresources.applied(kind, body, info, call))
+        into = self._stored_kind(kind)
         time = rfc3339(registry.clock.now())
-        make = patching.applier(kind, applied, call, force, time, subresource)
+        make = patching.applier(into, applied, call, force, time, subresource)
         try:
             return await registry.change(
-                kind, key.namespace, key.name, make, call, subresource, manage=False
+                into, key.namespace, key.name, make, call, subresource, manage=False
             )
         except errors.NotFound:
             if subresource:
                 raise
-        return await registry.create(kind, make(None), key.namespace, call, manage=False)
+        return await registry.create(into, make(None), key.namespace, call, manage=False)
 
     async def delete(
         self, resource: Resource[Any], key: ObjectKey, options: DeleteOptions = _AS_USUAL
@@ -337,11 +337,7 @@ class LocalClient:
         return kind
 
     def _stored_kind(self, kind: ServedKind) -> ServedKind:
-        if kind.group != events_view.GROUP:
-            return kind
-        core = self._local.scheme.by_plural("", "v1", kind.plural)
-        assert core is not None
-        return core
+        return self._local.scheme.stored(kind)
 
     def _cache(self, kind: ServedKind) -> KindCache:
         return self._local.registry.cache.of(self._stored_kind(kind))
@@ -393,7 +389,10 @@ def _copy(document: Mapping[str, Any]) -> Document:
 
 
 class MirrorWriter:
-    """Writes read-only images of others' objects: in RAM only, past admission, validation and garbage collection."""
+    """Writes read-only images of others' objects: in RAM only, past admission, validation and garbage collection.
+
+    Raises ServiceUnavailable while the store gives no revisions.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -413,6 +412,8 @@ class MirrorWriter:
                     await self._store.update(key, value, row.revision, Durability.MEMORY)
             except (KeyExists, KeyNotFound, RevisionMismatch):
                 continue
+            except StoreUnavailable as error:
+                raise unavailable(error) from error
             return
 
     async def remove(self, kind: ServedKind, key: ObjectKey) -> None:
@@ -425,4 +426,6 @@ class MirrorWriter:
                 continue
             except KeyNotFound:
                 return
+            except StoreUnavailable as error:
+                raise unavailable(error) from error
             return

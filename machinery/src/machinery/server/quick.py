@@ -17,10 +17,9 @@ from aiohttp.streams import EMPTY_PAYLOAD
 
 from machinery.api.scheme import Scheme
 from machinery.meta.errors import StatusError
-from machinery.server import codec, render
+from machinery.server import codec
 from machinery.server.authn import Authenticator
 from machinery.server.authz import Authorizer
-from machinery.server.events_view import GROUP as VIEWED
 from machinery.server.negotiate import Accepted, negotiate
 from machinery.server.rbac import Attributes
 from machinery.server.replies import BROWSERS
@@ -119,10 +118,10 @@ class QuickGet:
     def _value(self, info: RequestInfo, user: UserInfo) -> bytes | None:
         """The object's JSON if it is there, plain, and the user may see it."""
         kind = self._scheme.by_plural(info.group, info.version, info.resource)
-        if kind is None or "get" not in kind.verbs or kind.deprecated or kind.group == VIEWED:
+        if kind is None or "get" not in kind.verbs or kind.deprecated or kind.stored_as is not None:
             return None
         namespace = "" if info.resource == "namespaces" else info.namespace
-        if kind.namespaced != bool(namespace) or render.view_of(kind) is not None:
+        if kind.namespaced != bool(namespace):
             return None
         if (kind.group, kind.plural) in self._intercepted:
             return None

@@ -14,7 +14,7 @@ from machinery.api import table
 from machinery.api.scheme import ServedKind
 from machinery.meta.errors import BadRequest
 from machinery.meta.resource import Document
-from machinery.server import codec, events_view
+from machinery.server import codec, faces
 from machinery.server.cache import Entry
 from machinery.server.negotiate import Accepted, Form
 from machinery.server.replies import dumps
@@ -37,7 +37,7 @@ def include_object(text: str) -> IncludeObject:
 
 def view_of(kind: ServedKind) -> View | None:
     """How a stored document becomes the served one; None when it is the same."""
-    return events_view.to_new if kind.group == events_view.GROUP else None
+    return faces.outward(kind)
 
 
 def shown(

@@ -18,7 +18,7 @@ from machinery.api.fleet.schema import (
     served,
     struct,
 )
-from machinery.api.scheme import Column, ServedKind
+from machinery.api.scheme import Column, ServedKind, face
 
 _LISTED = {"x-kubernetes-list-type": "atomic"}
 PROTOCOL: Schema = choice("TCP", "UDP", "SCTP") | {"default": "TCP"}
@@ -119,5 +119,9 @@ CLUSTER_NETWORK = served(
     ),
 )  # fmt: skip
 
-MEMBER: tuple[ServedKind, ...] = (SERVICE_EXPORT, SERVICE_IMPORT, CLUSTER_PROPERTY, CLUSTER_NETWORK)
+OLDER = (face(SERVICE_EXPORT, "v1alpha1"), face(SERVICE_IMPORT, "v1alpha1"))
+"""For clients that know nothing newer, such as the multicluster plugin of CoreDNS."""
+MEMBER: tuple[ServedKind, ...] = (
+    SERVICE_EXPORT, SERVICE_IMPORT, *OLDER, CLUSTER_PROPERTY, CLUSTER_NETWORK,
+)  # fmt: skip
 MULTICLUSTER: tuple[ServedKind, ...] = (*MEMBER, EXPORTED_SERVICE)

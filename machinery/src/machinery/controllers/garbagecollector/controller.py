@@ -35,7 +35,7 @@ OWNER_INDEX = "owner-uid"
 UID_INDEX = "uid"
 ABSENT_OWNERS_MAX = 2048
 
-NOT_COLLECTED = frozenset({("", "events"), ("events.k8s.io", "events")})
+NOT_COLLECTED = frozenset({("", "events")})
 """Events expire by themselves, and there are many."""
 
 
@@ -220,12 +220,13 @@ def _owner_key(kind: Kind, item: Object, reference: OwnerReference) -> ObjectKey
 
 
 def collected(kinds: Iterable[ServedKind]) -> list[ServedKind]:
-    """The kinds that can be watched and deleted, without Events."""
+    """The kinds that can be watched and deleted, without Events and without other faces of a kind."""
     return [
         kind
         for kind in kinds
         if {"list", "watch", "delete"} <= set(kind.verbs)
         and (kind.group, kind.plural) not in NOT_COLLECTED
+        and kind.stored_as is None
     ]
 
 

@@ -1,0 +1,42 @@
+"""Kinds that are another face of a stored one: the same objects under another version, or under other names of fields.
+
+`ServedKind.stored_as` says which kind the objects lie as. What comes in through a face is turned into that kind before
+anything is judged or recorded, so both faces share rules, field managers and watch cache; what goes out is turned back.
+Field managers therefore name the stored version, whichever face was written through.
+"""
+
+from collections.abc import Callable
+
+from machinery.api.scheme import ServedKind
+from machinery.meta.resource import Document
+from machinery.server import events_view
+
+Turn = Callable[[Document], Document]
+
+
+def outward(kind: ServedKind) -> Turn | None:
+    """How a stored document becomes the served one; None when it is the same."""
+    if kind.stored_as is None:
+        return None
+    if kind.group == events_view.GROUP:
+        return events_view.to_new
+    version = kind.api_version
+    return lambda document: {**document, "apiVersion": version}
+
+
+def inward(kind: ServedKind, document: Document) -> Document:
+    """A document that came as `kind`, as it is stored."""
+    if kind.stored_as is None:
+        return document
+    if kind.group == events_view.GROUP:
+        return events_view.to_core(document)
+    group, version = kind.stored_as
+    return {**document, "apiVersion": f"{group}/{version}" if group else version}
+
+
+def through(kind: ServedKind, change: Turn) -> Turn:
+    """A change of the served document as a change of the stored one."""
+    out = outward(kind)
+    if out is None:
+        return change
+    return lambda live: inward(kind, change(out(live)))
