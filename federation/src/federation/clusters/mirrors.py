@@ -2,7 +2,8 @@
 
 While a member is linked, informers over the link feed the mirror; when it is not, the mirror stays as it was last seen,
 and the Cluster's condition says that it is old. After a reconnect the informers go on where they were, or list anew, so
-that what vanished meanwhile vanishes here. Mirrors live in memory; a restarted server fills them again.
+that what vanished meanwhile vanishes here. Mirrors live in memory; a restarted server fills them again. Their revisions come
+from the database: while that is away the mirror stands still, and what changed meanwhile is written afterwards.
 """
 
 import asyncio
@@ -15,13 +16,16 @@ from machinery.client.informer import Handler, Informer
 from machinery.client.rest import RestClient
 from machinery.kit.clock import Clock
 from machinery.kit.tasks import TaskOwner, cancel_all
+from machinery.meta.errors import StatusError
 from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
 log = logging.getLogger(__name__)
 
+RETRY_S = 2.0
+
 
 class MirrorStore(Protocol):
-    """Where mirrors are written (the API server's own)."""
+    """Where mirrors are written (the API server's own). Raises StatusError when it cannot take them now."""
 
     async def put(self, resource: Resource[Document], document: Document) -> None: ...
 
@@ -33,7 +37,7 @@ class ClusterMirror:
 
     def __init__(self, cluster: str, client: RestClient, store: MirrorStore, clock: Clock) -> None:
         self.cluster = cluster
-        self._client, self._store = client, store
+        self._client, self._store, self._clock = client, store, clock
         self._dirty: dict[tuple[Resource[Document], ObjectKey], None] = {}
         self._wake = asyncio.Event()
         self._informers = {r: Informer(client, r, clock) for r in MIRRORED}
@@ -67,9 +71,18 @@ class ClusterMirror:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            dirty, self._dirty = self._dirty, {}
-            for resource, key in dirty:
-                await self._sync(resource, key)
+            while self._dirty:
+                await self._write_one(next(iter(self._dirty)))
+
+    async def _write_one(self, entry: tuple[Resource[Document], ObjectKey]) -> None:
+        """Off the list before it is looked at: a change meanwhile puts it back."""
+        del self._dirty[entry]
+        try:
+            await self._sync(*entry)
+        except StatusError as error:
+            log.info("mirror not written", extra={"cluster": self.cluster, "error": str(error)})
+            self._dirty[entry] = None
+            await self._clock.sleep(RETRY_S)
 
     async def _sync(self, resource: Resource[Document], key: ObjectKey) -> None:
         document = self._informers[resource].get(key)

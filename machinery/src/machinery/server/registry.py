@@ -120,7 +120,7 @@ class Registry:
         try:
             await self.store.barrier()
         except StoreUnavailable as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     async def row(self, kind: ServedKind, namespace: str, name: str) -> Row:
         """The newest committed row. Raises NotFound, ServiceUnavailable."""
@@ -532,7 +532,7 @@ class Registry:
             row: Row = await write
         except StoreUnavailable as error:
             log.error("the store refused a write", extra={"error": str(error)})
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
         return row
 
     async def _settled(self, kind: ServedKind, row: Row) -> None:
@@ -541,8 +541,8 @@ class Registry:
             await self.cache.wait_for(row.revision)
 
 
-def _unavailable(error: StoreUnavailable) -> errors.StatusError:
-    """What a client is told whose write the store cannot take."""
+def unavailable(error: StoreUnavailable) -> errors.StatusError:
+    """What is told to whoever writes what the store cannot take."""
     return errors.ServiceUnavailable(f"the store is unavailable: {error}")
 
 
