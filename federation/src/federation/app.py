@@ -21,7 +21,7 @@ import uvloop
 
 from federation import __version__
 from federation.clusters import access, servers
-from federation.clusters.admission import MembersObjects, OwnClusterOnly
+from federation.clusters.admission import ExportsNamed, MembersObjects, OwnClusterOnly
 from federation.clusters.forward import Forwarder
 from federation.clusters.links import Links
 from federation.clusters.mirroring import MIRRORED_KINDS, away_warning
@@ -132,7 +132,7 @@ class FederationServer:
                 ("create", "", "pods/eviction"): forwarder.evict,
             },
             raw_routes={LINK_PATH: self.links.accept},
-            admission=(OwnClusterOnly(), MembersObjects()),
+            admission=(OwnClusterOnly(), MembersObjects(), ExportsNamed()),
             bootstrap=access.common(),
             list_warnings=self._list_warnings,
         )
