@@ -221,23 +221,26 @@ class Gateway:
 
     # ---------------------------------------------------------------------------------------------------- looking
     async def _poll(self) -> None:
-        if self._shape is None:
-            return
-        plan = self._plan
+        rows = await self._rows() if self._shape is not None else None
         now = self._clock.monotonic()
-        try:
-            names = backends(plan) if plan is not None else ()
-            rows = parse_stat(await self._engine.ask(stat_commands(names)))
-        except (OSError, TimeoutError):
-            if now - self._heard > SILENCE_S:
-                self._up = {}
-            if now - self._heard > HUNG_S and self._engine.alive():
-                self._heard = now
-                await self._engine.end()
+        if rows is not None:
+            self._heard = now
+            self._up = merged(self._up, rows)
+            self._count(rows)
             return
-        self._heard = now
-        self._up = merged(self._up, rows)
-        self._count(rows)
+        if now - self._heard > SILENCE_S:
+            self._up = {}
+        if now - self._heard > HUNG_S and self._engine.alive():
+            self._heard = now
+            await self._engine.end()
+
+    async def _rows(self) -> list[Row] | None:
+        """None where no process answers."""
+        names = backends(self._plan) if self._plan is not None else ()
+        try:
+            return parse_stat(await self._engine.ask(stat_commands(names)))
+        except (OSError, TimeoutError):
+            return None
 
     def _count(self, rows: list[Row]) -> None:
         for row in rows:

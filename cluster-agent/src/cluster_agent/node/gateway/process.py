@@ -295,7 +295,7 @@ class HaproxyEngine:
                     raise GatewayError(f"haproxy took more than {CHECK_TIMEOUT_S:.0f} s") from None
                 raise
             output.seek(0)
-            return code, _alerts(output.read(65_536).decode(errors="replace"))
+            return code, alerts(output.read(65_536).decode(errors="replace"))
 
     async def end(self) -> None:
         """As Engine has it."""
@@ -363,8 +363,8 @@ def _write(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-def _alerts(said: str) -> str:
-    """The lines that say what is wrong, without numbers of processes. Pure."""
+def alerts(said: str) -> str:
+    """Of what HAProxy printed, the lines that say what is wrong, without numbers of processes. Pure."""
     alerts = [line.partition(") : ")[2] for line in said.splitlines() if line.startswith("[ALERT]")]
     useful = [line for line in alerts if line and "Fatal errors found" not in line]
     return "; ".join(useful or [line for line in said.splitlines() if line])[:1_000]
