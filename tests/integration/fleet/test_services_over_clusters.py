@@ -154,10 +154,11 @@ async def imported(member: Client) -> ServiceImport | None:
 async def test_an_export_becomes_an_import_everywhere_and_goes_again(tmp_path: Path) -> None:
     async with fleet(tmp_path) as world:
         alpha, beta = world.members["alpha"], world.members["beta"]
-        for member in world.members.values():
-            await member.create(NAMESPACES, body("Namespace", "v1", "demo"))
+        await alpha.create(NAMESPACES, body("Namespace", "v1", "demo"))
         await serve(alpha)
-
+        await eventually(lambda: imported(alpha))
+        # The import waits for the namespace in a member that has none of that name.
+        await beta.create(NAMESPACES, body("Namespace", "v1", "demo"))
         for name, member in world.members.items():
             found = await eventually(lambda member=member: imported(member))  # type: ignore[misc]
             assert [c.cluster for c in found.status.clusters] == ["alpha"]

@@ -9,7 +9,18 @@ import pytest
 from tests.support.fake_client import FakeClient
 from tests.support.loopclock import LoopClock
 
-from cluster_agent.link.network import OBSERVED_S, Network, Site, gateways, peers, site_of, status
+from cluster_agent.link.clusterset import NODE_LEASES
+from cluster_agent.link.network import (
+    OBSERVED_S,
+    WITNESS_S,
+    Network,
+    Site,
+    gateways,
+    peers,
+    site_of,
+    status,
+)
+from machinery.api.coordination import LEASES
 from machinery.api.core import NODES, Node
 from machinery.api.fleet.multicluster import (
     CLUSTER_NETWORKS,
@@ -137,8 +148,10 @@ class World:
         self.member, self.federation = FakeClient(), FakeClient()
         clock = LoopClock()
         nodes = Informer(self.member, NODES, clock)
-        self.network = Network(self.federation, clock, "alpha", nodes)
+        leases = Informer(self.member, LEASES, clock, namespace=NODE_LEASES)
+        self.network = Network(self.federation, clock, "alpha", nodes, leases)
         self.tasks = TaskOwner()
+        _ = self.tasks.spawn(leases.run(), "leases")
         _ = self.tasks.spawn(nodes.run(), "nodes")
         _ = self.tasks.spawn(self.network.run_forever(), "network")
 
@@ -202,5 +215,31 @@ async def test_what_was_refused_is_written_later() -> None:
         await world.member.create(NODES, node(gateway=NOTE, peers=peers))
         await asyncio.sleep(5)
         assert (await world.held()).status.summary == "beta=Unreachable"
+    finally:
+        await world.tasks.close()
+
+
+@pytest.mark.looptime
+async def test_the_word_of_a_node_that_fell_silent_ends_before_its_readiness_does() -> None:
+    world = World()
+
+    async def renew(name: str, moment: int) -> None:
+        patch = {"spec": {"renewTime": f"2026-01-01T00:00:{moment:02}.000000Z"}}
+        await world.member.patch(LEASES, ObjectKey(NODE_LEASES, name), patch)
+
+    try:
+        for name, way in (("n1", DIRECT), ("n2", UNREACHABLE)):
+            said = node(name, gateway=NOTE, peers=[{"cluster": "beta", "path": way}])
+            await world.member.create(LEASES, {"metadata": {"name": name}}, NODE_LEASES)
+            await world.member.create(NODES, said)
+        await asyncio.sleep(1)
+        assert (await world.held()).status.summary == "beta=Direct"
+        for moment in range(0, int(WITNESS_S) + 5, 5):
+            await renew("n2", moment)
+            await asyncio.sleep(5)
+        assert (await world.held()).status.summary == "beta=Unreachable"
+        await renew("n1", 59)
+        await asyncio.sleep(2)
+        assert (await world.held()).status.summary == "beta=Direct"
     finally:
         await world.tasks.close()

@@ -10,6 +10,7 @@ from cluster_agent.link import exports
 from cluster_agent.link.gatewaycert import GatewayCertificate
 from cluster_agent.link.network import Network
 from cluster_agent.link.properties import Properties
+from machinery.api.coordination import LEASES
 from machinery.api.core import Node
 from machinery.api.fleet.cluster import execution_namespace
 from machinery.client.informer import Informer
@@ -18,6 +19,8 @@ from machinery.controller.manager import Manager
 from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
 from machinery.kit.tasks import TaskOwner
+
+NODE_LEASES = "kube-node-lease"
 
 
 class Clusterset:
@@ -47,11 +50,13 @@ class Clusterset:
         certificate = GatewayCertificate(
             self._federation, self._member, self._clock, self._cluster, self._ca, self._roll
         )
-        network = Network(self._federation, self._clock, self._cluster, nodes)
+        leases = Informer(self._member, LEASES, self._clock, namespace=NODE_LEASES)
+        network = Network(self._federation, self._clock, self._cluster, nodes, leases)
         properties = Properties(self._member, self._clock, self._cluster)
         spawn = self._tasks.spawn
         _ = spawn(reported.run(), "link-exports-reported")
         _ = spawn(self._manager.start(), "link-exports")
+        _ = spawn(leases.run(), "link-node-leases")
         _ = spawn(network.run_forever(), "link-network")
         _ = spawn(certificate.run_forever(), "link-gateway-certificate")
         _ = spawn(properties.run_forever(), "link-properties")

@@ -5,19 +5,21 @@ cluster's gateways, two at most, and sums up the ways to every peer. Both are wr
 the federation takes them as evidence when it judges a silent cluster, and every OBSERVED_S in any case, so that
 `status.observedAt` tells how fresh they are and a lost write is made good.
 
-Only nodes that are Ready count as witnesses. A node that falls silent stays Ready for its grace time (50 s): so long an
-old word of it may stand beside those of the others.
+Only nodes that are Ready and renew their Lease count as witnesses. A node that falls silent stays Ready for its grace time
+(50 s), and when it fell together with the cluster it speaks of, its old word would say for so long that all is well. So
+its word ends WITNESS_S after its last renewal was seen here.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+from machinery.api.coordination import Lease
 from machinery.api.core import Node
 from machinery.api.fleet.multicluster import (
     CLUSTER_NETWORKS,
@@ -43,6 +45,9 @@ log = logging.getLogger(__name__)
 
 GATEWAYS_MAX = 2
 OBSERVED_S = 30.0
+WITNESS_S = 15.0
+"""A node renews its Lease every 10 s."""
+LOOK_S = 1.0
 GATHER_S = 0.1
 """From the first of a burst of changes to the write."""
 RETRY_S = 1.0
@@ -132,11 +137,11 @@ def spec(sites: Sequence[Site], held: ClusterNetworkSpec) -> Document:
     }
 
 
-def peers(sites: Iterable[Site]) -> tuple[Peer, ...]:
-    """How the cluster as a whole reaches each other one, by the word of its Ready nodes."""
+def peers(sites: Iterable[Site], silent: Collection[str] = ()) -> tuple[Peer, ...]:
+    """How the cluster as a whole reaches each other one, by the word of its Ready nodes that are not `silent`."""
     told: dict[str, list[Peer]] = {}
     for site in sites:
-        for peer in site.peers if site.ready else ():
+        for peer in site.peers if site.ready and site.node not in silent else ():
             told.setdefault(peer.cluster, []).append(peer)
     return tuple(_summed(told[cluster]) for cluster in sorted(told))
 
@@ -172,9 +177,9 @@ def _summed(said: Sequence[Peer]) -> Peer:
     )
 
 
-def status(sites: Iterable[Site]) -> Document:
+def status(sites: Iterable[Site], silent: Collection[str] = ()) -> Document:
     """The status without the time of observation."""
-    found = peers(sites)
+    found = peers(sites, silent)
     summary = " ".join(f"{peer.cluster}={peer.path}" for peer in found)
     return {"peers": [to_document(peer) for peer in found], "summary": summary}
 
@@ -184,9 +189,14 @@ class Network:
     """Keeps the member's ClusterNetwork; `run_once` is one look."""
 
     def __init__(
-        self, federation: Client, clock: Clock, cluster: str, nodes: Informer[Node]
+        self,
+        federation: Client,
+        clock: Clock,
+        cluster: str,
+        nodes: Informer[Node],
+        leases: Informer[Lease],
     ) -> None:
-        """`nodes` are the member's; its owner runs it."""
+        """`nodes` and their `leases` are the member's; their owner runs them."""
         self._federation, self._clock, self._nodes = federation, clock, nodes
         self._key = ObjectKey("", cluster)
         self._sites: dict[str, Site] = {}
@@ -194,7 +204,22 @@ class Network:
         self._written: tuple[Document, Document] | None = None
         self._observed = 0.0
         self._changed = asyncio.Event()
+        self._renewed: dict[str, float] = {}
         nodes.on_change(self._on_node)
+        leases.on_change(self._on_lease)
+
+    def _on_lease(self, old: Lease | None, new: Lease | None) -> None:
+        """When a renewal was seen, by our own clock: no two machines' clocks are compared."""
+        if new is None:
+            assert old is not None
+            self._renewed.pop(old.metadata.name, None)
+        elif old is None or old.spec.renew_time != new.spec.renew_time:
+            self._renewed[new.metadata.name] = self._clock.monotonic()
+
+    def _silent(self) -> frozenset[str]:
+        """Nodes whose last renewal is too long ago; one that has no Lease is judged by its readiness alone."""
+        oldest = self._clock.monotonic() - WITNESS_S
+        return frozenset(n for n in self._sites if self._renewed.get(n, oldest) < oldest)
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
         either = new or old
@@ -210,7 +235,7 @@ class Network:
         self._changed.set()
 
     async def run_forever(self) -> None:
-        """Write at every change, and every OBSERVED_S."""
+        """Write at every change, and every OBSERVED_S; who has fallen silent is looked for every LOOK_S."""
         await self._nodes.wait_synced()
         failing = False
         while True:
@@ -228,9 +253,8 @@ class Network:
             await self._clock.sleep(GATHER_S)
 
     async def _wait(self) -> None:
-        left = self._observed + OBSERVED_S - self._clock.monotonic()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, left)):
+            async with asyncio.timeout(LOOK_S):
                 await self._changed.wait()
 
     async def run_once(self) -> None:
@@ -238,7 +262,7 @@ class Network:
         if self._held is None:
             self._held = await self._present()
         sites = [self._sites[name] for name in sorted(self._sites)]
-        fresh = spec(sites, self._held), status(sites)
+        fresh = spec(sites, self._held), status(sites, self._silent())
         if fresh == self._written and self._clock.monotonic() < self._observed + OBSERVED_S:
             return
         moment, now = self._clock.monotonic(), rfc3339(self._clock.now())
