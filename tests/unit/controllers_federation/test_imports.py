@@ -13,7 +13,6 @@ from federation.controllers import imports, membership, networks
 from federation.controllers.imports import SERVICE_IMPORTS, Known
 from federation.propagation.templates import DEPLOYMENTS, NAMESPACES, SERVICE_EXPORTS
 from federation.traffic.conflicts import Export
-from machinery.api.core import EVENTS
 from machinery.api.fleet.cluster import CLUSTERS, Cluster, execution_namespace
 from machinery.api.fleet.multicluster import (
     CLUSTER_NETWORKS,
@@ -256,10 +255,8 @@ def test_exports_become_imports_and_leave_with_their_cluster() -> None:
         own = await fleet.client.get(SERVICE_IMPORTS, WEB)
         assert own["spec"]["type"] == "ClusterSetIP"
         assert own["status"]["clusters"] == [{"cluster": "beta"}]
-        events = (await fleet.client.list(EVENTS, "demo")).items
-        assert {e.reason for e in events if e.involved_object.kind == "ServiceImport"} == {
-            "ExportConflict"
-        }
+        told = {c["type"]: (c["status"], c["reason"]) for c in own["status"]["conditions"]}
+        assert told == {"Ready": ("True", "Ready"), "Conflict": ("True", "TypeConflict")}
 
         await fleet.server.agent("beta").delete(EXPORTED, ObjectKey("karmada-es-beta", "web.demo"))
         await asyncio.sleep(1)
