@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from federation.domains.clock import State
 from federation.placement.model import Candidate
-from machinery.api.fleet.cluster import Cluster
+from machinery.api.fleet.cluster import READY, Cluster
+from machinery.meta.objectmeta import condition
 from machinery.scheduling.resources import amounts
 
 
@@ -28,7 +30,14 @@ def candidate(cluster: Cluster) -> Candidate:
         spec.taints,
         kinds or None,
         free if offered else None,
+        link_cut(cluster),
     )
+
+
+def link_cut(cluster: Cluster) -> bool:
+    """Whether the verdict on the cluster is that only its link is cut."""
+    ready = condition(cluster.status.conditions, READY)
+    return ready is not None and ready.reason == State.LINK_CUT.value
 
 
 def candidates(clusters: Iterable[Cluster]) -> list[Candidate]:

@@ -1,6 +1,7 @@
 """Detector: every template that a policy claims has a binding that says what is to be placed, and no other has one.
 
-The binding carries what a decision needs (replicas, requests, placement) and the policy's other wishes. A template that
+The binding carries what a decision needs (replicas, requests, placement, and as an annotation the spread and headroom of
+the workload's ResiliencePolicy) and the policy's other wishes. A template that
 only follows another (a ConfigMap of a Deployment) has a binding too, kept by the dependencies controller in
 `spec.requiredBy`; this controller leaves that field alone and removes the binding when neither reason is left.
 """
@@ -10,12 +11,14 @@ from typing import Any
 
 from federation.propagation import interpreter
 from federation.propagation.matching import Policy, claimant
+from federation.propagation.resilience import DEMANDS, demanded, resilience
 from federation.propagation.templates import TEMPLATES, propagatable
 from federation.propagation.works import binding_name
 from machinery.api.fleet.policy import (
     CLUSTER_PROPAGATION_POLICIES,
     PROPAGATION_POLICIES,
 )
+from machinery.api.fleet.resilience import RESILIENCE_POLICIES
 from machinery.api.fleet.work import BINDING_DOCUMENTS, RESOURCE_BINDINGS, ResourceBinding
 from machinery.client.interface import PatchType
 from machinery.controller.action import Action, Create, Delete, Emit, Patch, Result
@@ -94,8 +97,9 @@ def plan(
     policy: Policy | None,
     binding: ResourceBinding | None,
     held: Document | None,
+    demands: str | None = None,
 ) -> list[Action]:
-    """`held` is the binding as a document, `binding` the view of the same."""
+    """`held` is the binding as a document, `binding` the view of the same; `demands` the annotation for the placer."""
     if template is None or not propagatable(template) or policy is None:
         orphan = binding is not None and not binding.deleting
         follows = template is not None and binding is not None and bool(binding.spec.required_by)
@@ -104,7 +108,7 @@ def plan(
         return [Delete(RESOURCE_BINDINGS, binding.key, uid=binding.metadata.uid)]
     spec = wanted_spec(template, policy)
     if held is None or binding is None:
-        return [_create(template, policy, spec), _said(template, policy)]
+        return [_create(template, policy, spec, demands), _said(template, policy)]
     if binding.deleting:
         return []
     if binding.spec.resource.uid != template["metadata"]["uid"]:
@@ -112,7 +116,10 @@ def plan(
     changed = {k: v for k, v in spec.items() if _differs(held["spec"].get(k), v)}
     annotations = held["metadata"].get("annotations") or {}
     claims = {k: v for k, v in claim(policy).items() if annotations.get(k) != v}
-    if not changed and not claims:
+    marks = dict(claims)
+    if annotations.get(DEMANDS) != demands:
+        marks[DEMANDS] = demands
+    if not changed and not marks:
         return []
     # A merge patch would merge the old placement into the new one: the fields are replaced whole.
     ops: list[Document] = [
@@ -121,11 +128,10 @@ def plan(
     patch: list[Action] = []
     if ops:
         patch.append(Patch(RESOURCE_BINDINGS, binding.key, ops, PatchType.JSON))
+    if marks:
+        patch.append(Patch(RESOURCE_BINDINGS, binding.key, {"metadata": {"annotations": marks}}))
     if claims:
-        patch += [
-            Patch(RESOURCE_BINDINGS, binding.key, {"metadata": {"annotations": claims}}),
-            _said(template, policy),
-        ]
+        patch.append(_said(template, policy))
     return patch
 
 
@@ -149,8 +155,9 @@ def _replace(path: tuple[str, str], value: Any, held: Mapping[str, Any]) -> Docu
     return {"op": "replace" if path[-1] in held else "add", "path": where, "value": value}
 
 
-def _create(template: Document, policy: Policy, spec: Document) -> Action:
+def _create(template: Document, policy: Policy, spec: Document, demands: str | None) -> Action:
     metadata = template["metadata"]
+    marks = claim(policy) | {DEMANDS: demands}
     return Create(
         RESOURCE_BINDINGS,
         {
@@ -159,7 +166,7 @@ def _create(template: Document, policy: Policy, spec: Document) -> Action:
             "metadata": {
                 "name": binding_name(template["kind"], metadata["name"]),
                 "namespace": metadata["namespace"],
-                "annotations": {k: v for k, v in claim(policy).items() if v is not None},
+                "annotations": {k: v for k, v in marks.items() if v is not None},
                 "ownerReferences": [owner(template)],
             },
             "spec": {k: v for k, v in spec.items() if v is not None},
@@ -190,18 +197,22 @@ class DetectorReconciler:
         self._templates = manager.informer(resource)
         self._policies = manager.informer(PROPAGATION_POLICIES)
         self._cluster_policies = manager.informer(CLUSTER_PROPAGATION_POLICIES)
+        self._resilience = manager.informer(RESILIENCE_POLICIES)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._documents = manager.informer(BINDING_DOCUMENTS)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         template = self._templates.get(key)
         name = ObjectKey(key.namespace, binding_name(self._resource.kind, key.name))
-        policy = None
+        policy, wanted = None, None
         if template is not None and propagatable(template):
             policy = claimant(
                 template, self._policies.list(key.namespace), self._cluster_policies.list()
             )
-        actions = plan(template, policy, self._bindings.get(name), self._documents.get(name))
+            if interpreter.is_workload(template):
+                wanted = demanded(resilience(template, self._resilience.list()))
+        binding, document = self._bindings.get(name), self._documents.get(name)
+        actions = plan(template, policy, binding, document, wanted)
         return await self._executor.apply(actions)
 
 
@@ -216,6 +227,7 @@ def setup(manager: Manager) -> None:
         controller.watches(resource)
         controller.watches(PROPAGATION_POLICIES, everything)
         controller.watches(CLUSTER_PROPAGATION_POLICIES, everything)
+        controller.watches(RESILIENCE_POLICIES, everything)
         controller.watches(RESOURCE_BINDINGS, _template_of(resource))
 
 

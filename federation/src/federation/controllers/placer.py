@@ -3,6 +3,9 @@
 A decision is made when the question changes (replicas, placement, requests), when the last one failed and the fleet has
 changed, or when someone asks for a fresh one (`spec.rescheduleTriggeredAt`). It is not made again because a cluster got
 busier or lost its heartbeat: what runs, stays; moving it is failover's business.
+
+Spread and headroom of the workload's ResiliencePolicy are part of the question. What of them the decision could not give is
+told as Events and, as it was at the decision, in the binding's condition `Resilient`.
 """
 
 import hashlib
@@ -14,6 +17,7 @@ from federation.clusters.candidates import candidates
 from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import place
 from federation.propagation import moves
+from federation.propagation.resilience import DEMANDS, demands
 from federation.propagation.templates import resource_of
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
@@ -31,6 +35,10 @@ QUESTION = "ubernetes.io/placed-question"
 AFFINITY = "ubernetes.io/placed-affinity"
 """Annotation of a binding: the affinity group that the present decision used."""
 
+WARNED = "ubernetes.io/placed-warning"
+"""Annotation of a binding: reason and message of what the present decision does not give, as a JSON list of pairs."""
+RESILIENT = "Resilient"
+
 PARTLY = "ubernetes.io/placed-partly"
 """Annotation of a binding: when only a part of what was lost could be placed."""
 REPORTS_S = 8.0
@@ -40,13 +48,15 @@ REPORTS_S = 8.0
 def question(binding: ResourceBinding) -> str:
     """A hash of everything in the binding that a decision depends on."""
     spec = binding.spec
-    asked = (
+    asked: tuple[object, ...] = (
         spec.resource.uid,
         spec.replicas,
         spec.placement,
         spec.replica_requirements,
         spec.reschedule_triggered_at,
     )
+    if demanded := binding.metadata.annotations.get(DEMANDS):
+        asked += (demanded,)
     return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()[:16]
 
 
@@ -55,6 +65,7 @@ def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
     spec = binding.spec
     assert spec.placement is not None
     required = spec.replica_requirements
+    wanted = demands(binding.metadata.annotations)
     return Request(
         uid=spec.resource.uid,
         api_version=spec.resource.api_version,
@@ -67,6 +78,8 @@ def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
         evicting=moves.evicting(binding),
         fresh=fresh,
         affinity_name=binding.status.scheduler_observing_affinity_name,
+        spread=wanted.spread,
+        headroom=wanted.headroom_key,
     )
 
 
@@ -134,9 +147,53 @@ def _partly(binding: ResourceBinding, decision: Decision, now: str) -> list[Acti
     result = ", ".join(f"{name}:{count}" for name, count in decision.targets.items())
     text = f"only {placed} of {wanted} replicas fit into the clusters that are left: {{{result}}}"
     return [
-        moves.patch(binding, state, {PARTLY: now}),
+        moves.patch(binding, state, {PARTLY: now} | _warning(decision)),
         *say(binding, "Warning", "FailoverShortOfRoom", text),
+        *_warned(binding, decision),
     ]
+
+
+def _warning(decision: Decision) -> dict[str, str | None]:
+    """The annotation of what the decision does not give."""
+    told = [[w.reason, w.message] for w in decision.warnings]
+    return {WARNED: msgspec.json.encode(told).decode() if told else None}
+
+
+def _warned(binding: ResourceBinding, decision: Decision) -> list[Action]:
+    return [a for w in decision.warnings for a in say(binding, "Warning", w.reason, w.message)]
+
+
+def warnings(binding: ResourceBinding) -> list[tuple[str, str]]:
+    """Reason and message of what the present decision does not give; an annotation that somebody spoiled says nothing."""
+    try:
+        return msgspec.json.decode(
+            binding.metadata.annotations.get(WARNED) or "[]", type=list[tuple[str, str]]
+        )
+    except msgspec.MsgspecError:
+        return []
+
+
+def resilient(binding: ResourceBinding, now: str) -> Document | None:
+    """The condition of a binding that is to outlive failures; None where nothing is asked."""
+    if DEMANDS not in binding.metadata.annotations:
+        return None
+    told = warnings(binding)
+    status, reason = ("False", told[0][0]) if told else ("True", "AsAsked")
+    message = (
+        ". ".join(text for _, text in told)
+        or "The placement keeps the spread and headroom that are asked for"
+    )
+    held = condition(binding.status.conditions, RESILIENT)
+    since = now
+    if held is not None and held.status == status and held.last_transition_time is not None:
+        since = rfc3339(held.last_transition_time)
+    return {
+        "type": RESILIENT,
+        "status": status,
+        "reason": reason,
+        "message": f"{message}.",
+        "lastTransitionTime": since,
+    }
 
 
 def _settling_s(binding: ResourceBinding, now: str) -> float:
@@ -162,6 +219,9 @@ def _withdrawn(binding: ResourceBinding) -> list[Action]:
 
 def _decided(binding: ResourceBinding, decision: Decision, now: str) -> list[Action]:
     annotations = {QUESTION: question(binding), AFFINITY: decision.affinity_name or None}
+    warning = _warning(decision)
+    if warning[WARNED] is not None or WARNED in binding.metadata.annotations:
+        annotations |= warning
     if PARTLY in binding.metadata.annotations:
         annotations[PARTLY] = None
     state = moves.decided(moves.state_of(binding), decision.targets, now)
@@ -169,6 +229,7 @@ def _decided(binding: ResourceBinding, decision: Decision, now: str) -> list[Act
     return [
         moves.patch(binding, state, annotations),
         *say(binding, "Normal", "ScheduleBindingSucceed", f"{SUCCESS} Result: {{{result}}}"),
+        *_warned(binding, decision),
     ]
 
 
@@ -176,13 +237,25 @@ def _confirm(binding: ResourceBinding, now: str) -> list[Action]:
     """The decision stands in the spec: the status says so."""
     held = condition(binding.status.conditions, SCHEDULED)
     observed = binding.status.scheduler_observed_generation == binding.metadata.generation
-    if observed and held is not None and held.status == "True":
+    same = _told(binding) == _wanted_told(binding, now)
+    if observed and held is not None and held.status == "True" and same:
         return []
     status = _status(binding, "True", "Success", SUCCESS, now)
     status["lastScheduledTime"] = now
     status["schedulerObservingAffinityName"] = binding.metadata.annotations.get(AFFINITY)
     version = binding.metadata.resource_version
     return [SetStatus(RESOURCE_BINDINGS, binding.key, status, resource_version=version)]
+
+
+def _told(binding: ResourceBinding) -> tuple[str, str, str] | None:
+    """The condition Resilient as it stands."""
+    held = condition(binding.status.conditions, RESILIENT)
+    return None if held is None else (held.status, held.reason, held.message)
+
+
+def _wanted_told(binding: ResourceBinding, now: str) -> tuple[str, str, str] | None:
+    wanted = resilient(binding, now)
+    return None if wanted is None else (wanted["status"], wanted["reason"], wanted["message"])
 
 
 def _refused(binding: ResourceBinding, error: NoFit, now: str) -> list[Action]:
@@ -206,7 +279,9 @@ def _status(binding: ResourceBinding, status: str, reason: str, message: str, no
     since = now
     if held is not None and held.status == status and held.last_transition_time is not None:
         since = rfc3339(held.last_transition_time)
-    others = [condition_document(c) for c in binding.status.conditions if c.type != SCHEDULED]
+    own = (SCHEDULED, RESILIENT)
+    others = [condition_document(c) for c in binding.status.conditions if c.type not in own]
+    outlives = resilient(binding, now)
     scheduled = {
         "type": SCHEDULED,
         "status": status,
@@ -215,7 +290,7 @@ def _status(binding: ResourceBinding, status: str, reason: str, message: str, no
         "lastTransitionTime": since,
     }
     return {
-        "conditions": [scheduled, *others],
+        "conditions": [scheduled, *([outlives] if outlives is not None else []), *others],
         "schedulerObservedGeneration": binding.metadata.generation,
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from federation.placement.model import Candidate, NoFit, Request
 from machinery.api.core import Taint, Toleration
 from machinery.api.fleet.policy import ClusterAffinity, FieldRequirement, Placement
+from machinery.api.fleet.resilience import SpreadRule
 from machinery.scheduling.filters import tolerates
 from machinery.scheduling.selection import compile_selector, passes
 
@@ -13,6 +14,9 @@ NO_AFFINITY = "cluster(s) did not match the placement cluster affinity constrain
 NO_API = "cluster(s) did not have the API resource"
 EVICTING = "cluster(s) is in the process of eviction"
 NO_FIELD = 'cluster(s) did not have "{field}" property'
+NO_LABEL = 'cluster(s) did not have label "{label}"'
+FIELDS = ("provider", "region", "zone", "cluster")
+HARD = "DoNotSchedule"
 
 
 def filter_candidates(
@@ -55,7 +59,7 @@ def rejection(request: Request, affinity: ClusterAffinity | None, candidate: Can
     if taint is not None:
         shown = f"{taint.key}={taint.value}" if taint.value else taint.key
         return f"cluster(s) had untolerated taint {{{shown}:{taint.effect}}}"
-    return missing_field(request.placement, candidate)
+    return missing_field(request.placement, candidate) or missing_domain(request.spread, candidate)
 
 
 def untolerated(tolerations: tuple[Toleration, ...], taints: Sequence[Taint]) -> Taint | None:
@@ -131,5 +135,19 @@ def missing_field(placement: Placement, candidate: Candidate) -> str:
         if field in ("region", "zone", "provider") and not field_of(candidate, field):
             return NO_FIELD.format(field=field)
         if constraint.spread_by_label and constraint.spread_by_label not in candidate.labels:
-            return f'cluster(s) did not have label "{constraint.spread_by_label}"'
+            return NO_LABEL.format(label=constraint.spread_by_label)
+    return ""
+
+
+def domain_of(key: str, candidate: Candidate) -> str:
+    """The domain of a spread rule that the member counts into; empty when it has none."""
+    return field_of(candidate, key) if key in FIELDS else candidate.labels.get(key, "")
+
+
+def missing_domain(rules: Sequence[SpreadRule], candidate: Candidate) -> str:
+    """A hard rule leaves out a member without the property; a soft one does not count it."""
+    for rule in rules:
+        if rule.when_unsatisfiable == HARD and not domain_of(rule.key, candidate):
+            known = rule.key in FIELDS
+            return NO_FIELD.format(field=rule.key) if known else NO_LABEL.format(label=rule.key)
     return ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from machinery.api.core import Taint
 from machinery.api.fleet.policy import Placement
+from machinery.api.fleet.resilience import SpreadRule
 from machinery.api.fleet.work import NodeClaim
 
 MAX_REPLICAS = 2**31 - 1
@@ -28,6 +29,8 @@ class Candidate:
     """(apiVersion, kind) that the member serves; None: it has not said."""
     free: Mapping[str, int] | None = None
     """None: the member has not reported resources."""
+    cut: bool = False
+    """Its link is cut: what it holds serves, and more cannot be told to it."""
 
     @property
     def zone(self) -> str:
@@ -52,6 +55,17 @@ class Request:
     """Divide anew instead of keeping what is placed."""
     affinity_name: str = ""
     """The affinity group used last time; the search begins there."""
+    spread: tuple[SpreadRule, ...] = ()
+    headroom: str = ""
+    """By which key the loss of a domain is to find room elsewhere; empty: not asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that was asked for and that the decision does not give. The message is one sentence without its stop."""
+
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,7 @@ class Decision:
     targets: Mapping[str, int]
     left_out: Mapping[str, str] = field(default_factory=dict)
     affinity_name: str = ""
+    warnings: tuple[Warned, ...] = ()
 
 
 class NoFit(Exception):

@@ -6,12 +6,15 @@
     Divided, Aggregated        on as few members as possible
     any Divided + a group      (zone, region, provider, label): groups are balanced, members inside a group by free room
 
+What a ResiliencePolicy asks of the spread is kept over each of them (`federation.placement.spread`). A cluster whose link
+is cut keeps what it holds and gets nothing more.
+
 The affinity groups of a policy are tried in order, beginning with the one used last.
 """
 
 from collections.abc import Mapping, Sequence
 
-from federation.placement import capacity, divide, select
+from federation.placement import capacity, divide, select, spread
 from federation.placement.filter import filter_candidates, matches
 from federation.placement.model import (
     MAX_REPLICAS,
@@ -20,8 +23,10 @@ from federation.placement.model import (
     NoFit,
     Request,
     Unschedulable,
+    Warned,
 )
 from machinery.api.fleet.policy import ClusterAffinity, Placement
+from machinery.api.fleet.resilience import SpreadRule
 
 SCALE_UP = "failed to scale up: "
 
@@ -56,17 +61,58 @@ def _place_in(
     group = select.group_constraint(request.placement)
     if group is not None and strategy != "Duplicated":
         groups = select.select_groups(group, passed, room, held)
+        chosen: Sequence[Candidate] = [c for members in groups.values() for c in members]
         targets = _divide_groups(request, groups, room, held)
     else:
         chosen = _selected(request, passed, room, held, strategy)
         targets = _divide(request, chosen, room, held, strategy)
+    targets, warnings = _resilient(request, targets, chosen, passed, room, held)
     for candidate in passed:
         if candidate.name not in targets:
             left_out[candidate.name] = "other clusters fit better"
-    return Decision(dict(sorted(targets.items())), left_out, affinity_name)
+    return Decision(dict(sorted(targets.items())), left_out, affinity_name, tuple(warnings))
+
+
+def _resilient(
+    request: Request,
+    targets: dict[str, int],
+    chosen: Sequence[Candidate],
+    passed: Sequence[Candidate],
+    room: Mapping[str, int],
+    held: Mapping[str, int],
+) -> tuple[dict[str, int], list[Warned]]:
+    """The division as the workload's ResiliencePolicy wants it, and what of that it cannot have."""
+    told: list[Warned] = []
+    strategy = _strategy(request.placement)
+    caps = {c.name: room[c.name] + held.get(c.name, 0) for c in passed}
+    running = bool(request.previous or request.evicting)
+    if request.spread and strategy == "Duplicated":
+        text = "spread has no say: the placement is Duplicated, every cluster runs all replicas"
+        told.append(Warned(spread.NOT_MET, text))
+    elif request.spread and request.replicas:
+        most = dict(caps)
+        if strategy == "Static":
+            weights = static_weights(request.placement, chosen)
+            chosen = [c for c in chosen if weights[c.name]]
+            most = {c.name: held.get(c.name, 0) if c.cut else MAX_REPLICAS for c in chosen}
+        pool = spread.Pool(chosen, most, held, running, _groups(request.placement))
+        targets, told = spread.settle(targets, request.spread, pool)
+    if request.headroom and strategy != "Duplicated":
+        told += spread.headroom(request.headroom, targets, spread.Pool(passed, caps, held))
+    return targets, told
+
+
+def _groups(placement: Placement) -> tuple[SpreadRule, ...]:
+    group = select.group_constraint(placement)
+    return (
+        (SpreadRule(group.spread_by_label or group.spread_by_field),) if group is not None else ()
+    )
 
 
 def _room(candidate: Candidate, request: Request) -> int:
+    """For how many more there is room."""
+    if candidate.cut:
+        return 0
     return min(capacity.available(candidate, request.asks), MAX_REPLICAS)
 
 
@@ -112,10 +158,27 @@ def _divide(
     if strategy == "Duplicated":
         return {c.name: request.replicas for c in chosen}
     if strategy == "Static":
-        weights = static_weights(request.placement, chosen)
-        return _nonzero(divide.webster(request.replicas, weights, request.uid))
+        return _nonzero(_static(request, chosen, held))
     inside = {c.name: held[c.name] for c in chosen if held.get(c.name)}
     return _nonzero(_steady(request, chosen, room, inside, aggregate=strategy == "Aggregated"))
+
+
+def _static(
+    request: Request, chosen: Sequence[Candidate], held: Mapping[str, int]
+) -> dict[str, int]:
+    """By weight alone; who can be told nothing keeps at most what it has, and the others share the rest."""
+    weights = static_weights(request.placement, chosen)
+    shares = divide.webster(request.replicas, weights, request.uid)
+    over = {
+        c.name: held.get(c.name, 0)
+        for c in chosen
+        if c.cut and shares.get(c.name, 0) > held.get(c.name, 0)
+    }
+    others = {name: weight for name, weight in weights.items() if name not in over and weight}
+    if not over or not others:
+        return shares
+    rest = divide.webster(request.replicas - sum(over.values()), others, request.uid)
+    return over | rest
 
 
 def _steady(

@@ -11,10 +11,13 @@ alone for long (stale caches, leases of their own), and it is what ends the old 
 or removing it, as any change of grants, rolls the workload's pods once, for they carry it as annotations.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+import msgspec
 
 from federation.propagation.matching import precision
-from machinery.api.fleet.resilience import ResiliencePolicy, ResilienceSpec
+from machinery.api.fleet.resilience import ResiliencePolicy, ResilienceSpec, SpreadRule
+from machinery.meta.objectmeta import View
 from machinery.meta.resource import Document
 
 FLEET_WIDE = "ubernetes-system"
@@ -47,6 +50,42 @@ def resilience(document: Document | None, policies: Iterable[ResiliencePolicy]) 
     return policy.spec if policy is not None else DEFAULT
 
 
+# ----------------------------------------------------------------------------------------------- what placement is asked
+DEMANDS = "ubernetes.io/resilience"
+"""Annotation of a binding: `spread` and `headroom` of the policy that speaks for the workload, as JSON."""
+
+
+class Demands(View):
+    """What a decision has to keep for the workload to outlive failures."""
+
+    spread: tuple[SpreadRule, ...] = ()
+    headroom: str = ""
+
+    @property
+    def headroom_key(self) -> str:
+        """`zone` of `N-1 zone`."""
+        return self.headroom.removeprefix("N-1 ")
+
+
+def demanded(spec: ResilienceSpec) -> str | None:
+    """The annotation; None when nothing is demanded."""
+    if not spec.spread and not spec.headroom:
+        return None
+    return msgspec.json.encode(Demands(spec.spread, spec.headroom)).decode()
+
+
+def demands(annotations: Mapping[str, str]) -> Demands:
+    """What a binding's annotation says; one that somebody spoiled says nothing, and is written again."""
+    text = annotations.get(DEMANDS)
+    if not text:
+        return Demands()
+    try:
+        return msgspec.json.decode(text, type=Demands)
+    except msgspec.MsgspecError:
+        return Demands()
+
+
+# ------------------------------------------------------------------------------------------------------------- grants
 DRIFT = 0.02
 """How much slower a member's clock may run than ours."""
 STOP_MARGIN_S = 5.0

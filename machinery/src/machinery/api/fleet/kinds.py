@@ -241,6 +241,13 @@ FAILBACK = struct(
     stabilizationSeconds=_SECONDS,
     ratePerMinute=NUMBER | {"minimum": 1},
 )
+SPREAD_RULE = struct(
+    ("key",),
+    key=TEXT | {"minLength": 1},
+    maxSkew=NUMBER | {"minimum": 1, "default": 1},
+    minDomains=NUMBER | {"minimum": 1},
+    whenUnsatisfiable=choice("DoNotSchedule", "ScheduleAnyway") | {"default": "DoNotSchedule"},
+)
 RESILIENCE_POLICY = served(
     "ubernetes.io/v1alpha1", "ResiliencePolicy", "resiliencepolicies", "rp", namespaced=True,
     spec=struct(
@@ -252,6 +259,9 @@ RESILIENCE_POLICY = served(
         stopAfterDisconnect=NUMBER | {"minimum": 20},
         rejoin=choice("keepOriginal", "keepReplacement", "bestScore", "longestRunning"),
         failback=FAILBACK,
+        spread=array(SPREAD_RULE, maxItems=8)
+        | {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["key"]},
+        headroom=choice("N-1 zone", "N-1 region", "N-1 provider", "N-1 cluster"),
     ),
     columns=(
         Column("Failover", "string", ".spec.failover"),

@@ -35,6 +35,15 @@ class Failback(View):
     rate_per_minute: int | None = None
 
 
+class SpreadRule(View):
+    """Domains of `key` (provider, region, zone, cluster, or a label of clusters) differ by at most `max_skew` replicas."""
+
+    key: str
+    max_skew: int = 1
+    min_domains: int = 0
+    when_unsatisfiable: str = "DoNotSchedule"
+
+
 class ResilienceSpec(View):
     resource_selectors: tuple[ResourceSelector, ...] = ()
     failover: str = "Enabled"
@@ -44,6 +53,9 @@ class ResilienceSpec(View):
     """Mode availability: seconds without the federation after which the workload's pods are stopped in a cluster."""
     rejoin: str = "keepReplacement"
     failback: Failback = Failback()
+    spread: tuple[SpreadRule, ...] = ()
+    headroom: str = ""
+    """`N-1 zone` (or region, provider, cluster): what one of them holds would find room in the others."""
 
 
 class ResiliencePolicy(Object):

@@ -15,6 +15,7 @@ from machinery.api.validation import (
     custom,
     endpoints,
     exports,
+    fleet,
     metadata,
     others,
     pod,
@@ -32,6 +33,7 @@ Kind = tuple[str, str]
 
 RBAC: Final = "rbac.authorization.k8s.io"
 CSR: Final[Kind] = ("certificates.k8s.io", "CertificateSigningRequest")
+POLICY: Final[Kind] = ("ubernetes.io", "ResiliencePolicy")
 SERVICE_EXPORT: Final[Kind] = ("multicluster.x-k8s.io", "ServiceExport")
 
 _CREATE: Final[Mapping[Kind, Check]] = {
@@ -58,7 +60,10 @@ _CREATE: Final[Mapping[Kind, Check]] = {
     CSR: others.signing_request,
     ("autoscaling", "Scale"): others.scale,
     ("authentication.k8s.io", "TokenRequest"): others.token_request,
+    SERVICE_EXPORT: exports.service_export,
+    POLICY: fleet.resilience_policy,
 }
+"""Own kinds are held against their schemas first; what is here are rules between fields."""
 _NAMELESS: Final = frozenset({"TokenRequest", "Scale", "Eviction", "Binding"})
 """Bodies of subresources: the object they speak of is named by the URL."""
 
@@ -93,6 +98,8 @@ _UPDATE: Final[Mapping[Kind, UpdateCheck]] = {
     ("scheduling.k8s.io", "PriorityClass"): others.priority_class_update,
     ("node.k8s.io", "RuntimeClass"): _again(others.runtime_class, others.runtime_class_update),
     CSR: others.signing_request_update,
+    SERVICE_EXPORT: exports.service_export_update,
+    POLICY: _again(fleet.resilience_policy),
 }
 
 
@@ -121,9 +128,9 @@ def validate_create(kind: ServedKind, document: Document) -> list[Document]:
         metadata.validate(kind, document, causes)
     if kind.custom:
         custom.validate(schemas.schema_of(kind), document, causes)
-        if kind.group_kind == SERVICE_EXPORT and not causes:
-            exports.service_export(document, causes)
-    elif (check := _CREATE.get(kind.group_kind)) is not None:
+        if causes:
+            return causes
+    if (check := _CREATE.get(kind.group_kind)) is not None:
         check(document, causes)
     return causes
 
@@ -136,9 +143,8 @@ def validate_update(
     metadata.validate_update(kind, new, old, causes)
     if kind.custom:
         custom.validate(schemas.schema_of(kind), new, causes, old)
-        if kind.group_kind == SERVICE_EXPORT and not causes:
-            exports.service_export_update(new, old, causes)
-        return causes
+        if causes:
+            return causes
     if subresource and subresource != "scale":
         check = _SUBRESOURCE.get((subresource, kind.group_kind))
     else:
