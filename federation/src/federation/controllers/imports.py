@@ -87,13 +87,11 @@ def _sent(works: Iterable[Document]) -> Document | None:
 
 def wanted_works(key: ObjectKey, merged: Merged, members: Iterable[str]) -> dict[str, Document]:
     """Every member's Works, by an arbitrary name."""
-    document = contents.service_import(key, merged)
+    document, found = contents.service_import(key, merged), contents.by_cluster(key, merged)
     return {
         f"{member}/{number}": made
         for member in members
-        for number, made in enumerate(
-            _works(document, contents.slices(key, merged, member), member)
-        )
+        for number, made in enumerate(_works(document, contents.others(found, member), member))
     }
 
 

@@ -10,7 +10,7 @@ Names of slices follow from their content's kind (cluster, family, ports), so a 
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from federation.traffic import conflicts
 from federation.traffic.conflicts import Export, routed
@@ -88,12 +88,18 @@ def held(document: Document | None) -> Held | None:
 
 def slices(key: ObjectKey, merged: Merged, member: str) -> list[Document]:
     """EndpointSlices of every cluster but `member`, in a fixed order."""
-    return [
-        document
-        for export in sorted(merged.exports, key=lambda e: e.cluster)
-        if export.cluster != member
-        for document in _of_export(key, merged, export)
-    ]
+    return others(by_cluster(key, merged), member)
+
+
+def by_cluster(key: ObjectKey, merged: Merged) -> dict[str, list[Document]]:
+    """EndpointSlices of each exporting cluster: made once, for all members."""
+    ordered = sorted(merged.exports, key=lambda e: e.cluster)
+    return {export.cluster: list(_of_export(key, merged, export)) for export in ordered}
+
+
+def others(found: Mapping[str, Sequence[Document]], member: str) -> list[Document]:
+    """All that are not the member's own."""
+    return [one for cluster, those in found.items() if cluster != member for one in those]
 
 
 def _of_export(key: ObjectKey, merged: Merged, export: Export) -> Iterable[Document]:
