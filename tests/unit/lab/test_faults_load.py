@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from federation.lab import report
+from federation.lab import picture, report
 from federation.lab.faults import Mark
 from federation.lab.load import Generator, Load
 from federation.lab.requests import (
@@ -211,17 +211,46 @@ def test_text_bars() -> None:
 
 
 def test_the_picture_stacks_a_bar_for_each_zone_and_second_with_errors_in_red() -> None:
-    root = ET.fromstring(report.svg(RECORDING, "a < b"))
+    root = ET.fromstring(picture.svg(RECORDING, "a < b"))
     space = "{http://www.w3.org/2000/svg}"
     fills = [rect.get("fill") for rect in root.iter(f"{space}rect")]
-    assert fills.count(report.COLOURS[0]) == 1 + 1, "legend and one second"
-    assert fills.count(report.COLOURS[1]) == 1 + 2
-    assert fills.count(report.RED) == 1 + 1
+    assert fills.count(picture.COLOURS[0]) == 1 + 1, "legend and one second"
+    assert fills.count(picture.COLOURS[1]) == 1 + 2
+    assert fills.count(picture.RED) == 1 + 1
     words = [text.text for text in root.iter(f"{space}text")]
-    assert {"a < b", "zone-a", "zone-b", "errors", "kill zone-a"} <= set(words)
+    assert {"a < b", "kill zone-a", "requests (1/s)", "time since the first request (s)"} <= set(
+        words
+    )
+    assert {"zone-a ", "zone-b ", "errors "} <= set(words), "the legend"
+    assert "4 requests from zone-b; 1 failed, the last 0.0 s after the first" in words
+
+
+@pytest.mark.parametrize(
+    ("most", "top"),
+    [(0, 1), (1, 1), (7, 8), (11, 12), (39, 40), (41, 50), (120, 120), (2001, 2500)],
+)
+def test_the_axis_ends_at_a_round_number(most: int, top: int) -> None:
+    seconds = [answered(100.0 + i / (most + 1), "zone-a") for i in range(most)]
+    root = ET.fromstring(picture.svg(report.Recording(tuple(seconds), ()), "x"))
+    ticks = [
+        t.text
+        for t in root.iter("{http://www.w3.org/2000/svg}text")
+        if t.get("text-anchor") == "end"
+    ]
+    assert ticks[-1] == str(top)
+
+
+def test_flags_of_faults_close_together_stand_in_rows() -> None:
+    marks = tuple(Mark(100.0 + i * 0.1, f"cut zone-{i}") for i in range(3))
+    long = report.Recording((*RECORDING.requests, answered(160.0, "zone-a")), marks)
+    root = ET.fromstring(picture.svg(long, "x"))
+    flags = [
+        t for t in root.iter("{http://www.w3.org/2000/svg}text") if t.get("class") == "flagged"
+    ]
+    assert len({t.get("y") for t in flags}) == 3
 
 
 def test_an_empty_recording_is_drawn_too() -> None:
     empty = report.Recording((), ())
     assert "0 requests, 0 failed" in report.text(empty)
-    assert ET.fromstring(report.svg(empty, "nothing")).tag.endswith("svg")
+    assert ET.fromstring(picture.svg(empty, "nothing")).tag.endswith("svg")

@@ -160,12 +160,12 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from federation.lab import report
+    from federation.lab import picture, report
 
     recording = _read(arguments.file)
     print(report.text(recording))
     if arguments.svg:
-        Path(arguments.svg).write_text(report.svg(recording, arguments.title))
+        Path(arguments.svg).write_text(picture.svg(recording, arguments.title))
         print(f"picture: {arguments.svg}")
     return 0
 

@@ -1,13 +1,11 @@
-"""What recorded requests say: a summary, text bars by second and answering zone, and the same as an SVG picture.
+"""What recorded requests say: a summary, and text bars by second and answering zone. `picture` draws the same.
 
-The file holds one JSON object a line: requests, and marks of the faults that were made meanwhile. Drawn by hand: a picture of
-stacked bars is fifty lines, a plotting library is fifty megabytes.
+The file holds one JSON object a line: requests, and marks of the faults that were made meanwhile.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import msgspec
 
@@ -16,8 +14,6 @@ from federation.lab.requests import Request
 
 ERRORS = "errors"
 UNKNOWN = "unknown"
-COLOURS = ("#3d6fb6", "#e0a030", "#4f9d69", "#8a63b0", "#6b7f8c", "#b5785a")
-RED = "#c8102e"
 BAR_COLUMNS = 60
 
 
@@ -98,7 +94,7 @@ def _percentile(ordered: Sequence[float], share: float) -> float:
 def text(recording: Recording) -> str:
     """Bars by second, then the summary."""
     seconds = by_second(recording)
-    zones = _zones(seconds)
+    zones = zones_of(seconds)
     most = max((count.total() for count in seconds), default=0)
     letters = {zone: chr(ord("a") + i) for i, zone in enumerate(zones)} | {ERRORS: "!"}
     lines = []
@@ -140,88 +136,6 @@ def figures(summary: Summary) -> list[str]:
     return lines
 
 
-def _zones(seconds: Iterable[Counter[str]]) -> list[str]:
+def zones_of(seconds: Iterable[Counter[str]]) -> list[str]:
+    """Every zone that answered, by name."""
     return sorted({name for count in seconds for name in count} - {ERRORS})
-
-
-# ------------------------------------------------------------------------------------------------------ picture
-_WIDTH, _HEIGHT = 960, 360
-_LEFT, _TOP, _RIGHT, _BOTTOM = 56, 64, 16, 44
-_TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600)
-
-
-def svg(recording: Recording, title: str) -> str:
-    """Stacked bars: one column a second, a colour for each answering zone, errors in red on top."""
-    seconds = by_second(recording)
-    zones = _zones(seconds)
-    most = max((count.total() for count in seconds), default=0) or 1
-    colours = {zone: COLOURS[i % len(COLOURS)] for i, zone in enumerate(zones)} | {ERRORS: RED}
-    step = (_WIDTH - _LEFT - _RIGHT) / max(1, len(seconds))
-    tall = _HEIGHT - _TOP - _BOTTOM
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#ffffff"/>',
-        f'<text x="{_LEFT}" y="20" font-size="15">{escape(title)}</text>',
-        *_legend(colours),
-        *_axes(len(seconds), most, step, tall),
-    ]
-    for number, count in enumerate(seconds):
-        bottom = float(_TOP + tall)
-        for name, colour in colours.items():
-            if count[name]:
-                size = count[name] * tall / most
-                bottom -= size
-                parts.append(
-                    f'<rect x="{_LEFT + number * step:.2f}" y="{bottom:.2f}" width="{max(step - 0.5, 0.5):.2f}" '
-                    f'height="{size:.2f}" fill="{colour}"/>'
-                )
-    parts += _mark_lines(recording, step, tall, len(seconds))
-    return "\n".join([*parts, "</svg>"]) + "\n"
-
-
-def _legend(colours: dict[str, str]) -> list[str]:
-    parts, x = [], _LEFT
-    for name, colour in colours.items():
-        parts.append(f'<rect x="{x}" y="30" width="12" height="12" fill="{colour}"/>')
-        parts.append(f'<text x="{x + 16}" y="40">{escape(name)}</text>')
-        x += 32 + 7 * len(name)
-    return parts
-
-
-def _axes(seconds: int, most: int, step: float, tall: int) -> list[str]:
-    floor = _TOP + tall
-    parts = []
-    for share in (0.0, 0.5, 1.0):
-        y = floor - share * tall
-        parts.append(
-            f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}" stroke="#dddddd"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{most * share:g}</text>'
-        )
-    tick = next((t for t in _TICKS if seconds / t <= 16), _TICKS[-1])
-    for number in range(0, seconds + 1, tick):
-        x = _LEFT + number * step
-        parts.append(
-            f'<text x="{x:.1f}" y="{floor + 16}" text-anchor="middle">{number}</text>'
-            f'<line x1="{x:.1f}" y1="{floor}" x2="{x:.1f}" y2="{floor + 4}" stroke="#888888"/>'
-        )
-    parts.append(
-        f'<text x="{_WIDTH // 2}" y="{_HEIGHT - 8}" text-anchor="middle">seconds; requests a second by '
-        "answering zone</text>"
-    )
-    return parts
-
-
-def _mark_lines(recording: Recording, step: float, tall: int, seconds: int) -> list[str]:
-    parts = []
-    start = recording.requests[0].t if recording.requests else 0.0
-    for mark in recording.marks:
-        at = mark.t - start
-        if not 0 <= at <= seconds:
-            continue
-        x = _LEFT + at * step
-        parts.append(
-            f'<line x1="{x:.1f}" y1="{_TOP - 6}" x2="{x:.1f}" y2="{_TOP + tall}" stroke="#222222" '
-            f'stroke-dasharray="4 3"/><text x="{x + 3:.1f}" y="{_TOP - 8}">{escape(mark.mark)}</text>'
-        )
-    return parts
