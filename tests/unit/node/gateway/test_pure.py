@@ -145,18 +145,28 @@ def test_an_endpoint_that_is_named_twice_has_one_line() -> None:
 
 # ----------------------------------------------------------------------------------------------------------- checks
 def test_silence_is_judged_within_four_seconds_and_a_flap_of_two_is_none() -> None:
-    assert (render.FALL - 1) * render.CHECK_MS >= 2_000
-    slowest = (render.FALL) * render.CHECK_MS + render.CONNECT_MS + CONFIG.poll_s * 1_000
-    assert slowest <= 4_000
-    assert render.CONNECT_MS < render.CHECK_MS <= 700
+    gap, fall = render.pace(1, render.GATEWAYS_A_S)
+    assert (fall - 1) * gap >= 2_000
+    assert fall * gap + render.CONNECT_MS + CONFIG.poll_s * 1_000 <= 4_000
+    assert render.CONNECT_MS < gap <= 700
 
 
 @pytest.mark.parametrize(
     ("checked", "expected"),
-    [(0, (680, 4)), (27, (680, 4)), (40, (1_000, 3)), (80, (2_000, 2)), (400, (10_000, 2))],
+    [
+        (0, (680, 4)),
+        (13, (680, 4)),
+        (20, (1_000, 3)),
+        (30, (1_500, 3)),
+        (40, (2_000, 2)),
+        (200, (10_000, 2)),
+    ],
 )
 def test_many_probes_are_paced(checked: int, expected: tuple[int, int]) -> None:
-    assert render.pace(checked) == expected
+    gap, fall = render.pace(checked, 20)
+    assert (gap, fall) == expected
+    assert (fall - 1) * gap >= 2_000
+    assert checked * 1_000 / gap <= 20
 
 
 # --------------------------------------------------------------------------------------------------------- commands

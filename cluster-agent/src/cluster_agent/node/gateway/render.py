@@ -17,7 +17,7 @@ Limits: IPv4, TCP. Pods see the gateway's address as their client's. Large packe
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cluster_agent.node.gateway.allocation import BLOCK, Allocation, Berths, Lines
@@ -46,11 +46,11 @@ KEY_FILE, CA_FILE = "gateway.pem", "ca.pem"
 SOCKET, STATES = "admin.sock", "servers.state"
 """Beside the folder of the files, not in it: they pass from one configuration to the next."""
 
-CHECK_MS = 680
-FALL, RISE = 4, 2
-"""Four failures 680 ms apart: silence under 2 s is never a failure, and 3.4 s always are (3.9 s with our poll)."""
-CHECKS_A_S = 40
-"""Checks a second and node; with more peers' nodes than that allows each is asked less often."""
+CHECK_MS, FLAP_MS, RISE = 680, 2_000, 2
+"""Failures that span less than `FLAP_MS` make nobody down: four of them, 680 ms apart, so that silence of 3.4 s always does
+(3.9 s with our poll)."""
+GATEWAYS_A_S, NODES_A_S = 30, 20
+"""Checks a second from one node. Where peers have more gateways or nodes than that allows, each is asked less often."""
 CONNECT_MS = 660
 NOBODY = 65_534
 BERTH = "in:"
@@ -120,10 +120,10 @@ def nodes_of(cluster: str) -> str:
     return f"nodes:{cluster}"
 
 
-def pace(checked: int) -> tuple[int, int]:
-    """Milliseconds between checks of a node, and how many failures make it down, when so many are checked. Pure."""
-    gap = max(CHECK_MS, math.ceil(checked * 1000 / CHECKS_A_S))
-    return gap, max(2, min(FALL, math.ceil(FALL * CHECK_MS / gap)))
+def pace(checked: int, a_second: int) -> tuple[int, int]:
+    """Milliseconds between checks of one server, and how many failures make it down. Pure."""
+    gap = max(CHECK_MS, math.ceil(checked * 1_000 / a_second))
+    return gap, max(2, math.ceil(FLAP_MS / gap) + 1)
 
 
 # ------------------------------------------------------------------------------------------------------------- maps
@@ -199,7 +199,7 @@ def _sections(config: GatewayConfig, peers: tuple[PeerSites, ...], blocks: int) 
         *_frontends(config, blocks),
         *_section("backend refused", "tcp-request content reject"),
         *_section("backend probe", "mode http", "http-request return status 200"),
-        *(line for peer in peers for line in _peer(peer, _node_count(peers))),
+        *_peers(peers),
     ]
 
 
@@ -229,25 +229,28 @@ def _frontends(config: GatewayConfig, blocks: int) -> list[str]:
     ]
 
 
-def _node_count(peers: Iterable[PeerSites]) -> int:
-    return sum(len(peer.nodes) for peer in peers)
+def _peers(peers: tuple[PeerSites, ...]) -> list[str]:
+    gateways = pace(sum(len(peer.gateways) for peer in peers), GATEWAYS_A_S)
+    nodes = pace(sum(len(peer.nodes) for peer in peers), NODES_A_S)
+    return [line for peer in peers for line in _peer(peer, gateways, nodes)]
 
 
-def _peer(peer: PeerSites, probes: int) -> list[str]:
+def _peer(
+    peer: PeerSites, gateways_pace: tuple[int, int], nodes_pace: tuple[int, int]
+) -> list[str]:
     gateways = sorted({Target(g.address, g.port) for g in peer.gateways})
     nodes = sorted({(n.node, Target(n.probe, GATEWAY_PORT)) for n in peer.nodes})
-    gap, fall = pace(probes)
     name = f"sni dst_port,map_int({NAMES_MAP})"
     return [
         *_section(
             f"backend {gateways_of(peer.cluster)}",
             "balance leastconn",
-            *_checks(peer.cluster, CHECK_MS, FALL),
+            *_checks(peer.cluster, *gateways_pace),
             *(f"server {target} {target} {name}" for target in gateways),
         ),
         *_section(
             f"backend {nodes_of(peer.cluster)}",
-            *_checks(peer.cluster, gap, fall),
+            *_checks(peer.cluster, *nodes_pace),
             *(f"server {node} {target}" for node, target in nodes),
         ),
     ]
