@@ -70,7 +70,7 @@ frontend ingress
     default_backend refused
 frontend egress
     bind 169.254.20.11:20000-20063
-    use_backend %[dst_port,map_int(egress.map)]
+    use_backend %[so_id,add(19999),map_int(egress.map)]
     default_backend refused
 backend refused
     tcp-request content reject
@@ -86,8 +86,8 @@ backend peer:beta
     http-check send meth GET uri /
     http-check expect status 200
     default-server check inter 680ms fall 4 rise 2 check-sni probe.beta.gateway.ubernetes.internal verifyhost probe.beta.gateway.ubernetes.internal ssl crt gateway.pem ca-file ca.pem verify required ssl-min-ver TLSv1.3
-    server 10.0.0.2:15443 10.0.0.2:15443 sni dst_port,map_int(names.map)
-    server 10.0.0.3:15443 10.0.0.3:15443 sni dst_port,map_int(names.map)
+    server 10.0.0.2:15443 10.0.0.2:15443 sni so_id,add(19999),map_int(names.map)
+    server 10.0.0.3:15443 10.0.0.3:15443 sni so_id,add(19999),map_int(names.map)
 backend nodes:beta
     load-server-state-from-file global
     timeout connect 660ms

@@ -52,6 +52,9 @@ CHECK_MS, FLAP_MS, RISE = 680, 2_000, 2
 GATEWAYS_A_S, NODES_A_S = 30, 20
 """Checks a second from one node. Where peers have more gateways or nodes than that allows, each is asked less often."""
 CONNECT_MS = 660
+PORT = f"so_id,add({EGRESS_PORTS.start - 1})"
+"""The listener's port: sockets are counted as they are bound. Not `dst_port`, which asks netfilter and gets the port of the
+Service's address, from which the node's proxy sent the connection here."""
 NOBODY = 65_534
 BERTH = "in:"
 UNUSED = Target("127.0.0.1", 9)
@@ -223,7 +226,7 @@ def _frontends(config: GatewayConfig, blocks: int) -> list[str]:
         *_section(
             "frontend egress",
             f"bind {config.address}:{EGRESS_PORTS.start}-{last}",
-            f"use_backend %[dst_port,map_int({EGRESS_MAP})]",
+            f"use_backend %[{PORT},map_int({EGRESS_MAP})]",
             "default_backend refused",
         ),
     ]
@@ -240,7 +243,7 @@ def _peer(
 ) -> list[str]:
     gateways = sorted({Target(g.address, g.port) for g in peer.gateways})
     nodes = sorted({(n.node, Target(n.probe, GATEWAY_PORT)) for n in peer.nodes})
-    name = f"sni dst_port,map_int({NAMES_MAP})"
+    name = f"sni {PORT},map_int({NAMES_MAP})"
     return [
         *_section(
             f"backend {gateways_of(peer.cluster)}",
