@@ -1,6 +1,7 @@
 """The HTTP client against a real TLS server that answers by script."""
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl
 
@@ -10,6 +11,7 @@ from aiohttp import web
 from tests.support.tls import TestAuthority
 
 from machinery.api.core import CONFIGMAPS, NODES, PODS
+from machinery.client import rest
 from machinery.client.informer import Informer
 from machinery.client.interface import (
     DeleteOptions,
@@ -286,3 +288,15 @@ async def test_one_object_that_does_not_fit_keeps_no_other_out(caplog):
         with pytest.raises(InternalError, match="Pod does not fit its view"):
             await client.get(PODS, KEY)
     assert [r.object for r in caplog.records if r.msg == "object skipped"] == ["pods/demo/bad"] * 2
+
+
+async def test_the_kernel_asks_whether_the_other_end_is_still_there():
+    """A watch that hears nothing of a cut would wait for a quarter of an hour."""
+    address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))
+    with rest._socket(address) as sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert 0 < sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 20_000
+    async with talking((200, POD)) as (client, _):
+        await client.get(PODS, KEY)
+        factory = client._session.connector._socket_factory
+        assert factory is rest._socket

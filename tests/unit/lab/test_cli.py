@@ -2,11 +2,12 @@
 
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from federation.cli import debug, lab, main
+from federation.cli import debug, lab, lab_load, main
 from federation.cli.errors import CliError
 from federation.cli.lab_tables import next_commands
 from federation.clusters import bootstrap
@@ -141,3 +142,22 @@ def test_a_bootstrap_token_has_kubeadms_shape() -> None:
     assert document["metadata"]["name"] == f"bootstrap-token-{token.identity}"
     assert document["stringData"]["expiration"] == "2026-01-01T00:00:00Z"
     assert document["stringData"]["auth-extra-groups"] == "system:bootstrappers:nodes"
+
+
+class Interrupted:
+    """A generator that is waited for when the user has had enough."""
+
+    def wait(self, timeout: float) -> int:
+        raise KeyboardInterrupt
+
+
+class Done:
+    """A generator whose time is over."""
+
+    def wait(self, timeout: float) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(("child", "early"), [(Interrupted(), True), (Done(), False)])
+def test_a_load_may_be_ended_before_its_time(child: Any, early: bool) -> None:
+    assert lab_load._wait({"zone-a": child}, 60) is early
