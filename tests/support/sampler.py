@@ -25,6 +25,7 @@ from cri_api.v1 import api_pb2_grpc as services
 from tests.support.fleet import AWAY, Api, Fleet, cluster_of, core, is_ready
 
 from federation.lab import channel, faults, state
+from machinery.api.fleet.cluster import INVENTORY, INVENTORY_WANTED
 from machinery.client import kubeconfig
 
 EVERY_S = 0.2
@@ -55,6 +56,8 @@ class Sample:
     """By app: pods that are Ready in the federation's list, as `pod.cluster`; None: it did not answer."""
     reported: Mapping[str, int] = field(default_factory=dict)
     """By Deployment: `status.readyReplicas` at the federation."""
+    answered: Mapping[str, bool] = field(default_factory=dict)
+    """By cluster: whether its last inventory is the one that the federation asked for last."""
 
     def running(self, app: str) -> dict[str, str]:
         """Containers of the app that run, `pod.cluster` by id."""
@@ -136,6 +139,7 @@ def parse(line: bytes) -> Sample:
         if document["ready"] is None
         else {app: frozenset(pods) for app, pods in document["ready"].items()},
         document["reported"],
+        document["answered"],
     )
 
 
@@ -213,7 +217,7 @@ class Witness:
     def sample(self) -> dict[str, Any]:
         """One, as the file's document."""
         begun = time.time()
-        ready, reported = self._told()
+        ready, reported, answered = self._told()
         off = faults.load(self._directory).off
         self._look_at_processes()
         zones: dict[str, list[tuple[str, str, str, int]] | None] = {}
@@ -226,15 +230,17 @@ class Witness:
                 self._pids_at = float("-inf")
             else:
                 zones[cluster] = before + [(c.id, c.pod, c.app, c.started) for c in found]
-        return {"t": begun, "zones": zones, "ready": ready, "reported": reported}
+        told = {"ready": ready, "reported": reported, "answered": answered}
+        return {"t": begun, "zones": zones} | told
 
-    def _told(self) -> tuple[dict[str, list[str]] | None, dict[str, int]]:
+    def _told(self) -> tuple[dict[str, list[str]] | None, dict[str, int], dict[str, bool]]:
         deployments = f"/apis/apps/v1/namespaces/{self._namespace}/deployments"
         try:
             pods = self._api.list(core(self._namespace, "pods"))
             found = self._api.list(deployments)
+            answered = self._inventories()
         except AWAY:
-            return None, {}
+            return None, {}, {}
         ready: dict[str, list[str]] = {}
         for pod in pods:
             name = pod["metadata"]["name"]
@@ -246,7 +252,17 @@ class Witness:
         reported = {
             d["metadata"]["name"]: d.get("status", {}).get("readyReplicas", 0) for d in found
         }
-        return ready, reported
+        return ready, reported, answered
+
+    def _inventories(self) -> dict[str, bool]:
+        def words(path: str, annotation: str) -> dict[str, str]:
+            metadata = [item["metadata"] for item in self._api.list(path)]
+            return {m["name"]: m.get("annotations", {}).get(annotation, "") for m in metadata}
+
+        clusters = words("/apis/cluster.karmada.io/v1alpha1/clusters", INVENTORY)
+        leases = "/apis/coordination.k8s.io/v1/namespaces/karmada-cluster/leases"
+        wanted = words(leases, INVENTORY_WANTED)
+        return {name: word == wanted.get(name, "") for name, word in clusters.items()}
 
     def _look_at_processes(self) -> None:
         if time.monotonic() - self._pids_at < PROCESSES_S:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.support.fleet import (
     AWAY,
+    MEMBERS,
     Document,
     Fleet,
     Workload,
@@ -30,7 +31,12 @@ from federation.lab.requests import Request
 LONG = os.environ.get("UBERNETES_TEST_LONG", "") not in ("", "0")
 """Whether faults last as long as they do in the promise (minutes), not as long as they must to show it."""
 
-DOMAIN = "svc.cluster.local"
+OWN, FLEET = "svc.cluster.local", "svc.clusterset.local"
+"""Names of Services: of the client's own cluster, and of all clusters."""
+
+DOMAIN = os.environ.get("UBERNETES_TEST_DOMAIN", OWN)
+"""Where the clients of a zone's death and of a drain go."""
+
 RATE = 20
 CLUSTERS = "/apis/cluster.karmada.io/v1alpha1/clusters"
 DOMAINS = "/apis/ubernetes.io/v1alpha1/failuredomains"
@@ -60,10 +66,11 @@ class Load:
     def _begun(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self._process.communicate()[0]
-        seen = {r.source for r in self._read()}
+        seen = {r.source for r in self.so_far()}
         return seen == set(self._sources)
 
-    def _read(self) -> tuple[Request, ...]:
+    def so_far(self) -> tuple[Request, ...]:
+        """All until now, also while it runs."""
         if not self._out.exists():
             return ()
         return report.parse(self._out.read_bytes()).requests
@@ -72,8 +79,12 @@ class Load:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         told, _ = self._process.communicate(timeout=30)
-        self.requests = self._read()
+        self.requests = self.so_far()
         print(told)
+
+    def answering(self, since: float, until: float = float("inf")) -> set[str]:
+        """Clusters that answered between the two moments."""
+        return {r.cluster for r in self.so_far() if r.ok and since <= r.t < until}
 
     def failed(self, since: float = 0.0, until: float = float("inf")) -> list[Request]:
         """Requests that failed, of those that began between the two moments."""
@@ -109,7 +120,23 @@ class Scene:
         api.create(deployments(self.namespace), deployment(name, self.namespace, replicas))
         return Workload(self.fleet, self.namespace, name)
 
-    def load(self, name: str, *sources: str, domain: str = DOMAIN) -> Load:
+    def consistent(self, name: str, grant_seconds: int | None) -> None:
+        """Say of a Deployment that it may never run twice; None: with the grant of the federation's choice."""
+        wanted = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+        spec: Document = {"resourceSelectors": [wanted], "mode": "consistency"}
+        if grant_seconds is not None:
+            spec["grantSeconds"] = grant_seconds
+        policy = {"apiVersion": "ubernetes.io/v1alpha1", "kind": "ResiliencePolicy"}
+        path = f"/apis/ubernetes.io/v1alpha1/namespaces/{self.namespace}/resiliencepolicies"
+        self.fleet.api().create(path, policy | {"metadata": {"name": name}, "spec": spec})
+
+    def export(self, name: str) -> None:
+        """Have the Service answer in every cluster, from all."""
+        kind = {"apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceExport"}
+        path = f"/apis/multicluster.x-k8s.io/v1beta1/namespaces/{self.namespace}/serviceexports"
+        self.fleet.api().create(path, kind | {"metadata": {"name": name}})
+
+    def load(self, name: str, *sources: str, domain: str = OWN) -> Load:
         """Clients of the Service `name` in these zones."""
         self._loads += 1
         out = self.directory / f"load-{self.namespace}-{self._loads}.jsonl"
@@ -173,6 +200,12 @@ def unseen(samples: Sequence[Sample]) -> int:
 def most(samples: Sequence[Sample], app: str) -> int:
     """The most containers that ran at one sampled moment."""
     return max((len(s.running(app)) for s in samples), default=0)
+
+
+def told_of(fleet: Fleet, scene: Scene, since: float) -> dict[str, set[str]]:
+    """Reasons of the Events since then: of the scene's namespace, and of each member."""
+    found = {m: events_about(fleet, m, since) for m in MEMBERS}
+    return found | {"web": events_about(fleet, "web-deployment", since)}
 
 
 def in_zone(sample: Sample, cluster: str, app: str) -> frozenset[tuple[str, int]]:
