@@ -78,6 +78,16 @@ async def test_endpoints_come_and_go_without_a_reload(clusters: World) -> None:
     await until(far, lambda: far.ready)
     assert await alpha.read(near.listener(FROM_BETA)) == b""
     assert process_of(beta) == before
+    # So do exports: one more, and none at all.
+    more = Ingress(port_name("beta", "shop", "more", WEB), (pod(beta),))
+    far.apply(clusters.plan(beta, more, peers=(alpha,)))
+    await until(far, lambda: far.ready)
+    from_more = EgressKey("shop", "more", WEB, "beta")
+    near.apply(GatewayPlan("alpha", (), (FROM_BETA, from_more), (beta.as_peer,)))
+    await until(near, lambda: near.serves(from_more))
+    assert await alpha.read(near.listener(from_more)) != b""
+    assert await alpha.read(near.listener(FROM_BETA)) == b""
+    assert process_of(beta) == before
     # An import more is a line of a map.
     before = process_of(alpha)
     other = EgressKey("shop", "other", WEB, "beta")
@@ -269,6 +279,48 @@ def own_until_ready_then_die(document: str) -> None:
         process.stdin.close()
         assert process.stdout.readline() == "ready\n"
         process.kill()
+
+
+async def test_one_that_hangs_is_ended_by_the_next_owner(clusters: World) -> None:
+    alpha, beta = await pair(clusters)
+    plan = clusters.plan(alpha, peers=(beta,))
+    first = await clusters.serve(alpha, plan)
+    await clusters.stop(first)
+    hung = find(process_of(alpha))
+    assert hung is not None
+    hung.signal(signal.SIGSTOP)
+    successor = alpha.gateway()
+    clusters.start(successor)
+    successor.apply(plan)
+    await until(successor, lambda: successor.ready)
+    assert not hung.alive()
+    assert process_of(alpha) != hung.pid
+
+
+async def test_a_port_that_is_taken_is_told_and_tried_again(clusters: World) -> None:
+    alpha, beta = await pair(clusters)
+    notes: list[tuple[str, str]] = []
+    gateway = alpha.gateway(notes)
+    other = await alpha.run(lambda: socket.create_server((alpha.address, 15443)))
+    with other:
+        clusters.certify(gateway, "alpha")
+        gateway.apply(clusters.plan(alpha, peers=(beta,)))
+        clusters.start(gateway)
+        await until(gateway, lambda: bool(notes))
+        assert notes[0][0] == "GatewayFailed"
+        assert "15443" in gateway.trouble
+    await until(gateway, lambda: gateway.ready)
+    assert not gateway.trouble
+
+
+async def test_without_haproxy_the_reason_is_told(clusters: World) -> None:
+    alpha, beta = await pair(clusters)
+    alpha.binary.unlink()
+    gateway = alpha.gateway()
+    clusters.certify(gateway, "alpha")
+    gateway.apply(clusters.plan(alpha, peers=(beta,)))
+    clusters.start(gateway)
+    await until(gateway, lambda: "not installed" in gateway.trouble)
 
 
 async def test_what_haproxy_refuses_changes_nothing_and_is_told(clusters: World) -> None:
