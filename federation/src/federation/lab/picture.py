@@ -91,7 +91,9 @@ def _legend(colours: dict[str, str], recording: Recording) -> list[str]:
 
 def _unit(most: int) -> int:
     """Between two lines of the grid: 1, 2 or 5 with zeros, so that at most six reach `most`."""
-    steps = (share * 10**power for power in range(10) for share in (1, 2, 5))
+    steps: Iterable[int] = (
+        share * zeros for zeros in (1, 10, 100, 1_000, 10_000, 100_000) for share in (1, 2, 5)
+    )
     return next(step for step in steps if most <= _LINES_MAX * step)
 
 
