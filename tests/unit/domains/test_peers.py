@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from federation.domains.clock import FailureClock, State, judge
+from federation.domains.clock import LOOK_LATE_S, FailureClock, State, judge
 from federation.domains.peers import Cut, counts_in_s, follow, joined, words
 from federation.domains.settings import Settings, effective
 from federation.domains.verdict import Evidence, Finding, Verdict, judge_fleet, next_look
@@ -253,3 +256,97 @@ def test_a_cut_link_is_the_reason_of_not_ready(
 def test_the_limit_is_the_operators(told: float | None, limit: float) -> None:
     spec = FederationConfigSpec(clock=ClockOverrides(link_cut_seconds=told))
     assert effective(Settings(), FederationConfig(spec=spec)).clock.link_cut_s == limit
+
+
+# ------------------------------------------------------------------------------------------------- properties
+SILENCE = st.one_of(st.none(), st.floats(0, 5), st.floats(5, 13), st.floats(13, 2000))
+MEMBER = st.tuples(
+    SILENCE,
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.one_of(st.none(), st.floats(0, 100)),
+    st.one_of(
+        st.none(),
+        st.dictionaries(
+            st.sampled_from(NAMES), st.sampled_from(["Direct", "Gateway", "Unreachable"])
+        ),
+    ),
+)
+FLEETS = st.lists(MEMBER, min_size=1, max_size=6)
+
+
+def made(
+    drawn: list[tuple[float | None, bool, bool, bool, float | None, dict[str, str] | None]],
+) -> list[Evidence]:
+    return [
+        Evidence(
+            NAMES[i],
+            (f"z{i // 2}",),
+            silent,
+            heard,
+            was_silent,
+            peers=peers,
+            cut=cut,
+            lost_s=lost_s if cut else None,
+        )
+        for i, (silent, heard, was_silent, cut, lost_s, peers) in enumerate(drawn)
+    ]
+
+
+@given(FLEETS)
+def test_nobody_that_a_heard_member_reaches_is_dead(drawn: list[Any]) -> None:
+    fleet_ = made(drawn)
+    verdict = judge_fleet(fleet_, CLOCK)
+    for name, said in verdict.words.items():
+        if set(said.values()) & {"Direct", "Gateway"}:
+            assert verdict.clusters[name].finding is not D
+
+
+@given(FLEETS)
+def test_without_words_verdicts_are_those_of_silence_alone(drawn: list[Any]) -> None:
+    """Nobody says anything and no link was cut: no verdict names peers."""
+    fleet_ = [replace(e, peers={}, cut=False, lost_s=None) for e in made(drawn)]
+    found = {v.finding for v in judge_fleet(fleet_, CLOCK).clusters.values()}
+    assert not found & {L, G}
+
+
+@given(FLEETS, st.sampled_from(NAMES), st.sampled_from(NAMES))
+def test_one_more_word_of_reach_kills_nobody_else(drawn: list[Any], who: str, whom: str) -> None:
+    before = made(drawn)
+    after = [
+        replace(e, peers={**(e.peers or {}), whom: "Direct"}) if e.cluster == who else e
+        for e in before
+        if e.peers is not None or e.cluster != who
+    ]
+    if len(after) != len(before):
+        return
+    was, now = judge_fleet(before, CLOCK).clusters, judge_fleet(after, CLOCK).clusters
+    assert all(was[n].finding is D for n, v in now.items() if v.finding is D)
+
+
+@given(FLEETS)
+def test_every_sentence_stands_by_itself(drawn: list[Any]) -> None:
+    verdict = judge_fleet(made(drawn), CLOCK)
+    for said in (*verdict.clusters.values(), *verdict.zones.values(), verdict.fleet):
+        assert said.message.endswith(".")
+        assert "  " not in said.message
+
+
+@given(FLEETS)
+def test_no_verdict_changes_between_two_looks(drawn: list[Any]) -> None:
+    fleet_ = made(drawn)
+    wait = next_look(fleet_, CLOCK)
+    if wait is None or wait <= 3 * LOOK_LATE_S:
+        return
+    later = wait - 2 * LOOK_LATE_S
+    aged = [
+        replace(
+            e,
+            silent_s=None if e.silent_s is None else e.silent_s + later,
+            lost_s=None if e.lost_s is None else e.lost_s + later,
+        )
+        for e in fleet_
+    ]
+    was, now = judge_fleet(fleet_, CLOCK).clusters, judge_fleet(aged, CLOCK).clusters
+    assert {n: v.finding for n, v in was.items()} == {n: v.finding for n, v in now.items()}

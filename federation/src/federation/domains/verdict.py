@@ -183,7 +183,8 @@ def _cluster(
     if gone < patience and not too_long:
         return Verdict(
             Finding.SUSPECT,
-            f"Not heard, and {verb(words, 'does', 'do')} not reach it any more; dead after {patience:g} s of that.",
+            f"Not heard, and {verb(words, 'does', 'do') if words else 'its peers do'} not reach it any more; "
+            f"dead after {patience:g} s of that.",
         )
     if alone := _alone(own, others, clock):
         return Verdict(
