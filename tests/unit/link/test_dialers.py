@@ -20,11 +20,15 @@ class Dialer:
 
     def __init__(self, url: str, log: list[str]) -> None:
         self.url, self._log, self.connected = url, log, False
+        self.hurried = 0
 
     async def run(self) -> None:
         self._log.append(f"dial {self.url}")
         self.connected = True
         await LoopClock().sleep(1e6)
+
+    def hurry(self) -> None:
+        self.hurried += 1
 
     async def close(self) -> None:
         self._log.append(f"end {self.url}")
@@ -61,3 +65,20 @@ async def test_follows_what_is_announced() -> None:
         await owner.close()
         await dialers.close()
     assert not dialers.connected
+
+
+@pytest.mark.looptime
+async def test_only_dialers_without_a_link_are_hurried() -> None:
+    made: list[Dialer] = []
+
+    def make(url: str) -> LinkDialer:
+        made.append(Dialer(url, []))
+        return cast("LinkDialer", made[-1])
+
+    dialers = Dialers(make, COMMON)
+    dialers.turn_to(["https://a", "https://b"])
+    await LoopClock().sleep(1)
+    made[0].connected = False
+    dialers.hurry()
+    assert [dialer.hurried for dialer in made] == [1, 0]
+    await dialers.close()

@@ -129,6 +129,8 @@ class Link:
         await self._works(federation)
 
     def _heartbeat(self, lease: Lease) -> None:
+        if self._dialers is not None:
+            self._dialers.hurry()
         if self._inventory is not None:
             self._inventory.heard(lease)
 

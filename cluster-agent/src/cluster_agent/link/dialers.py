@@ -36,6 +36,12 @@ class Dialers:
         """Who is dialled."""
         return frozenset(self._running)
 
+    def hurry(self) -> None:
+        """The federation was heard of: dial what is not linked, without a long pause."""
+        for dialer, _ in self._running.values():
+            if not dialer.connected:
+                dialer.hurry()
+
     async def follow(self, federation: Client, clock: Clock) -> None:
         """Dial whoever is announced, for as long as this runs."""
         try:

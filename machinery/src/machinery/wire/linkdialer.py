@@ -2,7 +2,8 @@
 
 Two unused connections are kept ready, so that a request never waits for a handshake across the ocean; when one is
 taken, another is dialled, up to the limit. A dial that fails, and an unused connection that breaks, is followed by a
-pause that grows and is jittered by up to its double: a federation that comes back is not met by all members at once.
+pause that grows and is jittered by up to its double: a federation that comes back is not met by all members at once. Whoever
+hears of it by another way says so (`hurry`), and the pause ends within two seconds.
 Several URLs (replicas) are tried in turn. See `link` for the protocol.
 """
 
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 REDIAL_BACKOFF = Backoff(base_s=0.2, cap_s=30.0, jitter=1.0)
 CLOSE_TIMEOUT_S = 5.0
 FULL_POLL_S = 0.5
+HURRY_POLL_S = 1.0
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -151,7 +153,7 @@ class LinkDialer:
         self._live: set[asyncio.Transport] = set()
         self._unused: set[_Dialled] = set()
         self._wake = asyncio.Event()
-        self._broke = False
+        self._broke = self._hurried = False
         self._was_connected = False
         self.last_error = ""
 
@@ -184,11 +186,25 @@ class LinkDialer:
                 failures += 1
                 self._prune()
                 self._tell()
-                await self._clock.sleep(REDIAL_BACKOFF.delay(failures, self._roll))
+                if await self._pause(REDIAL_BACKOFF.delay(failures, self._roll)):
+                    failures = 0
                 continue
             else:
                 failures = 0
             self._wake.clear()
+
+    def hurry(self) -> None:
+        """The federation answers otherwise: an outage that made the pauses long is over."""
+        self._hurried = True
+
+    async def _pause(self, seconds: float) -> bool:
+        """Before the next dial; whether it was cut short."""
+        self._hurried = False
+        while seconds > 0 and not self._hurried:
+            step = min(seconds, HURRY_POLL_S * (1 + self._roll()))
+            await self._clock.sleep(step)
+            seconds -= step
+        return self._hurried
 
     async def _dial_some(self, count: int) -> bool:
         """Dial `count` connections side by side; whether all came up."""
