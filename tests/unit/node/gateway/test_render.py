@@ -85,7 +85,7 @@ backend peer:beta
     option httpchk
     http-check send meth GET uri /
     http-check expect status 200
-    default-server check inter 680ms fall 4 rise 2 check-sni probe.beta.gateway.ubernetes.internal verifyhost probe.beta.gateway.ubernetes.internal ssl crt gateway.pem ca-file ca.pem verify required ssl-min-ver TLSv1.3
+    default-server check inter 680ms fall 3 rise 2 check-sni probe.beta.gateway.ubernetes.internal verifyhost probe.beta.gateway.ubernetes.internal ssl crt gateway.pem ca-file ca.pem verify required ssl-min-ver TLSv1.3
     server 10.0.0.2:15443 10.0.0.2:15443 sni so_id,add(19999),map_int(names.map)
     server 10.0.0.3:15443 10.0.0.3:15443 sni so_id,add(19999),map_int(names.map)
 backend nodes:beta
@@ -95,7 +95,7 @@ backend nodes:beta
     option httpchk
     http-check send meth GET uri /
     http-check expect status 200
-    default-server check inter 680ms fall 4 rise 2 check-sni probe.beta.gateway.ubernetes.internal verifyhost probe.beta.gateway.ubernetes.internal ssl crt gateway.pem ca-file ca.pem verify required ssl-min-ver TLSv1.3
+    default-server check inter 680ms fall 3 rise 2 check-sni probe.beta.gateway.ubernetes.internal verifyhost probe.beta.gateway.ubernetes.internal ssl crt gateway.pem ca-file ca.pem verify required ssl-min-ver TLSv1.3
     server b1 10.2.1.1:15443
 backend peer:gamma
     balance leastconn
@@ -105,7 +105,7 @@ backend peer:gamma
     option httpchk
     http-check send meth GET uri /
     http-check expect status 200
-    default-server check inter 680ms fall 4 rise 2 check-sni probe.gamma.gateway.ubernetes.internal verifyhost probe.gamma.gateway.ubernetes.internal ssl crt gateway.pem ca-file ca.pem verify required ssl-min-ver TLSv1.3
+    default-server check inter 680ms fall 3 rise 2 check-sni probe.gamma.gateway.ubernetes.internal verifyhost probe.gamma.gateway.ubernetes.internal ssl crt gateway.pem ca-file ca.pem verify required ssl-min-ver TLSv1.3
 backend nodes:gamma
     load-server-state-from-file global
     timeout connect 660ms
@@ -113,7 +113,7 @@ backend nodes:gamma
     option httpchk
     http-check send meth GET uri /
     http-check expect status 200
-    default-server check inter 680ms fall 4 rise 2 check-sni probe.gamma.gateway.ubernetes.internal verifyhost probe.gamma.gateway.ubernetes.internal ssl crt gateway.pem ca-file ca.pem verify required ssl-min-ver TLSv1.3
+    default-server check inter 680ms fall 3 rise 2 check-sni probe.gamma.gateway.ubernetes.internal verifyhost probe.gamma.gateway.ubernetes.internal ssl crt gateway.pem ca-file ca.pem verify required ssl-min-ver TLSv1.3
     server g1 10.3.1.1:15443
 backend in:0
     balance leastconn

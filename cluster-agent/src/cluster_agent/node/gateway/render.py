@@ -46,9 +46,10 @@ KEY_FILE, CA_FILE = "gateway.pem", "ca.pem"
 SOCKET, STATES = "admin.sock", "servers.state"
 """Beside the folder of the files, not in it: they pass from one configuration to the next."""
 
-CHECK_MS, FLAP_MS, RISE = 680, 2_000, 2
-"""Failures that span less than `FLAP_MS` make nobody down: four of them, 680 ms apart, so that silence of 3.4 s always does
-(3.9 s with our poll)."""
+CHECK_MS, FLAP_MS, RISE = 680, 1_300, 2
+"""Failures that span less than `FLAP_MS` make nobody down: three of them, 680 ms apart. HAProxy counts the pause from the
+end of a check, and one that hears nothing ends after `CONNECT_MS`: so silence of less than 2.7 s makes nobody down
+either, and 4.1 s always do (4.6 s with our poll)."""
 GATEWAYS_A_S, NODES_A_S = 30, 20
 """Checks a second from one node. Where peers have more gateways or nodes than that allows, each is asked less often."""
 CONNECT_MS = 660
