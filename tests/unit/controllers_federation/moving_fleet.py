@@ -7,9 +7,10 @@ from typing import Any
 
 from federation.propagation import moves
 from federation.propagation.templates import DEPLOYMENTS, NAMESPACES
+from federation.simulator.kubelet import Copies
 from federation.simulator.member import Member, Place, Ref
 from federation.simulator.server import FederationServer
-from federation.simulator.virtual import VirtualClock, run
+from federation.simulator.virtual import MemberClock, VirtualClock, run
 from machinery.api.core import EVENTS
 from machinery.api.fleet.cluster import (
     CLUSTERS,
@@ -46,7 +47,9 @@ class Fleet:
     def __init__(self) -> None:
         self.clock = VirtualClock(asyncio.get_running_loop())
         self.server = FederationServer(self.clock, SeededIds(1))
-        self.members = {p.name: Member(p, self.clock, p.name, self.server.agent) for p in PLACES}
+        self.copies = Copies()
+        clock = MemberClock(asyncio.get_running_loop())
+        self.members = {p.name: Member(p, clock, p.name, self.server, self.copies) for p in PLACES}
         self.least = 99
         self._watching: asyncio.Task[None] | None = None
 

@@ -81,6 +81,15 @@ def test_a_tainted_member_gets_nothing_new_and_keeps_what_it_holds() -> None:
     assert place(ask(2, {"a": 1, "b": 1}), fleet).targets == {"a": 1, "b": 1}
 
 
+@pytest.mark.parametrize("effect", ["NoSchedule", "NoExecute"])
+def test_who_grows_gets_nothing_more_on_a_tainted_member(effect: str) -> None:
+    taint = Taint(key="ubernetes.io/cordon", effect=effect)
+    fleet = [member("a", "zone-a", 100, taint), member("b", "zone-b")]
+    assert place(ask(6, {"a": 1, "b": 1}), fleet).targets == {"a": 1, "b": 5}
+    with pytest.raises(Unschedulable):
+        place(ask(6, {"a": 1}), fleet[:1])
+
+
 def test_a_member_without_a_zone_is_left_out_with_the_reason() -> None:
     decision = place(ask(2), [member("a", ""), member("b", "zone-b")])
     assert decision.left_out == {"a": 'cluster(s) did not have "zone" property'}

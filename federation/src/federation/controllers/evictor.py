@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from federation.clusters.candidates import candidates
 from federation.controllers import domains, placer
 from federation.controllers.health import Heartbeats
+from federation.domains.clock import LOOK_LATE_S
 from federation.domains.names import cluster_verdict, domain_name
 from federation.domains.settings import DRY_RUN, ENABLED, Settings
 from federation.domains.verdict import Finding
@@ -136,7 +137,7 @@ def plan(round_: Round) -> list[Action]:
     """Evictions of this round, in order, and when the next one is."""
     ready = ordered(d for d in round_.due if d.wait_s <= 0)
     waits = [d.wait_s for d in round_.due if d.wait_s > 0]
-    later: list[Action] = [RequeueAfter(min(waits))] if waits else []
+    later: list[Action] = [RequeueAfter(min(waits) + LOOK_LATE_S)] if waits else []
     if round_.cut_off or round_.settings.failover not in (ENABLED, DRY_RUN):
         return []
     if round_.settings.failover == DRY_RUN:

@@ -7,15 +7,16 @@
     any Divided + a group      (zone, region, provider, label): groups are balanced, members inside a group by free room
 
 What a ResiliencePolicy asks of the spread is kept over each of them (`federation.placement.spread`). A cluster whose link
-is cut keeps what it holds and gets nothing more.
+is cut, or that a taint keeps new workloads from, keeps what it holds and gets nothing more.
 
 The affinity groups of a policy are tried in order, beginning with the one used last.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from federation.placement import capacity, divide, select, spread
-from federation.placement.filter import filter_candidates, matches
+from federation.placement.filter import filter_candidates, matches, untolerated
 from federation.placement.model import (
     MAX_REPLICAS,
     Candidate,
@@ -55,6 +56,7 @@ def _place_in(
     affinity_name: str,
 ) -> Decision:
     passed, left_out = filter_candidates(request, affinity, candidates)
+    passed = [_closed(candidate, request) for candidate in passed]
     held = {c.name: request.previous[c.name] for c in passed if c.name in request.previous}
     room = {c.name: _room(c, request) for c in passed}
     strategy = _strategy(request.placement)
@@ -107,6 +109,12 @@ def _groups(placement: Placement) -> tuple[SpreadRule, ...]:
     return (
         (SpreadRule(group.spread_by_label or group.spread_by_field),) if group is not None else ()
     )
+
+
+def _closed(candidate: Candidate, request: Request) -> Candidate:
+    """A member that holds replicas in spite of a taint keeps them, and gets no more than one whose link is cut."""
+    taint = untolerated(request.placement.cluster_tolerations, candidate.taints)
+    return candidate if taint is None else replace(candidate, cut=True)
 
 
 def _room(candidate: Candidate, request: Request) -> int:

@@ -20,6 +20,8 @@ from federation.simulator.world import Options, Told, history
 TAIL = 40
 """Lines of the story that are shown of a broken history."""
 PROGRESS_S = 2.0
+COLLECT_EVERY = 8
+"""Histories between two collections: one is short and small, and collecting costs as much as a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Outcome:
 def play(seed: int, options: Options | None = None) -> Outcome:
     """Play one seed to its end or its first breach."""
     logging.getLogger().setLevel(logging.ERROR)
-    gc.disable()  # a history is short and small: one collection at its end is cheaper than hundreds in it
+    gc.disable()
     told = Told(seed)
     started = time.process_time()
     broken = ""
@@ -46,7 +48,8 @@ def play(seed: int, options: Options | None = None) -> Outcome:
         run(history(seed, options or Options(), told))
     except (Broken, Deadlock) as breach:
         broken = str(breach)
-    gc.collect()
+    if seed % COLLECT_EVERY == 0:
+        gc.collect()
     gc.enable()
     cpu_s = time.process_time() - started
     return Outcome(seed, told.events, told.virtual_s, cpu_s, told.writes, broken, tuple(told.lines))

@@ -1,13 +1,20 @@
-"""The rope between a member and the federation: it can be cut, healed and slow, and the server behind it can go away.
+"""The rope between a member and the federation: cut, cut one way, slow, lossy; and the server behind it can go away.
 
 A request travels, is done, and its answer travels back. A cut in between loses it: on the way there nothing was done, on
-the way back it was, and the member cannot tell which. Open watches break with the cut. Events keep their order however
-slow the link is.
+the way back it was, and the member cannot tell which.
+
+    cut    nothing passes; open watches break at once
+    mute   what the member sends is lost: no heartbeat arrives, but open watches bring Works as before
+    deaf   what the server sends is lost: heartbeats and reports are taken, but no answer and no event comes back; when it
+           is over, open watches bring all that they missed, or break, as TCP would have it
+    slow   every message is late, and now and then one must be sent again
+
+Events of one watch keep their order however late they are.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from machinery.client.interface import (
     Client,
@@ -26,8 +33,27 @@ T = TypeVar("T")
 _EVERYTHING, _AS_USUAL = ListOptions(), DeleteOptions()
 FAST_S = (0.001, 0.02)
 SLOW_S = (0.3, 1.5)
+LOST_SHARE, AGAIN_S = 0.1, (1.0, 3.0)
+"""Of a slow link: how many messages are lost, and how much later they arrive when they were sent again."""
+TIMEOUT_S = 3.0
+"""How long a request waits for an answer that is lost."""
 ORDER_S = 1e-6
 """Between two events of one stream: timers of the same instant have no order."""
+
+
+class Servers(Protocol):
+    """Whoever answers at the other end."""
+
+    run: int
+    """Number of the server process that runs or ran last."""
+
+    def agent(self, cluster: str) -> Client:
+        """A member's client of the server that runs. Raises ConnectionError when none does."""
+        ...
+
+
+def _between(limits: tuple[float, float], part: float) -> float:
+    return limits[0] + (limits[1] - limits[0]) * part
 
 
 class Link:
@@ -35,7 +61,10 @@ class Link:
 
     def __init__(self, member: str, roll: Callable[[], float]) -> None:
         self.member = member
+        self.there = self.back = True
+        """Whether what the member sends arrives, and what the server sends."""
         self.cut_since: float | None = None
+        """Since when nothing arrives here, by the member's clock."""
         self.slow = False
         self._roll = roll
         self._watches: set[_Watch] = set()
@@ -43,7 +72,8 @@ class Link:
 
     @property
     def up(self) -> bool:
-        return self.cut_since is None
+        """Whether something passes both ways."""
+        return self.there and self.back
 
     @property
     def streaming(self) -> bool:
@@ -52,34 +82,60 @@ class Link:
 
     def delay(self) -> float:
         """How long one message takes."""
-        least, most = SLOW_S if self.slow else FAST_S
-        return least + (most - least) * self._roll()
+        if not self.slow:
+            return _between(FAST_S, self._roll())
+        lost = self._roll() < LOST_SHARE
+        return _between(SLOW_S, self._roll()) + (_between(AGAIN_S, self._roll()) if lost else 0.0)
 
     def cut(self, now: float) -> None:
         """Both ways, at once."""
-        if self.cut_since is None:
-            self.cut_since = now
-            self.break_watches("the link is cut")
+        self.there = self.back = False
+        self.cut_since = now if self.cut_since is None else self.cut_since
+        self.break_watches("the link is cut")
+
+    def mute(self) -> None:
+        """What the member sends is lost."""
+        self.there = False
+
+    def deafen(self, now: float) -> None:
+        """What the server sends is lost."""
+        self.back = False
+        self.cut_since = now if self.cut_since is None else self.cut_since
 
     def heal(self) -> None:
+        deaf, self.there, self.back = not self.back, True, True
         self.cut_since = None
         self.slow = False
+        for watch in self._ordered() if deaf else ():
+            if self._roll() < 0.5:  # noqa: PLR2004 - a coin
+                watch.release()
+            else:
+                watch.fail(ConnectionError("the connection was reset"))
 
     def break_watches(self, why: str) -> None:
         """What was streaming ends."""
-        for watch in sorted(self._watches, key=lambda w: w.number):
+        for watch in self._ordered():
             watch.fail(ConnectionError(why))
 
-    def check(self) -> None:
-        """Raises ConnectionError while cut."""
-        if not self.up:
-            raise ConnectionError(f"the link of {self.member} is cut")
+    def _ordered(self) -> "list[_Watch]":
+        return sorted(self._watches, key=lambda w: w.number)
 
-    async def travel(self) -> None:
-        """One message, one way."""
-        self.check()
-        await asyncio.sleep(self.delay())
-        self.check()
+    async def go(self) -> None:
+        """A request on its way. Raises ConnectionError when it is lost."""
+        await self._pass(lambda: self.there)
+
+    async def come(self) -> None:
+        """An answer on its way. Raises ConnectionError when it is lost."""
+        await self._pass(lambda: self.back)
+
+    async def _pass(self, passes: Callable[[], bool]) -> None:
+        if passes():
+            await asyncio.sleep(self.delay())
+            if passes():
+                return
+        if self.there or self.back:  # nobody says no: the member waits for nothing
+            await asyncio.sleep(TIMEOUT_S)
+        raise ConnectionError(f"the link of {self.member} is cut")
 
     def open(self, source: AsyncIterator[WatchEvent[Any]]) -> "_Watch":
         """A stream over this link."""
@@ -106,6 +162,7 @@ class _Watch:
         self.number = _Watch._numbers
         self._link, self._source = link, source
         self._arrived: asyncio.Queue[WatchEvent[Any] | Exception | None] = asyncio.Queue()
+        self._held: list[WatchEvent[Any] | Exception | None] = []
         self._due = 0.0
         self._pump: asyncio.Task[None] | None = None
 
@@ -127,7 +184,17 @@ class _Watch:
         loop.call_at(self._due, self._arrive, item)
 
     def _arrive(self, item: WatchEvent[Any] | Exception | None) -> None:
-        if self in self._link._watches:  # noqa: SLF001 - one thing in two classes
+        if self not in self._link._watches:  # noqa: SLF001 - one thing in two classes
+            return
+        if self._link.back:
+            self._arrived.put_nowait(item)
+        else:
+            self._held.append(item)
+
+    def release(self) -> None:
+        """What was lost on the way has been sent again."""
+        held, self._held = self._held, []
+        for item in held:
             self._arrived.put_nowait(item)
 
     def fail(self, error: ConnectionError) -> None:
@@ -151,15 +218,18 @@ class _Watch:
 
 
 class LinkedClient:
-    """A Client over the link; `server` gives the client of the server that runs now, or raises ConnectionError."""
+    """A member's Client over its link. A server that dies before it has answered has not answered."""
 
-    def __init__(self, link: Link, server: Callable[[], Client]) -> None:
-        self._link, self._server = link, server
+    def __init__(self, link: Link, servers: Servers) -> None:
+        self._link, self._servers = link, servers
 
     async def _call(self, request: Callable[[Client], Awaitable[T]]) -> T:
-        await self._link.travel()
-        answer = await request(self._server())
-        await self._link.travel()
+        await self._link.go()
+        client, run = self._servers.agent(self._link.member), self._servers.run
+        answer = await request(client)
+        if self._servers.run != run:
+            raise ConnectionError("the server went away")
+        await self._link.come()
         return answer
 
     async def get(self, resource: Resource[T], key: ObjectKey, *, subresource: str = "") -> T:
@@ -173,8 +243,11 @@ class LinkedClient:
     async def watch(
         self, resource: Resource[T], namespace: str = "", options: ListOptions = _EVERYTHING
     ) -> AsyncIterator[WatchEvent[T]]:
-        await self._link.travel()
-        watch = self._link.open(self._server().watch(resource, namespace, options))
+        await self._link.go()
+        client = self._servers.agent(self._link.member)
+        if not self._link.back:
+            await self._link.come()
+        watch = self._link.open(client.watch(resource, namespace, options))
         async for event in watch.events():
             yield event
 

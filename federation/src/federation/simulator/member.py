@@ -1,18 +1,22 @@
 """A modelled member: an agent on its end of the link, and the objects that it keeps through crashes.
 
-The agent does what `cluster-agent link` does, through the same informers and queues: heartbeat, report, Works. Below it
-stand objects instead of an API server, and modelled Deployments instead of controllers and kubelets. `crash` ends the
-agent and everything it had in memory; the objects stay, and with `power` lost all pods start anew.
+The agent does what `cluster-agent link` does, through the same informers and queues: heartbeat with grants, report,
+inventory, Works. Below it stand objects instead of an API server, and modelled Deployments instead of controllers; pods of
+mode `consistency` are `federation.simulator.kubelet`'s. `crash` ends the agent and everything it had in memory; the objects
+stay and pods run on, and with `power` lost all pods start anew.
 """
 
+import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from federation.simulator import workload
-from federation.simulator.link import Link, LinkedClient
+from federation.simulator.kubelet import Copies, Node, is_fenced
+from federation.simulator.link import Link, LinkedClient, Servers
+from federation.simulator.virtual import MemberClock
 from federation.simulator.workload import Running
 from machinery.api.coordination import LEASES
 from machinery.api.fleet.cluster import (
@@ -23,11 +27,12 @@ from machinery.api.fleet.cluster import (
     execution_namespace,
 )
 from machinery.api.fleet.reflect import UNKNOWN, health, reflected
+from machinery.api.fleet.resilience import EPOCH, FENCED, WITHHELD
 from machinery.api.fleet.work import EXECUTION_FINALIZER, WORK_DOCUMENTS, WORKS
-from machinery.client.interface import Client
+from machinery.client.interface import Client, ListOptions
 from machinery.controller.action import Patch, Result, SetStatus
 from machinery.controller.manager import Manager
-from machinery.kit.clock import Clock, rfc3339, rfc3339_micro
+from machinery.kit.clock import rfc3339, rfc3339_micro
 from machinery.kit.ids import SeededIds
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.errors import AlreadyExists, NotFound, StatusError
@@ -35,6 +40,7 @@ from machinery.meta.resource import Document, ObjectKey, document_key
 
 HEARTBEAT_S = REPORT_S = 2.0
 RETRY_S = 1.0
+PREPARE_S = 1.0
 APPLY_S = (0.01, 0.3)
 REMOVE_S = (0.2, 2.0)
 OWN_NAMESPACES = ("default", "kube-system")
@@ -82,24 +88,27 @@ class Place:
 
 
 class Member:
-    """One member. `server` gives the client of the federation server that runs."""
+    """One member. `servers` are what its link leads to; `copies` sees every run of mode consistency."""
 
     def __init__(
-        self, place: Place, clock: Clock, seed: str, server: Callable[[str], Client]
+        self, place: Place, clock: MemberClock, seed: str, servers: Servers, copies: Copies
     ) -> None:
         self.place = place
         self.name = place.name
         self.capacity = place.pods
-        self._clock = clock
+        self.clock = self._clock = clock
         self._random = random.Random(seed)  # noqa: S311 - the seed decides
         self._ids = SeededIds(self._random.getrandbits(64))
         self.link = Link(self.name, self._random.random)
-        self.client: Client = LinkedClient(self.link, lambda: server(self.name))
+        self.client: Client = LinkedClient(self.link, servers)
+        loop = asyncio.get_running_loop()
+        roll = self._random.random
+        self.node = Node(self.name, clock, loop.time, copies, roll, self._pods_changed)
         self.objects: dict[Ref, Held] = {}
         self.removals: list[Removal] = []
         self.told: dict[ObjectKey, float] = {}
         self.manager: Manager | None = None
-        self._word = ""
+        self._word = self._answered = ""
         self._tasks: TaskOwner | None = None
 
     # ------------------------------------------------------------------------------------------------- life
@@ -130,10 +139,11 @@ class Member:
         if tasks is not None:
             await tasks.close()
         if manager is not None:
-            await manager.stop()
+            await manager.stop(flush=False)
         self.told.clear()
-        self._word = ""
+        self._word = self._answered = ""
         if power:
+            self.node.power_lost()
             for ref, held in self.objects.items():
                 if held.running is not None:
                     self.objects[ref] = replace(held, running=workload.power_lost(held.running))
@@ -151,12 +161,13 @@ class Member:
             await self._clock.sleep(pause)
 
     async def _beat(self) -> None:
+        """Grants are prepared before a heartbeat and written after it was accepted (`cluster_agent.link.grants`)."""
+        prepared = await self._prepare()
         now = rfc3339_micro(self._clock.now())
         spec = {"renewTime": now}
         key = ObjectKey(CLUSTER_LEASES, self.name)
         try:
             stands = await self.client.patch(LEASES, key, {"spec": spec})
-            self._asked(stands.metadata.annotations.get(INVENTORY_WANTED, ""))
         except NotFound:
             lease = {
                 "apiVersion": LEASES.api_version,
@@ -164,7 +175,25 @@ class Member:
                 "metadata": {"name": self.name, "namespace": CLUSTER_LEASES},
                 "spec": spec | {"holderIdentity": self.name, "leaseDurationSeconds": 10},
             }
-            await self.client.create(LEASES, lease, CLUSTER_LEASES)
+            stands = await self.client.create(LEASES, lease, CLUSTER_LEASES)
+        wanted = stands.metadata.annotations.get(INVENTORY_WANTED, "")
+        self._asked(wanted)
+        if prepared is not None and wanted in ("", self._answered):
+            self.node.grant(*prepared)
+
+    async def _prepare(self) -> tuple[str, dict[str, str]] | None:
+        """The node's word, and the epochs that may run; None: no pod needs it, or nobody says so in time."""
+        if not self.node.needs_grants:
+            return None
+        word = self.node.word()
+        options = ListOptions(label_selector=f"{FENCED}=true")
+        with contextlib.suppress(StatusError, ConnectionError, TimeoutError):
+            async with asyncio.timeout(PREPARE_S):
+                listing = await self.client.list(
+                    WORK_DOCUMENTS, execution_namespace(self.name), options
+                )
+                return word, _allowed(listing.items)
+        return None
 
     def _asked(self, word: str) -> None:
         """A heartbeat brought a word that wants an inventory."""
@@ -185,6 +214,7 @@ class Member:
             key = ObjectKey("", self.name)
             answer = {"metadata": {"annotations": {INVENTORY: word}}}
             await self.client.patch(CLUSTERS, key, answer)
+            self._answered = word
         except (StatusError, ConnectionError):
             self._word = ""  # the next heartbeat asks again
 
@@ -218,9 +248,18 @@ class Member:
         if ref.kind == "Deployment":
             now = self._clock.monotonic()
             running = workload.applied(running, manifest, now)
-            running = workload.step(running, now, self._random.random)
+            if is_fenced(manifest):
+                running = replace(running, observed=running.generation, pods=())
+                self.node.apply(ref.key, work, running)
+            else:
+                running = workload.step(running, now, self._random.random)
         self.objects[ref] = Held(manifest, work, running)
         return ""
+
+    def _pods_changed(self, work: ObjectKey) -> None:
+        """Pods of that Work changed by themselves: its status is due."""
+        for controller in self.manager.controllers if self.manager is not None else ():
+            controller.enqueue(work)
 
     def remove(self, work: ObjectKey, manifest: Document) -> float | None:
         """Delete what this Work made; seconds until it is gone, None when it is."""
@@ -230,7 +269,9 @@ class Member:
             return None
         now = self._clock.monotonic()
         if held.gone_at is None:
-            self.objects[ref] = held = replace(held, gone_at=now + self.between(REMOVE_S))
+            wait = self.between(REMOVE_S)
+            self.objects[ref] = held = replace(held, gone_at=now + wait)
+            self.node.remove(ref.key, wait)
         assert held.gone_at is not None
         if now < held.gone_at:
             return held.gone_at - now
@@ -242,6 +283,8 @@ class Member:
 
     def _drop(self, ref: Ref, told_at: float | None) -> None:
         del self.objects[ref]
+        if ref.kind == "Deployment":
+            self.node.gone(ref.key)
         now = self._clock.monotonic()
         self.removals.append(Removal(ref, now, told_at, self.link.cut_since))
 
@@ -252,24 +295,43 @@ class Member:
             return None
         if held.running is None:
             return held.manifest
-        return workload.live(held.running, self._clock.monotonic())
+        now = self._clock.monotonic()
+        return workload.live(held.running, now, self.counts(ref))
+
+    def counts(self, ref: Ref) -> workload.Counts:
+        """Pods of a Deployment that is there."""
+        held = self.objects[ref]
+        assert held.running is not None, f"{ref} has no pods"
+        if is_fenced(held.manifest):
+            return self.node.counts(ref.key)
+        return workload.counts_of(held.running, self._clock.monotonic())
 
     def next_change(self, ref: Ref) -> float | None:
         """When to look at the object again."""
         held = self.objects.get(ref)
         if held is None or held.running is None:
             return None
-        return workload.next_change(held.running, self._clock.monotonic())
+        return workload.next_change(held.running, self._clock.monotonic(), self.counts(ref))
 
     def now(self) -> float:
-        """Seconds of the history."""
+        """Seconds of the history, by this member's clock."""
         return self._clock.monotonic()
 
     @property
     def pods(self) -> int:
         """Pods that take room."""
         running = [held.running for held in self.objects.values() if held.running is not None]
-        return sum(len(r.pods) for r in running)
+        return sum(len(r.pods) for r in running) + self.node.pods
+
+
+def _allowed(works: Iterable[Document]) -> dict[str, str]:
+    """Epochs of the Works that may run (`cluster_agent.link.grants.allowed`)."""
+    found: dict[str, str] = {}
+    for work in works:
+        annotations = work["metadata"].get("annotations") or {}
+        if annotations.get(WITHHELD) != "true" and not work["metadata"].get("deletionTimestamp"):
+            found[work["metadata"]["name"]] = annotations.get(EPOCH, "")
+    return found
 
 
 class Reporter:

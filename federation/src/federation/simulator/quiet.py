@@ -16,10 +16,12 @@ from federation.propagation import moves
 from federation.propagation.templates import unsynced_namespace
 from federation.propagation.works import binding_name
 from federation.simulator import workload
+from federation.simulator.kubelet import is_fenced, template_annotations
 from federation.simulator.member import Member, Ref
 from federation.simulator.rules import Broken, answered, view
 from federation.simulator.seen import Seen, condition_of, free_pods, ready
 from machinery.api.fleet.cluster import execution_namespace
+from machinery.api.fleet.resilience import EPOCH, GRANT_SECONDS, GRANT_WORK
 from machinery.api.fleet.work import TEMPLATE_GENERATION, TEMPLATE_UID, ResourceBinding
 from machinery.meta.resource import Document, ObjectKey, document_key
 
@@ -149,8 +151,22 @@ def _carries(
         raise Broken("works", f"the Work for {where} is not of generation {generation}")
     if manifest.get("data") != template.get("data"):
         raise Broken("works", f"the Work for {where} has old data")
-    if count is not None and manifest["spec"] != template["spec"] | {"replicas": count}:
+    if count is None:
+        return
+    spec = template["spec"] | {"replicas": count}
+    if is_fenced(manifest):
+        spec["template"] = fenced_template(manifest, spec["template"])
+    if manifest["spec"] != spec:
         raise Broken("works", f"the Work for {where} has not the spec of its template")
+
+
+def fenced_template(manifest: Document, template: Document) -> Document:
+    """The pod template with the marks of mode consistency, which only the Work has."""
+    told = template_annotations(manifest)
+    marks = {name: told[name] for name in (EPOCH, GRANT_SECONDS, GRANT_WORK)}
+    metadata = template.get("metadata") or {}
+    annotations = (metadata.get("annotations") or {}) | marks
+    return template | {"metadata": metadata | {"annotations": annotations}}
 
 
 def _member(seen: Seen, member: Member) -> None:
@@ -180,9 +196,10 @@ def _statuses(
         truth = dict.fromkeys(COUNTS, 0)
         for cluster in dispatcher.asked(binding):
             member = members[cluster]
-            running = member.objects[Ref("Deployment", key)].running
+            ref = Ref("Deployment", key)
+            running = member.objects[ref].running
             assert running is not None
-            reported = workload.status(running, member.now())
+            reported = workload.status(running, member.now(), member.counts(ref))
             for name in COUNTS:
                 truth[name] += reported.get(name, 0)
         status = deployment.get("status") or {}

@@ -2,14 +2,27 @@
 
 sum         an answered binding gives out exactly the replicas it was asked for
 steady      a decision changes only when its question does, or a move begins or ends: suspicion alone moves nothing
-verdict     replicas leave a cluster for its silence only after 10 s of it, and never when most fell silent together
+verdict     replicas leave a cluster for its silence only after 10 s of it (no flap is that long), and never when most of the
+            members that were heard fell silent together
+asked       before replicas leave a dead cluster it is asked for an inventory that it has not made
+frozen      nothing leaves a cluster and nothing goes back while the operator has frozen failover or rehearses it
 surge       a move lets go only what is ready elsewhere, by what was reported when it was decided
 believed    an eviction ends only when the cluster is Ready and has answered with an inventory
+calm        nothing goes back to a cluster that has not been Ready for the whole stabilisation window, or is tainted
+usable      a decision gives no cluster more than it had while the cluster is not Ready, cordoned or drained
 zones       zones differ by at most one, unless one is full or was not reachable when it was decided
+one         of a workload of one replica in mode consistency no two copies run at any time, in the whole fleet
 cluster     no Work for a cluster that is not known
+live        a Work is made only for a template that is there and a place that its binding gives it
 kept        a Work is deleted only when its template, its binding or its place in the decision is gone
 clock       not Ready no earlier than 10 s and no later than 13 s after the last heartbeat; Ready soon after it
-hands off   a member deletes nothing that it was not told to delete, and is told nothing while it is cut off
+hands off   a member deletes nothing that it was not told to delete, and is told nothing while it hears nothing
+alive       no task of the server dies
+
+At a quiet point `federation.simulator.quiet` asks more, and:
+
+lost        what a user was told is written stands until a user changes it
+rest        the fleet comes to rest
 """
 
 from collections.abc import Iterable
@@ -19,16 +32,20 @@ import msgspec
 from federation.controllers.dispatcher import asked
 from federation.controllers.placer import QUESTION, question
 from federation.domains.clock import FailureClock
+from federation.domains.settings import ENABLED
 from federation.propagation import moves
 from federation.simulator.member import Member
-from federation.simulator.seen import Seen, Written, ready
+from federation.simulator.seen import Seen, Written, condition_of, ready
+from federation.simulator.server import STABILIZATION_S
 from machinery.api.fleet.cluster import (
     CLUSTER_LEASES,
     EXECUTION_PREFIX,
     INVENTORY,
     INVENTORY_WANTED,
 )
+from machinery.api.fleet.resilience import CONFIG_NAME
 from machinery.api.fleet.work import BINDING_NAME, BINDING_NAMESPACE, ResourceBinding
+from machinery.kit.clock import parse_time
 from machinery.meta.resource import Document, ObjectKey
 
 CLOCK = FailureClock()
@@ -64,11 +81,26 @@ def adds_up(binding: ResourceBinding, given: dict[str, int]) -> bool:
     return all(count == binding.spec.replicas for count in given.values())
 
 
+def divided_by_room(binding: ResourceBinding) -> bool:
+    """Whether the planner is free to say who gets how many: not by fixed weights, and not all of it everywhere."""
+    scheduling = binding.spec.placement.replica_scheduling if binding.spec.placement else None
+    if scheduling is None or scheduling.replica_scheduling_type != "Divided":
+        return False
+    weights = scheduling.weight_preference
+    return weights is None or not weights.static_weight_list
+
+
 def by_zone(binding: ResourceBinding) -> bool:
     """Whether the placement spreads over zones."""
     placement = binding.spec.placement
     constraints = placement.spread_constraints if placement is not None else ()
     return any(constraint.spread_by_field == "zone" for constraint in constraints)
+
+
+def _leaving(binding: ResourceBinding) -> frozenset[tuple[str, str]]:
+    """(cluster, reason) of evictions."""
+    tasks = binding.spec.graceful_eviction_tasks
+    return frozenset((t.from_cluster, t.reason) for t in tasks if t.reason != moves.REBALANCED)
 
 
 def _left(binding: ResourceBinding) -> frozenset[str]:
@@ -88,6 +120,7 @@ class Rules:
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
         self.server_since: float | None = None
+        self._frozen_since: float | None = None
         self._retargeted: dict[ObjectKey, float] = {}
         self._judged: dict[str, int] = {}
 
@@ -100,6 +133,8 @@ class Rules:
                 self._work(written)
             case "clusters":
                 self._cluster(written)
+            case "federationconfigs":
+                self._switched(written)
             case _:
                 pass
 
@@ -113,6 +148,7 @@ class Rules:
         if old is None or asked(old) != asked(new):
             self._retargeted[written.key] = written.at
         self._moves(written, old, new)
+        self._returns(written, old, new)
         if new.spec.placement is None or not answered(new):
             return
         given = {t.name: t.replicas for t in new.spec.clusters}
@@ -130,25 +166,86 @@ class Rules:
         if old is not None and _left(old) - _left(new):
             return  # taken back: as it was before the cluster was lost
         held = {t.name: t.replicas for t in old.spec.clusters} if old is not None else {}
+        if given != held and divided_by_room(new):
+            self._usable(written, given, held)
         if given != held and by_zone(new):
             self._zones(written, given, held, moves.evicting(new))
 
+    def _usable(self, written: Written, given: dict[str, int], held: dict[str, int]) -> None:
+        for name, count in given.items():
+            why = self._unusable(name, written.at)
+            if count > held.get(name, 0) and why:
+                raise Broken(
+                    "usable", f"{written.key} gives {count} to {name}, which {why}: {given}"
+                )
+
+    def _unusable(self, name: str, now: float) -> str:
+        """Why nothing new may be placed there; empty also while it may not be known yet."""
+        cluster = self._seen.of("clusters").get(ObjectKey("", name))
+        if cluster is None or now - self._seen.facts[name].standing_since < AT_ONCE_S:
+            return ""
+        taints = [t["key"] for t in cluster["spec"].get("taints") or ()]
+        return f"is tainted {taints}" if taints else ""
+
     def _moves(self, written: Written, old: ResourceBinding | None, new: ResourceBinding) -> None:
+        begun = _leaving(new) - (_leaving(old) if old is not None else frozenset())
+        if begun and self._frozen(written.at):
+            raise Broken("frozen", f"{written.key} leaves {sorted(begun)} while failover is frozen")
         before = _left(old) if old is not None else frozenset()
         for name in _left(new) - before:
             self._dead(name, written)
-        clusters = self._seen.of("clusters")
+            if ObjectKey("", name) in self._seen.of("clusters") and self._believed(name):
+                raise Broken("asked", f"{written.key} leaves {name}, which owes no inventory")
         for name in before - _left(new):
-            cluster = clusters.get(ObjectKey("", name))
-            if cluster is None:
-                continue
-            lease = self._seen.of("leases").get(ObjectKey(CLUSTER_LEASES, name), {})
-            word = _annotation(lease, INVENTORY_WANTED)
-            if ready(cluster) != "True" or _annotation(cluster, INVENTORY) != word:
+            known = ObjectKey("", name) in self._seen.of("clusters")
+            if known and not self._believed(name):
                 raise Broken("believed", f"{written.key} believes {name} before its inventory")
+
+    def _believed(self, name: str) -> bool:
+        """Whether what the cluster reports counts."""
+        cluster = self._seen.of("clusters")[ObjectKey("", name)]
+        lease = self._seen.of("leases").get(ObjectKey(CLUSTER_LEASES, name), {})
+        word = _annotation(lease, INVENTORY_WANTED)
+        return ready(cluster) == "True" and _annotation(cluster, INVENTORY) == word
+
+    def _switched(self, written: Written) -> None:
+        if written.key.name != CONFIG_NAME:
+            return
+        spec = (written.new or {}).get("spec") or {}
+        frozen = spec.get("failover", ENABLED) != ENABLED
+        if not frozen:
+            self._frozen_since = None
+        elif self._frozen_since is None:
+            self._frozen_since = written.at
+
+    def _frozen(self, now: float) -> bool:
+        return self._frozen_since is not None and now - self._frozen_since > AT_ONCE_S
+
+    def _returns(self, written: Written, old: ResourceBinding | None, new: ResourceBinding) -> None:
+        """Failback: nothing moved, and now something does though nobody asked anything. Raises Broken."""
+        if old is None or old.metadata.uid != new.metadata.uid or question(old) != question(new):
+            return
+        if old.spec.graceful_eviction_tasks or not answered(old) or not answered(new):
+            return
+        before = {t.name: t.replicas for t in old.spec.clusters}
+        gaining = [t.name for t in new.spec.clusters if t.replicas > before.get(t.name, 0)]
+        if gaining and self._frozen(written.at):
+            raise Broken("frozen", f"{written.key} goes back to {gaining} while failover is frozen")
+        for name in gaining:
+            cluster = self._seen.of("clusters").get(ObjectKey("", name))
+            if cluster is None or written.at - self._seen.facts[name].standing_since < AT_ONCE_S:
+                continue
+            since = condition_of(cluster, "Ready").get("lastTransitionTime")
+            well = (self._seen.wall(written.at) - parse_time(since)).total_seconds() if since else 0
+            if ready(cluster) != "True" or well < STABILIZATION_S - AT_ONCE_S:
+                raise Broken("calm", f"{written.key} goes back to {name}, well for {well:.1f} s")
+            if taints := cluster["spec"].get("taints"):
+                raise Broken("calm", f"{written.key} goes back to {name}, tainted {taints}")
 
     def _surge(self, written: Written, old: ResourceBinding, new: ResourceBinding) -> None:
         """The question is the same, so whatever is asked less of a cluster is let go by a move. Raises Broken."""
+        if self._fenced(new):
+            return  # one copy stops before the next one starts
         before, after = moves.running(old), moves.running(new)
         if any(t.reason == moves.UNREACHABLE for t in old.spec.graceful_eviction_tasks):
             return  # what the returned cluster had counted for nothing until now
@@ -162,6 +259,12 @@ class Rules:
         wanted = sum(t.replicas for t in new.spec.clusters)
         if stands < min(stood, wanted):
             raise Broken("surge", f"{written.key} goes from {before} to {after} with {told} ready")
+
+    def _fenced(self, binding: ResourceBinding) -> bool:
+        source = binding.spec.resource
+        template = self._seen.of("deployments").get(ObjectKey(source.namespace, source.name), {})
+        labels = (template.get("metadata") or {}).get("labels") or {}
+        return bool(labels.get("mode") == "consistency")
 
     def _standing(self, name: str, now: float) -> bool:
         """Whether what the cluster reports counts; in doubt it does."""
@@ -216,9 +319,9 @@ class Rules:
     def _steady(self, name: str, now: float, held: dict[str, int]) -> bool:
         """Whether nobody can doubt that the member may get replicas."""
         facts = self._seen.facts[name]
-        if name in held:
-            return True
         cluster = self._seen.of("clusters")[ObjectKey("", name)]
+        if name in held and not cluster["spec"].get("taints"):
+            return True
         usable = ready(cluster) == "True" and not cluster["spec"].get("taints")
         return usable and now - facts.standing_since > AT_ONCE_S
 
@@ -230,6 +333,8 @@ class Rules:
         cluster = written.key.namespace.removeprefix(EXECUTION_PREFIX)
         if written.old is None and ObjectKey("", cluster) not in self._seen.of("clusters"):
             raise Broken("cluster", f"Work {written.key} is for a cluster that is not known")
+        if written.old is None and written.new is not None:
+            self._born(written.new, cluster, written.at)
         marked = written.new is None or written.new["metadata"].get("deletionTimestamp")
         was_marked = written.old is not None and written.old["metadata"].get("deletionTimestamp")
         if not marked or was_marked or written.old is None:
@@ -237,6 +342,25 @@ class Rules:
         why = self._still_wanted(written.old, cluster, written.at)
         if why:
             raise Broken("kept", f"Work {written.key} is deleted, but {why}")
+
+    def _born(self, work: Document, cluster: str, now: float) -> None:
+        """A new Work. Raises Broken."""
+        annotations = work["metadata"].get("annotations") or {}
+        (manifest,) = work["spec"]["workload"]["manifests"]
+        name = annotations.get(BINDING_NAME)
+        what = f"a Work for {manifest['kind']} {manifest['metadata']['name']} in {cluster} is made"
+        if name is None:
+            if ObjectKey("", manifest["metadata"]["name"]) not in self._seen.of("namespaces"):
+                raise Broken("live", f"{what}, but there is no such namespace")
+            return
+        key = ObjectKey(annotations.get(BINDING_NAMESPACE, ""), name)
+        if now - self._retargeted.get(key, 0.0) < AT_ONCE_S:
+            return
+        document = self._seen.of("resourcebindings").get(key)
+        if document is None:
+            raise Broken("live", f"{what}, but there is no binding {key}")
+        if cluster not in asked(view(document)):
+            raise Broken("live", f"{what}, but {key} gives it no place there")
 
     def _still_wanted(self, work: Document, cluster: str, now: float) -> str:
         annotations = work["metadata"].get("annotations") or {}

@@ -3,22 +3,56 @@
 The generator keeps a book of what should exist, so that most steps make sense when their time comes; a step that does not
 (its object is gone, the server is down) is refused by the server as it would be for a real user, and the history goes on.
 Each chapter ends with a quiet point: everything is healed, and everything must come right.
+
+Every seed has every kind of fault: a chapter draws them like cards from a shuffled deck, so that rare ones are not left to
+luck. An event is a user's operation, a fault, or the end of one; time that only passes is none.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from federation.simulator.workload import BROKEN_IMAGE
 
 CHAPTERS = 2
-STEPS = 32
-"""Steps of a chapter, the quiet point not counted."""
+EVENTS = 102
+"""Events of a chapter, at least."""
 IMAGES = ("whoami:1", "whoami:2", "whoami:3")
-REPLICAS_MAX = 12
-NAMESPACES_MAX, DEPLOYMENTS_MAX, CONFIGS_MAX = 3, 6, 4
+REPLICAS_MAX = 9
+NAMESPACES_MAX, DEPLOYMENTS_MAX, ONES_MAX, CONFIGS_MAX = 3, 3, 2, 3
 STRATEGIES = ("Duplicated", "Aggregated", "Static", "Pinned")
+REJOINS = ("keepOriginal", "bestScore", "longestRunning")
+ONE = "one-"
+"""Names of workloads of one replica in mode consistency begin so."""
 PODS = (3, 18)
+SWITCHES = ("Frozen", "DryRun")
+SKEW_S = 900
+"""How wrong a member's wall clock may be."""
+FLAP_S = (0.3, 8.0)
+"""Shorter than the failure clock's 10 s."""
+LONG_S = (29.0, 36.0)
+"""Long enough for grants to end and for replicas of mode consistency to be moved (`resilience.fence_s`)."""
+
+ENDS: Mapping[str, str] = {
+    "crash": "return",
+    "power-loss": "return",
+    "cut": "heal",
+    "mute": "heal",
+    "deafen": "heal",
+    "slow": "heal",
+    "cordon": "uncordon",
+    "drain": "uncordon",
+}
+"""What one member suffers, and what ends it."""
+DECK: Sequence[str] = (
+    *("crash", "cut", "mute") * 3,
+    *("power-loss", "slow", "skew", "resize", "deafen") * 2,
+    *("flap",) * 8,
+    *("kill-server",) * 7,
+    "restart-server", "mass-loss", "zone-loss", "outage", "cordon", "drain", "switch",
+)  # fmt: skip
+"""Kinds of faults, each as often as it is in here."""
+NOT_EVENTS = frozenset({"quiet", "pass"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +70,11 @@ class Step:
         parts = (self.verb, self.where, self.name, str(self.value), self.extra)
         return " ".join(part for part in parts if part)
 
+    @property
+    def events(self) -> int:
+        """How many events it is: a flap begins and ends."""
+        return 0 if self.verb in NOT_EVENTS else 2 if self.verb == "flap" else 1
+
 
 @dataclass(slots=True)
 class _Book:
@@ -46,63 +85,64 @@ class _Book:
     configs: list[tuple[str, str]] = field(default_factory=list)
     policies: list[tuple[str, str]] = field(default_factory=list)
     faulty: dict[str, str] = field(default_factory=dict)
-    """Member -> the verb that ends its fault."""
+    """Member -> the verb that ends its fault; `fleet` -> `switch`."""
 
 
 class Scenario:
-    """Steps for one seed."""
+    """Steps for one seed. `zones`: zone -> members."""
 
-    def __init__(self, seed: int, members: Sequence[str]) -> None:
+    def __init__(self, seed: int, zones: Mapping[str, Sequence[str]]) -> None:
         self._random = random.Random(f"scenario-{seed}")  # noqa: S311 - the seed decides
-        self._members = list(members)
+        self._zones = {zone: list(names) for zone, names in zones.items()}
+        self._members = sorted(name for names in zones.values() for name in names)
         self._book = _Book()
-        self._verbs: tuple[tuple[int, Callable[[], Step | None]], ...] = (
-            (9, self._create_deployment),
-            (10, self._scale),
-            (6, self._image),
-            (2, self._label),
+        self._deck: list[str] = []
+        self._verbs: tuple[tuple[int, Callable[[], list[Step]]], ...] = (
+            (5, self._create_deployment),
+            (3, self._create_one),
+            (9, self._scale),
+            (4, self._image),
+            (6, self._label),
             (3, self._delete_deployment),
             (3, self._create_config),
-            (4, self._change_config),
+            (5, self._change_config),
             (2, self._delete_config),
             (2, self._create_namespace),
             (1, self._delete_namespace),
-            (12, self._fault),
-            (8, self._end_fault),
-            (2, self._restart),
-            (2, self._resize),
-            (3, self._create_policy),
+            (2, self._create_policy),
             (2, self._delete_policy),
+            (26, self._fault),
+            (22, self._end_fault),
         )
 
-    def steps(self, chapters: int = CHAPTERS, steps: int = STEPS) -> list[Step]:
+    def steps(self, chapters: int = CHAPTERS, events: int = EVENTS) -> list[Step]:
         """The whole history."""
         history: list[Step] = []
         for _ in range(chapters):
-            history += [self._next() for _ in range(steps)]
+            begun = len(history)
+            while sum(step.events for step in history[begun:]) < events:
+                history += self._next()
             history.append(Step(0.0, "quiet"))
             self._book.faulty.clear()
         return history
 
-    def _next(self) -> Step:
+    def _next(self) -> list[Step]:
         if not self._book.namespaces:
-            step = self._create_namespace()
-            assert step is not None, "the first namespace can always be made"
-            return step
+            return self._create_namespace()
         weights = [weight for weight, _ in self._verbs]
         while True:
             (_, make) = self._random.choices(self._verbs, weights)[0]
-            step = make()
-            if step is not None:
-                return step
+            steps = make()
+            if steps:
+                return steps
 
     def _wait(self) -> float:
-        """Mostly a moment, at times at once, at times long enough for a verdict."""
+        """Mostly a moment, often at once, at times long enough for a verdict."""
         kind = self._random.random()
-        if kind < 0.2:
+        if kind < 0.4:
             return 0.0
-        if kind < 0.9:
-            return round(self._random.expovariate(1 / 1.2), 3)
+        if kind < 0.97:
+            return round(self._random.expovariate(1 / 0.5), 3)
         return round(self._random.uniform(9.0, 16.0), 3)
 
     def _step(self, verb: str, where: str = "", name: str = "", value: str | int | float = "", extra: str = "") -> Step:  # noqa: PLR0913, E501 # fmt: skip
@@ -115,116 +155,179 @@ class Scenario:
     def _replicas(self) -> int:
         return self._random.randint(0, REPLICAS_MAX)
 
-    def _create_namespace(self) -> Step | None:
+    def _create_namespace(self) -> list[Step]:
         if len(self._book.namespaces) >= NAMESPACES_MAX:
-            return None
+            return []
         free = [f"demo-{i}" for i in range(5) if f"demo-{i}" not in self._book.namespaces]
         name = self._random.choice(free)
         self._book.namespaces.append(name)
-        return self._step("create-namespace", name)
+        return [self._step("create-namespace", name)]
 
-    def _delete_namespace(self) -> Step | None:
+    def _delete_namespace(self) -> list[Step]:
         if len(self._book.namespaces) < 2:
-            return None
+            return []
         name = self._random.choice(self._book.namespaces)
         book = self._book
         book.namespaces.remove(name)
         book.deployments = [key for key in book.deployments if key[0] != name]
         book.configs = [key for key in book.configs if key[0] != name]
         book.policies = [key for key in book.policies if key[0] != name]
-        return self._step("delete-namespace", name)
+        return [self._step("delete-namespace", name)]
 
-    def _create_deployment(self) -> Step | None:
-        if len(self._book.deployments) >= DEPLOYMENTS_MAX:
-            return None
+    def _plain(self) -> list[tuple[str, str]]:
+        return [key for key in self._book.deployments if not key[1].startswith(ONE)]
+
+    def _create_deployment(self) -> list[Step]:
         where = self._random.choice(self._book.namespaces)
-        name = f"web-{self._random.randint(0, 4)}"
-        if (where, name) in self._book.deployments:
-            return None
+        name = f"web-{self._random.randint(0, 3)}"
+        if len(self._plain()) >= DEPLOYMENTS_MAX or (where, name) in self._book.deployments:
+            return []
         self._book.deployments.append((where, name))
         count = str(self._replicas())
-        config = f"settings-{self._random.randint(0, 2)}" if self._random.random() < 0.6 else ""
-        return self._step("create-deployment", where, name, f"{count} {self._some_image()}", config)
+        extra = ""
+        if (kind := self._random.random()) < 0.5:
+            extra = f"settings-{self._random.randint(0, 1)}"
+        elif kind < 0.75:
+            extra = self._random.choice(REJOINS)
+        return [
+            self._step("create-deployment", where, name, f"{count} {self._some_image()}", extra)
+        ]
+
+    def _create_one(self) -> list[Step]:
+        where = self._random.choice(self._book.namespaces)
+        name = f"{ONE}{self._random.randint(0, 1)}"
+        ones = len(self._book.deployments) - len(self._plain())
+        if ones >= ONES_MAX or (where, name) in self._book.deployments:
+            return []
+        self._book.deployments.append((where, name))
+        return [
+            self._step("create-deployment", where, name, f"1 {self._random.choice(IMAGES)}"),
+        ]
 
     def _of(self, keys: list[tuple[str, str]]) -> tuple[str, str] | None:
         return self._random.choice(keys) if keys else None
 
-    def _scale(self) -> Step | None:
-        key = self._of(self._book.deployments)
-        return self._step("scale", *key, self._replicas()) if key else None
+    def _scale(self) -> list[Step]:
+        key = self._of(self._plain())
+        return [self._step("scale", *key, self._replicas())] if key else []
 
-    def _image(self) -> Step | None:
-        key = self._of(self._book.deployments)
-        return self._step("image", *key, self._some_image()) if key else None
-
-    def _label(self) -> Step | None:
-        key = self._of(self._book.deployments)
-        return self._step("label", *key, f"tier-{self._random.randint(0, 9)}") if key else None
-
-    def _delete_deployment(self) -> Step | None:
+    def _image(self) -> list[Step]:
         key = self._of(self._book.deployments)
         if key is None:
-            return None
+            return []
+        one = key[1].startswith(ONE)
+        return [
+            self._step("image", *key, self._random.choice(IMAGES) if one else self._some_image())
+        ]
+
+    def _label(self) -> list[Step]:
+        key = self._of(self._book.deployments)
+        return [self._step("label", *key, f"tier-{self._random.randint(0, 9)}")] if key else []
+
+    def _delete_deployment(self) -> list[Step]:
+        key = self._of(self._book.deployments)
+        if key is None:
+            return []
         self._book.deployments.remove(key)
         policy = "Foreground" if self._random.random() < 0.2 else "Background"
-        return self._step("delete-deployment", *key, policy)
+        return [self._step("delete-deployment", *key, policy)]
 
-    def _create_config(self) -> Step | None:
+    def _create_config(self) -> list[Step]:
         where = self._random.choice(self._book.namespaces)
-        name = f"settings-{self._random.randint(0, 2)}"
+        name = f"settings-{self._random.randint(0, 1)}"
         if (where, name) in self._book.configs or len(self._book.configs) >= CONFIGS_MAX:
-            return None
+            return []
         self._book.configs.append((where, name))
-        return self._step("create-config", where, name, self._random.randint(0, 99))
+        return [self._step("create-config", where, name, self._random.randint(0, 99))]
 
-    def _change_config(self) -> Step | None:
+    def _change_config(self) -> list[Step]:
         key = self._of(self._book.configs)
-        return self._step("change-config", *key, self._random.randint(0, 99)) if key else None
+        return [self._step("change-config", *key, self._random.randint(0, 99))] if key else []
 
-    def _delete_config(self) -> Step | None:
+    def _delete_config(self) -> list[Step]:
         key = self._of(self._book.configs)
         if key is None:
-            return None
+            return []
         self._book.configs.remove(key)
-        return self._step("delete-config", *key)
+        return [self._step("delete-config", *key)]
 
-    def _create_policy(self) -> Step | None:
+    def _create_policy(self) -> list[Step]:
         """A policy of the namespace's own for one Deployment, by its name."""
-        key = self._of(self._book.deployments)
+        key = self._of(self._plain())
         if key is None or key in self._book.policies:
-            return None
+            return []
         self._book.policies.append(key)
-        return self._step("create-policy", *key, self._random.choice(STRATEGIES))
+        return [self._step("create-policy", *key, self._random.choice(STRATEGIES))]
 
-    def _delete_policy(self) -> Step | None:
+    def _delete_policy(self) -> list[Step]:
         key = self._of(self._book.policies)
         if key is None:
-            return None
+            return []
         self._book.policies.remove(key)
-        return self._step("delete-policy", *key)
+        return [self._step("delete-policy", *key)]
 
     # ------------------------------------------------------------------------------------------------- faults
-    def _fault(self) -> Step | None:
+    def _fault(self) -> list[Step]:
+        if not self._deck:
+            self._deck = list(DECK)
+            self._random.shuffle(self._deck)
+        verb = self._deck.pop()
+        match verb:
+            case "kill-server":
+                writes = self._random.randint(1, 25)
+                down_s = round(self._random.uniform(0.0, 4.0), 2)
+                return [self._step(verb, value=writes, extra=str(down_s))]
+            case "restart-server":
+                return [self._step(verb, value=round(self._random.uniform(0.0, 6.0), 2))]
+            case "mass-loss":
+                most = self._random.sample(self._members, len(self._members) // 2 + 1)
+                return self._together(sorted(most))
+            case "zone-loss":
+                return self._together(self._zones[self._random.choice(sorted(self._zones))])
+            case "switch":
+                if "fleet" in self._book.faulty:
+                    return []
+                self._book.faulty["fleet"] = "switch"
+                return [self._step(verb, value=self._random.choice(SWITCHES))]
+            case _:
+                return self._of_one(verb)
+
+    def _together(self, names: Sequence[str]) -> list[Step]:
+        """All of them at one moment, and then some time."""
+        verb = self._random.choice(("cut", "crash", "power-loss", "mute"))
+        well = [name for name in names if name not in self._book.faulty]
+        for name in well:
+            self._book.faulty[name] = ENDS[verb]
+        long = round(self._random.uniform(8.0, 15.0), 2)
+        return [Step(0.0, verb, name) for name in well] + [Step(long, "pass")]
+
+    def _of_one(self, verb: str) -> list[Step]:
         well = [name for name in self._members if name not in self._book.faulty]
         if not well:
-            return None
+            return []
         member = self._random.choice(well)
-        verb, end = self._random.choice(
-            (("crash", "return"), ("power-loss", "return"), ("cut", "heal"), ("slow", "heal"))
-        )
-        self._book.faulty[member] = end
-        return self._step(verb, member)
+        match verb:
+            case "flap":
+                return [self._step(verb, member, value=round(self._random.uniform(*FLAP_S), 2))]
+            case "skew":
+                return [self._step(verb, member, value=self._random.randint(-SKEW_S, SKEW_S))]
+            case "resize":
+                return [self._step(verb, member, value=self._random.randint(*PODS))]
+            case "outage":
+                verb = self._random.choice(("cut", "crash", "power-loss", "mute"))
+                self._book.faulty[member] = ENDS[verb]
+                long = round(self._random.uniform(*LONG_S), 2)
+                return [self._step(verb, member), Step(long, "pass")]
+            case _:
+                self._book.faulty[member] = ENDS[verb]
+                return [self._step(verb, member)]
 
-    def _end_fault(self) -> Step | None:
+    def _end_fault(self) -> list[Step]:
         ill = sorted(self._book.faulty)
         if not ill:
-            return None
+            return []
         member = self._random.choice(ill)
-        return self._step(self._book.faulty.pop(member), member)
-
-    def _restart(self) -> Step:
-        return self._step("restart-server", value=round(self._random.uniform(0.0, 6.0), 2))
-
-    def _resize(self) -> Step:
-        member = self._random.choice(self._members)
-        return self._step("resize", member, value=self._random.randint(*PODS))
+        end = self._book.faulty.pop(member)
+        if end == "switch":
+            return [self._step(end, value="Enabled")]
+        return [self._step(end, member)]

@@ -4,10 +4,12 @@ The judge reads the store's own log, not the server's caches: it sees every writ
 down. Documents are decoded once.
 """
 
+import datetime as dt
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from federation.simulator.virtual import EPOCH
 from machinery.api.fleet.cluster import CLUSTER_LEASES
 from machinery.meta.resource import Document, ObjectKey
 from machinery.server import codec
@@ -50,6 +52,10 @@ class Seen:
         self.writes = 0
         self.last_write: dict[str, float] = {}
         """Plural -> time of the last write; heartbeats are not counted."""
+
+    def wall(self, now: float) -> dt.datetime:
+        """The server's wall clock at a moment of the history."""
+        return EPOCH + dt.timedelta(seconds=now)
 
     def of(self, plural: str) -> dict[ObjectKey, Document]:
         """Every object of a kind."""

@@ -8,7 +8,7 @@ one history.
 import asyncio
 import datetime as dt
 import selectors
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from machinery.kit.tasks import cancel_all
@@ -18,6 +18,8 @@ T = TypeVar("T")
 EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 """The wall clock when a history begins."""
 
+ROUNDING_S = 1e-6
+"""A sleep by another clock is so much longer: one that ends a rounding error too early would be repeated for ever."""
 INSTANT_MAX = 100_000
 """Passes of the loop in which time may stand still; more of them is a loop that never waits."""
 
@@ -91,6 +93,33 @@ class VirtualClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class MemberClock:
+    """A member's own clock: its wall clock is `offset_s` wrong, and `rate` of its seconds pass in one of ours.
+
+    Only the kubelet's grants are allowed to hang on the rate (`federation.propagation.resilience.DRIFT`); nothing at all may
+    hang on the offset.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, offset_s: float = 0.0, rate: float = 1.0
+    ) -> None:
+        self._loop = loop
+        self.offset_s, self.rate = offset_s, rate
+
+    def now(self) -> dt.datetime:
+        return EPOCH + dt.timedelta(seconds=self._loop.time() + self.offset_s)
+
+    def monotonic(self) -> float:
+        return self._loop.time() * self.rate
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / self.rate + ROUNDING_S)
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        """A timer of this machine."""
+        return self._loop.call_later(seconds / self.rate, call)
 
 
 def run(history: Coroutine[Any, Any, T]) -> T:

@@ -6,13 +6,16 @@ conditions; a rollout that makes one new pod above the wanted number and takes a
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any
 
 from machinery.meta.resource import Document
 
 BROKEN_IMAGE = "whoami:broken"
 """An image whose pods never become ready."""
-READY_S = (0.5, 4.0)
+READY_S = (1.0, 4.0)
+BEAT_S = 1.0
+"""Pods become ready on a beat, as probes have it: several at once make one report."""
 DEADLINE_S = 20.0
 """A rollout that takes longer is called failed (upstream's default is 600 s; histories are shorter)."""
 NEVER = float("inf")
@@ -80,7 +83,8 @@ def _ready_at(version: str, now: float, roll: Callable[[], float]) -> float:
     if version == BROKEN_IMAGE:
         return NEVER
     least, most = READY_S
-    return now + least + (most - least) * roll()
+    due = now + least + (most - least) * roll()
+    return ceil(due / BEAT_S) * BEAT_S
 
 
 def power_lost(held: Running) -> Running:
@@ -88,52 +92,59 @@ def power_lost(held: Running) -> Running:
     return replace(held, pods=())
 
 
-def next_change(held: Running, now: float) -> float | None:
+Counts = tuple[int, int, int]
+"""(pods, those of the newest version, ready ones)."""
+
+
+def counts_of(held: Running, now: float) -> Counts:
+    """What stands of it."""
+    newest = sum(pod.version == held.version for pod in held.pods)
+    return len(held.pods), newest, sum(pod.ready(now) for pod in held.pods)
+
+
+def next_change(held: Running, now: float, counts: Counts) -> float | None:
     """Seconds until a pod becomes ready or the rollout is called failed; None when nothing will happen."""
     times = [pod.ready_at - now for pod in held.pods if now < pod.ready_at < NEVER]
     late = held.changed_at + DEADLINE_S - now
-    if late > 0 and not settled(held, now):
+    if late > 0 and not settled(held, counts):
         times.append(late)
     return max(0.01, min(times)) if times else None
 
 
-def settled(held: Running, now: float) -> bool:
-    """Whether the newest version runs, ready, in the wanted number."""
-    return (
-        held.observed == held.generation
-        and len(held.pods) == held.wanted
-        and all(pod.version == held.version and pod.ready(now) for pod in held.pods)
-    )
+def settled(held: Running, counts: Counts) -> bool:
+    """Whether the newest version runs, ready, in the wanted number, and no other does."""
+    return held.observed == held.generation and counts == (held.wanted,) * 3
 
 
-def live(held: Running, now: float) -> Document:
+def live(held: Running, now: float, counts: Counts) -> Document:
     """The object as the member's API shows it."""
     metadata = held.manifest["metadata"] | {"generation": held.generation}
-    return held.manifest | {"metadata": metadata, "status": status(held, now)}
+    return held.manifest | {"metadata": metadata, "status": status(held, now, counts)}
 
 
-def status(held: Running, now: float) -> Document:
+def status(held: Running, now: float, counts: Counts) -> Document:
     """DeploymentStatus."""
-    ready = sum(pod.ready(now) for pod in held.pods)
-    counts = {
-        "replicas": len(held.pods),
-        "updatedReplicas": sum(pod.version == held.version for pod in held.pods),
+    pods, newest, ready = counts
+    told = {
+        "replicas": pods,
+        "updatedReplicas": newest,
         "readyReplicas": ready,
         "availableReplicas": ready,
         "unavailableReplicas": max(0, held.wanted - ready),
     }
     return {
         "observedGeneration": held.observed,
-        **{name: count for name, count in counts.items() if count},
-        "conditions": _conditions(held, ready, now),
+        **{name: count for name, count in told.items() if count},
+        "conditions": _conditions(held, counts, now),
     }
 
 
-def _conditions(held: Running, ready: int, now: float) -> list[dict[str, Any]]:
+def _conditions(held: Running, counts: Counts, now: float) -> list[dict[str, Any]]:
+    ready = counts[2]
     enough = (
         ready >= held.wanted - max(1, held.wanted // 4) if held.wanted > 1 else ready >= held.wanted
     )
-    if settled(held, now):
+    if settled(held, counts):
         progressing = ("True", "NewReplicaSetAvailable")
     elif now >= held.changed_at + DEADLINE_S:
         progressing = ("False", "ProgressDeadlineExceeded")

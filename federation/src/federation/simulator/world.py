@@ -6,18 +6,20 @@ from the loop, so that the same seed tells the same story again.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from federation.simulator import quiet
+from federation.simulator.kubelet import Copies
+from federation.simulator.link import Servers
 from federation.simulator.member import Member, Place
 from federation.simulator.rules import Broken, Rules
-from federation.simulator.scenario import CHAPTERS, STEPS, Scenario, Step
+from federation.simulator.scenario import CHAPTERS, EVENTS, SKEW_S, Scenario, Step
 from federation.simulator.seen import Seen
 from federation.simulator.server import FederationServer, Setup, controllers
 from federation.simulator.users import Users
-from federation.simulator.virtual import VirtualClock
-from machinery.kit.clock import Clock
+from federation.simulator.virtual import MemberClock, VirtualClock
 from machinery.kit.ids import SeededIds
 from machinery.kit.tasks import TaskOwner
 from machinery.server.codec import REGISTRY
@@ -26,19 +28,21 @@ PLACES = (
     Place("alpha", "region-1", "zone-a", 12),
     Place("beta", "region-1", "zone-b", 9),
     Place("gamma", "region-2", "zone-c", 15),
+    Place("delta", "region-2", "zone-c", 6),
+    Place("epsilon", "region-1", "zone-b", 8),
 )
+"""Five members in three zones; losing a zone of two is no loss of most."""
+RATE = 0.015
+"""How much faster or slower than ours a member's clock may run; the federation allows 2 %."""
 QUIET_S = 12.0
 """A fleet in which nothing but heartbeats was written for this long is at rest."""
 RESTLESS_S = 180.0
 """A fleet that is not at rest after this long never will be."""
 TICK_S = 0.5
+ALOUD = 10
+"""Every so manieth history writes its Events."""
 
-MakeMember = Callable[[Place, Clock, str, FederationServer], Member]
-
-
-def member(place: Place, clock: Clock, seed: str, server: FederationServer) -> Member:
-    """A member as it should be."""
-    return Member(place, clock, seed, server.agent)
+MakeMember = Callable[[Place, MemberClock, str, Servers, Copies], Member]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +51,20 @@ class Options:
 
     places: Sequence[Place] = PLACES
     chapters: int = CHAPTERS
-    steps: int = STEPS
+    events: int = EVENTS
+    """Of a chapter."""
     setup: Setup = controllers
-    member: MakeMember = member
+    member: MakeMember = Member
+    skewed: bool = True
+    """Whether members' wall clocks are wrong."""
+
+
+def zones_of(places: Sequence[Place]) -> Mapping[str, Sequence[str]]:
+    """Zone -> members."""
+    zones: dict[str, list[str]] = {}
+    for place in places:
+        zones.setdefault(place.zone, []).append(place.name)
+    return zones
 
 
 @dataclass(slots=True)
@@ -59,8 +74,11 @@ class Told:
     seed: int
     lines: list[str] = field(default_factory=list)
     events: int = 0
+    faults: int = 0
     virtual_s: float = 0.0
     writes: int = 0
+    copies: int = 0
+    """Runs of workloads of mode consistency."""
 
     def say(self, now: float, text: str) -> None:
         self.lines.append(f"{now:9.3f}  {text}")
@@ -93,18 +111,26 @@ class World:
         self.clock = VirtualClock(self.loop)
         self.told = told
         self.options = options
-        self.server = FederationServer(self.clock, SeededIds(seed), options.setup)
-        self.members = {
-            place.name: options.member(place, self.clock, f"{seed}-{place.name}", self.server)
-            for place in options.places
-        }
-        self.steps = Scenario(seed, sorted(self.members)).steps(options.chapters, options.steps)
+        self.server = FederationServer(
+            self.clock, SeededIds(seed), options.setup, aloud=seed % ALOUD == 0
+        )
+        self.copies = Copies()
+        self.members = {place.name: self._member(place, seed) for place in options.places}
+        scenario = Scenario(seed, zones_of(options.places))
+        self.steps = scenario.steps(options.chapters, options.events)
         self.seen = Seen()
         self.rules = Rules(self.seen)
-        self.users = Users(lambda: self.server.client("user"))
+        self.users = Users(lambda: self.server.client("user"), lambda: self.server.run)
         self.faults = _Faults(self.say)
         self._tasks = TaskOwner()
         self._breach: BaseException | None = None
+        self._reviving: asyncio.Task[None] | None = None
+
+    def _member(self, place: Place, seed: int) -> Member:
+        dice = random.Random(f"clock-{seed}-{place.name}")  # noqa: S311 - the seed decides
+        offset, rate = dice.uniform(-SKEW_S, SKEW_S), dice.uniform(1 - RATE, 1 + RATE)
+        clock = MemberClock(self.loop, offset if self.options.skewed else 0.0, rate)
+        return self.options.member(place, clock, f"{seed}-{place.name}", self.server, self.copies)
 
     def say(self, text: str) -> None:
         self.told.say(self.loop.time(), text)
@@ -122,6 +148,8 @@ class World:
             raise self._breach
         self.rules.on_members(self.members.values())
         self.rules.on_time(self.loop.time())
+        if self.copies.breach:
+            raise Broken("one", self.copies.breach)
         if self.faults.fatal:
             raise Broken("alive", self.faults.fatal)
 
@@ -145,11 +173,15 @@ class World:
                 await self.wait(step.wait)
                 self.say(f"[{number}] {step}")
                 await self._perform(step)
-                self.told.events += 1
+                self.told.events += step.events
+                self.told.faults += (
+                    step.events if step.where in self.members or not step.where else 0
+                )
                 self.check()
         finally:
             logger.removeHandler(self.faults)
             self.told.virtual_s, self.told.writes = self.loop.time(), self.seen.writes
+            self.told.copies = self.copies.started
             await self._end()
 
     async def _start(self) -> None:
@@ -161,6 +193,7 @@ class World:
             await self.server.admit(name)
             part.start()
         await self.wait(3.0)
+        await self.users.prepare()
 
     def _judged(self, judge: "asyncio.Task[None]") -> None:
         if not judge.cancelled():
@@ -179,14 +212,26 @@ class World:
         match step.verb:
             case "quiet":
                 await self._quiet()
+            case "pass":
+                return
             case "restart-server":
+                await self._revived()
                 await self._restart(float(step.value))
+            case "kill-server":
+                await self._revived()
+                down_s = float(step.extra)
+                self.server.store.arm(int(step.value), lambda: self._died(down_s))
+            case "cordon" | "drain" | "uncordon" | "switch":
+                await self._ask(step)
             case _ if part is not None:
                 await self._disturb(part, step)
             case _:
-                refused = await self.users.perform(step)
-                if refused:
-                    self.say(f"    refused: {refused}")
+                await self._ask(step)
+
+    async def _ask(self, step: Step) -> None:
+        refused = await self.users.perform(step)
+        if refused:
+            self.say(f"    refused: {refused}")
 
     async def _disturb(self, part: Member, step: Step) -> None:
         match step.verb:
@@ -195,16 +240,31 @@ class World:
             case "return":
                 part.start()
             case "cut":
-                part.link.cut(self.loop.time())
+                part.link.cut(part.now())
+            case "mute":
+                part.link.mute()
+            case "deafen":
+                part.link.deafen(part.now())
             case "slow":
                 part.link.slow = True
             case "heal":
                 part.link.heal()
+            case "flap":
+                part.link.cut(part.now())
+                _ = self._tasks.spawn(self._unflap(part, float(step.value)), f"flap-{part.name}")
+            case "skew":
+                part.clock.offset_s = float(step.value) if self.options.skewed else 0.0
             case "resize":
                 part.capacity = int(step.value)
             case _:
                 raise AssertionError(f"no such step: {step}")
 
+    async def _unflap(self, part: Member, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self.say(f"    the link of {part.name} is back")
+        part.link.heal()
+
+    # ------------------------------------------------------------------------------------------------- the server
     async def _restart(self, down_s: float) -> None:
         self.rules.server_since = None
         await self.server.stop()
@@ -214,12 +274,37 @@ class World:
         await self.server.start()
         self.rules.server_since = self.loop.time()
 
+    def _died(self, down_s: float) -> None:
+        """The fuse is blown, right after a write: the process is dead and comes back later."""
+        self.say("    the server is killed")
+        self.rules.server_since = None
+        self._reviving = self._tasks.spawn(self._revive(down_s), "revive")
+
+    async def _revive(self, down_s: float) -> None:
+        await self.server.kill()
+        for part in self.members.values():
+            part.link.break_watches("the server went away")
+        await asyncio.sleep(down_s)
+        await self.server.start()
+        self.rules.server_since = self.loop.time()
+        self.say("    the server is back")
+
+    async def _revived(self) -> None:
+        """Wait until the server runs, and is not to die any more."""
+        self.server.store.disarm()
+        while self._reviving is not None and not self._reviving.done():
+            await self.wait(TICK_S)
+
+    # ------------------------------------------------------------------------------------------------- at rest
     async def _quiet(self) -> None:
         """Heal everything, wait until nothing moves, and look at the whole fleet. Raises Broken."""
+        await self._revived()
         for part in self.members.values():
             part.link.heal()
             if not part.alive:
                 part.start()
+            await self._ask(Step(0.0, "uncordon", part.name))
+        await self._ask(Step(0.0, "switch", value="Enabled"))
         limit = self.loop.time() + RESTLESS_S
         errors, since = self.faults.count, self.loop.time()
         while not self._at_rest(since):
@@ -232,6 +317,8 @@ class World:
         self.say(f"    at rest: {len(self.seen.of('works'))} Works")
         self._none_fails()
         quiet.check(self.seen, self.members)
+        if lost := self.users.ledger.lost(self.seen.objects):
+            raise Broken("lost", lost)
 
     def _none_fails(self) -> None:
         """No key waits for another try: what fails at rest fails for ever. Raises Broken."""

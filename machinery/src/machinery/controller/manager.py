@@ -319,22 +319,25 @@ class Manager:
             failures = 1 if lived > RUNNABLE_HEALTHY_S else failures + 1
             await self.clock.sleep(RUNNABLE_BACKOFF.delay(failures, self.roll))
 
-    async def stop(self) -> None:
-        """The reverse of `start`: runnables, controllers, Events, leadership, informers."""
+    async def stop(self, *, flush: bool = True) -> None:
+        """The reverse of `start`: runnables, controllers, Events, leadership, informers.
+
+        Without `flush` Events that wait are lost, as when a process is killed.
+        """
         await self._election_tasks.close()
-        await self._stop_leading()
+        await self._stop_leading(flush=flush)
         if self._elector is not None:
             await self._elector.release()
         await self._informer_tasks.close()
 
-    async def _stop_leading(self) -> None:
+    async def _stop_leading(self, *, flush: bool = True) -> None:
         was_leading, self._leading = self._leading, False
         await self._runnable_tasks.close()
         for controller in self._controllers:
             await controller.queue.close()
         await self._worker_tasks.close()
         await self._recorder_tasks.close()
-        if was_leading:
+        if was_leading and flush:
             await self.recorder.flush()
 
     async def run_once(self) -> int:
