@@ -26,7 +26,8 @@ each other is not known, for they are not heard.
 
 A cut link stays one for ever unless the operator sets `linkCutSeconds`. Users of such a cluster notice nothing, while
 moving would run everything twice, and evictions of healthy clusters are what made operators switch failover off elsewhere.
-Who must be able to change what runs within some time sets the limit.
+Who must be able to change what runs within some time sets the limit. The same is found where only the control plane of a
+cluster is down: its peers cannot tell, and its pods serve, but what fails in it is not mended meanwhile.
 
 A member that was judged dead several times lately must be silent for longer before it is again (damping).
 """

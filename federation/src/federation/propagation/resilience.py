@@ -9,6 +9,9 @@ kubelets stop the workload so long after the last grant, as they do in mode cons
 cluster's replicas start elsewhere at once, and both may run for that time. It is for copies that do harm when they serve
 alone for long (stale caches, leases of their own), and it is what ends the old copies of a partition that lasts. Setting
 or removing it, as any change of grants, rolls the workload's pods once, for they carry it as annotations.
+
+A link that is cut in one direction only: where heartbeats arrive and their answers do not, the cluster counts as heard and is
+granted nothing, so what runs on grants stops there and starts nowhere else. Fewer copies than wanted, never more.
 """
 
 from collections.abc import Iterable, Mapping
