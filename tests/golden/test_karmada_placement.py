@@ -78,7 +78,14 @@ NO_MAX = (
     "recorded without Karmada's webhook: an absent maxGroups selects 0 clusters there, all here"
 )
 REGION = "two constraints at once: the region search of Karmada comes with the issue on placement"
+GROWS = "who holds replicas in spite of a taint grows there with Karmada; here it keeps them and gets no more"
 KNOWN = {
+    "f5-taintprev-002": GROWS,
+    "f5-taintprev-003": GROWS,
+    "f5-taintprev-005": GROWS,
+    "f5-taintprev-006": GROWS,
+    "f5-taintprev-008": GROWS,
+    "f12-rdyn-004": GROWS,
     "f3-spreadcl-012": NO_MAX,
     "f3-spreadcl-014": NO_MAX,
     "f3-spreadcl-021": NO_MAX,
