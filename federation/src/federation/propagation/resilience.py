@@ -12,6 +12,10 @@ or removing it, as any change of grants, rolls the workload's pods once, for the
 
 A link that is cut in one direction only: where heartbeats arrive and their answers do not, the cluster counts as heard and is
 granted nothing, so what runs on grants stops there and starts nowhere else. Fewer copies than wanted, never more.
+
+The time to wait is that of the policy as it is now. Whoever turns mode consistency on for what runs already, or shortens
+`grantSeconds`, does so while the clusters are heard, and waits for the rollout: a cluster that was cut off before runs by
+what it was told.
 """
 
 from collections.abc import Iterable, Mapping
