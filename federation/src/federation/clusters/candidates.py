@@ -1,10 +1,12 @@
 """Clusters as the planner sees them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from federation.domains.clock import State
 from federation.placement.model import Candidate
-from machinery.api.fleet.cluster import READY, Cluster
+from machinery.api.core import Taint
+from machinery.api.fleet.cluster import GRANTS_ENFORCED, READY, Cluster, enforces_grants
 from machinery.meta.objectmeta import condition
 from machinery.scheduling.resources import amounts
 
@@ -40,7 +42,16 @@ def link_cut(cluster: Cluster) -> bool:
     return ready is not None and ready.reason == State.LINK_CUT.value
 
 
-def candidates(clusters: Iterable[Cluster]) -> list[Candidate]:
-    """Every member that is not leaving, by name."""
-    staying = [c for c in clusters if not c.deleting]
-    return [candidate(c) for c in sorted(staying, key=lambda c: c.metadata.name)]
+NO_GRANTS = Taint(GRANTS_ENFORCED, "NoSchedule", "false")
+"""What a cluster whose kubelets enforce no grants has for a workload that runs on grants."""
+
+
+def candidates(clusters: Iterable[Cluster], *, granted: bool = False) -> list[Candidate]:
+    """Every member that is not leaving, by name; `granted`: for a workload whose pods run on grants."""
+    staying = sorted((c for c in clusters if not c.deleting), key=lambda c: c.metadata.name)
+    return [
+        replace(one, taints=(*one.taints, NO_GRANTS))
+        if granted and not enforces_grants(cluster)
+        else one
+        for cluster, one in ((c, candidate(c)) for c in staying)
+    ]

@@ -36,7 +36,7 @@ from federation.propagation import moves
 from federation.propagation.resilience import CONSISTENCY, resilience, stop_s, stopped_s
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.core import Toleration
-from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
+from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster, enforces_grants
 from machinery.api.fleet.resilience import (
     FAILURE_DOMAINS,
     FEDERATION_CONFIGS,
@@ -266,6 +266,8 @@ def due_of(
     if cluster is None:
         pass
     elif why.reason == moves.UNREACHABLE:
+        if (fenced or why.serves) and not enforces_grants(cluster):
+            return None  # no grant runs out there: what runs may run for ever
         wait = silence_wait_s(why, spec, workload.template, silent_s)
     else:
         wait = toleration_s(cluster, placement.cluster_tolerations, now)

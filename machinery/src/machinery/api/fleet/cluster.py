@@ -25,6 +25,9 @@ INVENTORY = "ubernetes.io/inventory"
 INVENTORY_AT = "ubernetes.io/inventory-at"
 """On the Cluster, by the agent: when that was, by its own clock (for people)."""
 
+GRANTS_ENFORCED = "ubernetes.io/grants-enforced"
+"""On the Cluster, by the agent: `false` where kubelets that are not ours run, which stop nothing when a grant ends."""
+
 
 class APIResource(View):
     kind: str
@@ -82,6 +85,11 @@ class Cluster(Object):
 CLUSTERS: Resource[Cluster] = Resource(
     "cluster.karmada.io", "v1alpha1", "clusters", "Cluster", False, Cluster
 )
+
+
+def enforces_grants(cluster: Cluster) -> bool:
+    """Whether a pod that gets no more grants stops there; a cluster that says nothing has our kubelets."""
+    return cluster.metadata.annotations.get(GRANTS_ENFORCED) != "false"
 
 
 def execution_namespace(cluster: str) -> str:
