@@ -17,6 +17,7 @@ from cluster_agent.control.controllers.replicaset.plan import (
 )
 from cluster_agent.control.controllers.replicaset.ranking import first_to_go
 from machinery.api.core import PODS, Pod
+from machinery.api.fleet.resilience import GRANT_SECONDS
 from machinery.controller.action import Create, Delete, RequeueAfter, SetStatus
 from machinery.meta.objectmeta import Condition
 
@@ -80,6 +81,25 @@ def test_surplus_pods_are_deleted_by_uid() -> None:
 
 def test_right_number_is_left_alone() -> None:
     assert plan(replica_set("rs", 1), [pod("a")], (), NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("annotations", "active", "ending", "made"),
+    [
+        ({}, 0, 1, 1),
+        ({GRANT_SECONDS: "20"}, 0, 1, 0),
+        ({GRANT_SECONDS: "20"}, 0, 2, 0),
+        ({GRANT_SECONDS: "20"}, 0, 0, 1),
+        ({GRANT_SECONDS: "20"}, 1, 1, 0),
+    ],
+    ids=["at once", "waits for its end", "for both", "gone", "there"],
+)
+def test_in_mode_consistency_the_next_pod_waits_for_the_end_of_the_last(
+    annotations: dict[str, str], active: int, ending: int, made: int
+) -> None:
+    rs = replica_set("rs", 1)
+    rs.spec.template["metadata"] = {"annotations": annotations}
+    assert len(plan(rs, [pod(f"p{i}") for i in range(active)], (), NOW, ending)) == made
 
 
 def test_pod_of_the_template() -> None:

@@ -116,6 +116,14 @@ def test_settle(
     assert moves.settle(after, known) == after, "settling twice changes nothing"
 
 
+def test_a_return_ends_no_other_eviction_though_that_one_keeps_nothing() -> None:
+    """Two clusters that ran nothing of it were lost; only one of them was seen again."""
+    nothing = State({"alpha": 0, "beta": 0, "gamma": 0})
+    both = lost(state=moves.evict(nothing, "beta", UNREACHABLE, "why", facts({})))
+    settled = moves.settle(replace(both, clusters={"gamma": 8}), facts({"alpha": 0, "gamma": 8}))
+    assert {(t.cluster, t.reason) for t in settled.tasks} == {("beta", UNREACHABLE)}
+
+
 def test_longest_running_keeps_originals_that_never_stopped() -> None:
     known = facts(READY_ELSEWHERE, rejoin="longestRunning")
     seen = dict(known.seen) | {"alpha": Seen(2, "2025-12-31T00:00:00Z")}

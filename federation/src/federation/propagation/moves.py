@@ -350,11 +350,10 @@ def _rejoin(state: State, task: Task, facts: Facts) -> State:
         same = restored.displaced == held.clusters
         return replace(restored, displaced=None if same else restored.displaced)
     why = f"{task.cluster} is back: its replicas were replaced"
-    tasks = tuple(
-        replace(t, reason=REBALANCED, message=why) if t == task else t for t in state.tasks
-    )
+    given_up = (replace(task, reason=REBALANCED, message=why),) if task.replicas > 0 else ()
+    tasks = tuple(found for t in state.tasks for found in (given_up if t == task else (t,)))
     before = {name: b for name, b in state.before.items() if name != task.cluster}
-    return replace(state, tasks=tuple(t for t in tasks if t.replicas > 0), before=before)
+    return replace(state, tasks=tasks, before=before)
 
 
 def _restorable(state: State, held: Before, facts: Facts) -> bool:

@@ -5,8 +5,8 @@ It mirrors, in few words, what a real member does (the two programs may not impo
     cluster_agent.node.kubelet.grants      a grant counts from when the node wrote the word of its own Lease that the pod
                                            carries, by this machine's clock; without one nothing starts, at its end it stops
     cluster_agent.node.kubelet.podworker   what is stopped takes its grace; only then it has failed, and is replaced
-    cluster_agent.control.controllers      strategy Recreate: a new version starts when the old pods are gone; a pod that is
-                                           being deleted counts for nothing: another of the same version does not wait
+    cluster_agent.control.controllers      strategy Recreate: a new version starts when the old pods are gone, and where pods
+                                           need grants another of the same version waits for the end of the last one too
 
 Pods of other workloads are `federation.simulator.workload`. Power that is lost ends all pods, and all grants with them.
 """
@@ -241,7 +241,7 @@ class Node:
             if pod.version != version or pod in fresh[wanted:]:
                 pod.deleted = True
                 self._stop(pod, self._grace())
-        old = any(pod.version != version for pod in held.pods)
+        old = any(pod.version != version or pod.deleted for pod in held.pods)
         for _ in range(0 if old else wanted - len(fresh)):
             self._numbers += 1
             held.pods.append(_pod(self._numbers, version, running.manifest))

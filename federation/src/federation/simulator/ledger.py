@@ -26,10 +26,10 @@ class Ledger:
     def wrote(self, facts: Mapping[Fact, Value], *, sure: bool) -> None:
         """Values that were written; not `sure`: or the old ones still stand."""
         for fact, value in facts.items():
-            if sure or fact not in self._may:
+            if sure:
                 self._may[fact] = {value}
-            else:
-                self._may[fact].add(value)
+            else:  # of an object that nobody knew: it may be there now, or not
+                self._may.setdefault(fact, {None} if fact[2] == THERE else set()).add(value)
 
     def deleted(self, plural: str, key: ObjectKey, *, sure: bool) -> None:
         """The object is gone or going, with all that was said of it."""

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from federation.simulator import workload
 from federation.simulator.kubelet import Copies, Node, is_fenced
 from federation.simulator.link import Link, LinkedClient, Servers
+from federation.simulator.peers import DataPath, PeerReporter
 from federation.simulator.virtual import MemberClock
 from federation.simulator.workload import Running
 from machinery.api.coordination import LEASES
@@ -39,7 +40,7 @@ from machinery.meta.errors import AlreadyExists, NotFound, StatusError
 from machinery.meta.resource import Document, ObjectKey, document_key
 
 HEARTBEAT_S = REPORT_S = 2.0
-RETRY_S = 1.0
+PEERS_S = RETRY_S = 1.0
 PREPARE_S = 1.0
 APPLY_S = (0.01, 0.3)
 REMOVE_S = (0.2, 2.0)
@@ -107,6 +108,8 @@ class Member:
         self.objects: dict[Ref, Held] = {}
         self.removals: list[Removal] = []
         self.told: dict[ObjectKey, float] = {}
+        self.path: Callable[[], DataPath] | None = None
+        """The network between members; where there is none, nobody probes."""
         self.manager: Manager | None = None
         self._word = self._answered = ""
         self._tasks: TaskOwner | None = None
@@ -131,6 +134,9 @@ class Member:
         _ = self._tasks.spawn(manager.start(), f"{self.name}-works")
         _ = self._tasks.spawn(self._keep(self._beat, HEARTBEAT_S), f"{self.name}-heartbeat")
         _ = self._tasks.spawn(self._keep(Reporter(self).run_once, REPORT_S), f"{self.name}-report")
+        if self.path is not None:
+            peers = PeerReporter(self.name, self.client, self._clock, self.path)
+            _ = self._tasks.spawn(self._keep(peers.run_once, PEERS_S), f"{self.name}-peers")
 
     async def crash(self, *, power: bool) -> None:
         """The agent is gone; with `power`, every pod too."""

@@ -9,7 +9,7 @@ moves       every move is over, or waits for replicas that are not ready
 ready       every member is Ready and carries no taint
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from federation.controllers import dispatcher
 from federation.propagation import moves
@@ -99,7 +99,7 @@ def _records(seen: Seen) -> None:
 
 
 def _expected(
-    seen: Seen, bindings: Mapping[ObjectKey, ResourceBinding], members: Iterable[str]
+    seen: Seen, bindings: Mapping[ObjectKey, ResourceBinding], members: Sequence[str]
 ) -> dict[tuple[str, Ref], tuple[Document, int | None]]:
     """(cluster, object) -> (template, replicas) by what users wrote and what was decided."""
     wanted: dict[tuple[str, Ref], tuple[Document, int | None]] = {}
@@ -107,6 +107,9 @@ def _expected(
         if not unsynced_namespace(name.name):
             for member in members:
                 wanted[member, Ref("Namespace", name)] = (namespace, None)
+    for name, network in seen.of("clusternetworks").items():
+        for member in members:
+            wanted[member, Ref("ClusterNetwork", name)] = (network, None)
     for key, deployment in seen.of("deployments").items():
         binding = bindings[ObjectKey(key.namespace, binding_name("Deployment", key.name))]
         for cluster, count in dispatcher.asked(binding).items():

@@ -3,7 +3,8 @@
 sum         an answered binding gives out exactly the replicas it was asked for
 steady      a decision changes only when its question does, or a move begins or ends: suspicion alone moves nothing
 verdict     replicas leave a cluster for its silence only after 10 s of it (no flap is that long), and never when most of the
-            members that were heard fell silent together
+            members that were heard fell silent together and nobody sees them live
+serves      nothing of mode availability leaves a cluster that other members reached all the time: only its link is cut
 asked       before replicas leave a dead cluster it is asked for an inventory that it has not made
 frozen      nothing leaves a cluster and nothing goes back while the operator has frozen failover or rehearses it
 surge       a move lets go only what is ready elsewhere, by what was reported when it was decided
@@ -35,6 +36,7 @@ from federation.domains.clock import FailureClock
 from federation.domains.settings import ENABLED
 from federation.propagation import moves
 from federation.simulator.member import Member
+from federation.simulator.peers import DataPath
 from federation.simulator.seen import Seen, Written, condition_of, ready
 from federation.simulator.server import STABILIZATION_S
 from machinery.api.fleet.cluster import (
@@ -46,11 +48,15 @@ from machinery.api.fleet.cluster import (
 from machinery.api.fleet.resilience import CONFIG_NAME
 from machinery.api.fleet.work import BINDING_NAME, BINDING_NAMESPACE, ResourceBinding
 from machinery.kit.clock import parse_time
-from machinery.meta.resource import Document, ObjectKey
+from machinery.meta.resource import Document, ObjectKey, document_key
 
 CLOCK = FailureClock()
 LATE_S = 3.0
 """How much later than the clock says a verdict may stand."""
+EVERYWHERE = {"Namespace": "namespaces", "ClusterNetwork": "clusternetworks"}
+"""What goes to every member without a binding: kind -> plural."""
+WITNESS_S = 20.0
+"""Who was heard and saw all that for so long has told it, and is believed."""
 AT_ONCE_S = 1.0
 """What changed less than this long ago may have been seen or not."""
 
@@ -121,6 +127,7 @@ class Rules:
         self._seen = seen
         self.server_since: float | None = None
         self._frozen_since: float | None = None
+        self._reached_since: dict[str, float] = {}
         self._retargeted: dict[ObjectKey, float] = {}
         self._judged: dict[str, int] = {}
 
@@ -194,6 +201,7 @@ class Rules:
         before = _left(old) if old is not None else frozenset()
         for name in _left(new) - before:
             self._dead(name, written)
+            self._serves(name, written, new)
             if ObjectKey("", name) in self._seen.of("clusters") and self._believed(name):
                 raise Broken("asked", f"{written.key} leaves {name}, which owes no inventory")
         for name in before - _left(new):
@@ -207,6 +215,37 @@ class Rules:
         lease = self._seen.of("leases").get(ObjectKey(CLUSTER_LEASES, name), {})
         word = _annotation(lease, INVENTORY_WANTED)
         return ready(cluster) == "True" and _annotation(cluster, INVENTORY) == word
+
+    def rewired(self, path: DataPath, now: float) -> None:
+        """The network between members is another one from now on."""
+        for name in path.members:
+            well = name not in path.dark and all(name not in pair for pair in path.cuts)
+            if not well:
+                self._reached_since.pop(name, None)
+            else:
+                self._reached_since.setdefault(name, now)
+
+    def _serves(self, name: str, written: Written, new: ResourceBinding) -> None:
+        """Whether others are known to reach the cluster. Raises Broken."""
+        if self._fenced(new) or name not in self._reached_since:
+            return
+        since = self._reached_since[name]
+        witnesses = [
+            other
+            for other, facts in self._seen.facts.items()
+            if other in self._reached_since
+            and facts.beating_since is not None
+            and facts.last_beat is not None
+            and written.at - facts.last_beat < CLOCK.suspect_s
+            and written.at - max(since, self._reached_since[other], facts.beating_since) > WITNESS_S
+        ]
+        cluster = self._seen.of("clusters").get(ObjectKey("", name), {})
+        drained = any(
+            t["effect"] == "NoExecute" for t in (cluster.get("spec") or {}).get("taints") or ()
+        )
+        up_s = written.at - self.server_since if self.server_since is not None else 0.0
+        if witnesses and not drained and up_s > WITNESS_S:
+            raise Broken("serves", f"{written.key} leaves {name}, which {witnesses} reach")
 
     def _switched(self, written: Written) -> None:
         if written.key.name != CONFIG_NAME:
@@ -282,7 +321,8 @@ class Rules:
         lost = [
             n
             for n, s in silent.items()
-            if s > CLOCK.suspect_s + AT_ONCE_S
+            if n not in self._reached_since  # silent it may be, but others see it live
+            and s > CLOCK.suspect_s + AT_ONCE_S
             and abs(s - silent[name]) < CLOCK.unreachable_s - AT_ONCE_S
         ]
         heard = [n for n, s in silent.items() if s < silent[name] + CLOCK.unreachable_s + AT_ONCE_S]
@@ -343,6 +383,10 @@ class Rules:
         if why:
             raise Broken("kept", f"Work {written.key} is deleted, but {why}")
 
+    def _source(self, manifest: Document) -> Document | None:
+        """What a Work without a binding carries, as it stands here."""
+        return self._seen.of(EVERYWHERE[manifest["kind"]]).get(document_key(manifest))
+
     def _born(self, work: Document, cluster: str, now: float) -> None:
         """A new Work. Raises Broken."""
         annotations = work["metadata"].get("annotations") or {}
@@ -350,8 +394,8 @@ class Rules:
         name = annotations.get(BINDING_NAME)
         what = f"a Work for {manifest['kind']} {manifest['metadata']['name']} in {cluster} is made"
         if name is None:
-            if ObjectKey("", manifest["metadata"]["name"]) not in self._seen.of("namespaces"):
-                raise Broken("live", f"{what}, but there is no such namespace")
+            if self._source(manifest) is None:
+                raise Broken("live", f"{what}, but there is no such object")
             return
         key = ObjectKey(annotations.get(BINDING_NAMESPACE, ""), name)
         if now - self._retargeted.get(key, 0.0) < AT_ONCE_S:
@@ -367,9 +411,9 @@ class Rules:
         name = annotations.get(BINDING_NAME)
         (manifest,) = work["spec"]["workload"]["manifests"]
         if name is None:
-            held = self._seen.of("namespaces").get(ObjectKey("", manifest["metadata"]["name"]))
+            held = self._source(manifest)
             living = held is not None and not held["metadata"].get("deletionTimestamp")
-            return "its namespace lives" if living else ""
+            return f"its {manifest['kind']} lives" if living else ""
         key = ObjectKey(annotations.get(BINDING_NAMESPACE, ""), name)
         document = self._seen.of("resourcebindings").get(key)
         if document is None or document["metadata"].get("deletionTimestamp"):

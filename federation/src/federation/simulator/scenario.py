@@ -52,6 +52,9 @@ DECK: Sequence[str] = (
     "restart-server", "mass-loss", "zone-loss", "outage", "cordon", "drain", "switch",
 )  # fmt: skip
 """Kinds of faults, each as often as it is in here."""
+PATHS: Sequence[str] = ("path-cut",) * 4
+"""More of them, where members probe one another."""
+PATH_S = (2.0, 25.0)
 NOT_EVENTS = frozenset({"quiet", "pass"})
 
 
@@ -72,8 +75,8 @@ class Step:
 
     @property
     def events(self) -> int:
-        """How many events it is: a flap begins and ends."""
-        return 0 if self.verb in NOT_EVENTS else 2 if self.verb == "flap" else 1
+        """How many events it is: what ends by itself begins and ends."""
+        return 0 if self.verb in NOT_EVENTS else 2 if self.verb in ("flap", "path-cut") else 1
 
 
 @dataclass(slots=True)
@@ -89,13 +92,16 @@ class _Book:
 
 
 class Scenario:
-    """Steps for one seed. `zones`: zone -> members."""
+    """Steps for one seed. `zones`: zone -> members; `paths`: there is a network between members."""
 
-    def __init__(self, seed: int, zones: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, seed: int, zones: Mapping[str, Sequence[str]], *, paths: bool = False
+    ) -> None:
         self._random = random.Random(f"scenario-{seed}")  # noqa: S311 - the seed decides
         self._zones = {zone: list(names) for zone, names in zones.items()}
         self._members = sorted(name for names in zones.values() for name in names)
         self._book = _Book()
+        self._kinds = [*DECK, *(PATHS if paths else ())]
         self._deck: list[str] = []
         self._verbs: tuple[tuple[int, Callable[[], list[Step]]], ...] = (
             (5, self._create_deployment),
@@ -269,7 +275,7 @@ class Scenario:
     # ------------------------------------------------------------------------------------------------- faults
     def _fault(self) -> list[Step]:
         if not self._deck:
-            self._deck = list(DECK)
+            self._deck = list(self._kinds)
             self._random.shuffle(self._deck)
         verb = self._deck.pop()
         match verb:
@@ -309,6 +315,10 @@ class Scenario:
         match verb:
             case "flap":
                 return [self._step(verb, member, value=round(self._random.uniform(*FLAP_S), 2))]
+            case "path-cut":
+                peer = self._random.choice([name for name in self._members if name != member])
+                seconds = round(self._random.uniform(*PATH_S), 2)
+                return [self._step(verb, member, peer, seconds)]
             case "skew":
                 return [self._step(verb, member, value=self._random.randint(-SKEW_S, SKEW_S))]
             case "resize":

@@ -16,6 +16,8 @@ from machinery.server import codec
 from machinery.store.interface import Change, Event
 
 ROOM_MEMORY_S = 2.0
+ROUTINE = frozenset({"clusternetworks"})
+"""Written again and again with nothing new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,9 @@ class Seen:
         else:
             new = held[key] = codec.decode(event.row.value, event.row.revision)
         heartbeat = plural == "leases" and namespace == CLUSTER_LEASES
-        if not heartbeat:
+        if not heartbeat and plural not in ROUTINE:
             self.last_write[plural] = now
-        elif new is not None and (old is None or renewed(old) != renewed(new)):
+        elif heartbeat and new is not None and (old is None or renewed(old) != renewed(new)):
             self._beat(name, now)
         if plural == "clusters":
             self._cluster(name, old, new, now)

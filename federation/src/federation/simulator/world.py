@@ -7,13 +7,14 @@ from the loop, so that the same seed tells the same story again.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from federation.simulator import quiet
 from federation.simulator.kubelet import Copies
 from federation.simulator.link import Servers
 from federation.simulator.member import Member, Place
+from federation.simulator.peers import DataPath
 from federation.simulator.rules import Broken, Rules
 from federation.simulator.scenario import CHAPTERS, EVENTS, SKEW_S, Scenario, Step
 from federation.simulator.seen import Seen
@@ -115,11 +116,16 @@ class World:
             self.clock, SeededIds(seed), options.setup, aloud=seed % ALOUD == 0
         )
         self.copies = Copies()
+        self.path: DataPath | None = None
+        if seed % 2:
+            self.path = DataPath([place.name for place in options.places])
         self.members = {place.name: self._member(place, seed) for place in options.places}
-        scenario = Scenario(seed, zones_of(options.places))
+        scenario = Scenario(seed, zones_of(options.places), paths=self.path is not None)
         self.steps = scenario.steps(options.chapters, options.events)
         self.seen = Seen()
         self.rules = Rules(self.seen)
+        if self.path is not None:
+            self.rules.rewired(self.path, 0.0)
         self.users = Users(lambda: self.server.client("user"), lambda: self.server.run)
         self.faults = _Faults(self.say)
         self._tasks = TaskOwner()
@@ -130,7 +136,19 @@ class World:
         dice = random.Random(f"clock-{seed}-{place.name}")  # noqa: S311 - the seed decides
         offset, rate = dice.uniform(-SKEW_S, SKEW_S), dice.uniform(1 - RATE, 1 + RATE)
         clock = MemberClock(self.loop, offset if self.options.skewed else 0.0, rate)
-        return self.options.member(place, clock, f"{seed}-{place.name}", self.server, self.copies)
+        part = self.options.member(place, clock, f"{seed}-{place.name}", self.server, self.copies)
+        part.path = self._path if self.path is not None else None
+        return part
+
+    def _path(self) -> DataPath:
+        assert self.path is not None, "nobody probes where there is no network"
+        return self.path
+
+    def _rewire(self, cuts: frozenset[tuple[str, str]], dark: frozenset[str]) -> None:
+        """The network between members is another one."""
+        if self.path is not None:
+            self.path = replace(self.path, cuts=cuts, dark=dark)
+            self.rules.rewired(self.path, self.loop.time())
 
     def say(self, text: str) -> None:
         self.told.say(self.loop.time(), text)
@@ -236,8 +254,10 @@ class World:
     async def _disturb(self, part: Member, step: Step) -> None:
         match step.verb:
             case "crash" | "power-loss":
+                self._power(part.name, on=step.verb == "crash")
                 await part.crash(power=step.verb == "power-loss")
             case "return":
+                self._power(part.name, on=True)
                 part.start()
             case "cut":
                 part.link.cut(part.now())
@@ -252,12 +272,33 @@ class World:
             case "flap":
                 part.link.cut(part.now())
                 _ = self._tasks.spawn(self._unflap(part, float(step.value)), f"flap-{part.name}")
+            case "path-cut":
+                lost = {(part.name, step.name)}
+                self._cut_paths(added=lost)
+                seconds = float(step.value)
+                _ = self._tasks.spawn(self._heal_path(lost, seconds), f"path-{part.name}")
             case "skew":
                 part.clock.offset_s = float(step.value) if self.options.skewed else 0.0
             case "resize":
                 part.capacity = int(step.value)
             case _:
                 raise AssertionError(f"no such step: {step}")
+
+    def _power(self, name: str, *, on: bool) -> None:
+        if self.path is not None:
+            dark = self.path.dark - {name} if on else self.path.dark | {name}
+            self._rewire(self.path.cuts, dark)
+
+    def _cut_paths(
+        self, *, added: Iterable[tuple[str, str]] = (), healed: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        if self.path is not None:
+            self._rewire((self.path.cuts | set(added)) - set(healed), self.path.dark)
+
+    async def _heal_path(self, lost: set[tuple[str, str]], seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self.say(f"    packets pass again: {sorted(lost)}")
+        self._cut_paths(healed=lost)
 
     async def _unflap(self, part: Member, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -299,6 +340,7 @@ class World:
     async def _quiet(self) -> None:
         """Heal everything, wait until nothing moves, and look at the whole fleet. Raises Broken."""
         await self._revived()
+        self._rewire(frozenset(), frozenset())
         for part in self.members.values():
             part.link.heal()
             if not part.alive:

@@ -92,7 +92,8 @@ class ReplicaSetReconciler:
     async def _manage(self, rs: ReplicaSet, pods: Pods) -> StatusError | None:
         """Make or delete pods; the first error, unless the namespace is on its way out."""
         siblings = self._siblings(rs) if len(pods.active) > rs.spec.replicas else ()
-        actions = plan(rs, pods.active, siblings, self._clock.now())
+        now, ending = self._clock.now(), len(pods.terminating)
+        actions = plan(rs, pods.active, siblings, now, ending)
         try:
             await self._executor.apply(actions, on_done=self._note(rs))
         except StatusError as error:

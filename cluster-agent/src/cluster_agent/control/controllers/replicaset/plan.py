@@ -18,6 +18,7 @@ from cluster_agent.control.controllers.workloads import (
 )
 from machinery.api.apps import ReplicaSetStatus
 from machinery.api.core import PODS, Pod
+from machinery.api.fleet.resilience import GRANT_SECONDS
 from machinery.controller.action import Action, Create, Delete, RequeueAfter, SetStatus
 from machinery.kit.clock import rfc3339
 from machinery.meta.names import dns_subdomain
@@ -57,17 +58,29 @@ def sort_out(pods: Iterable[Pod]) -> Pods:
     return Pods(active, terminating)
 
 
+def one_at_a_time(rs: ReplicaSet) -> bool:
+    """Whether a pod may start only when the one before it has ended: in mode consistency (upstream: TerminationComplete)."""
+    metadata = rs.spec.template.get("metadata") or {}
+    return GRANT_SECONDS in (metadata.get("annotations") or {})
+
+
 def plan(
-    rs: ReplicaSet, active: Sequence[Pod], siblings: Iterable[Pod], now: dt.datetime
+    rs: ReplicaSet,
+    active: Sequence[Pod],
+    siblings: Iterable[Pod],
+    now: dt.datetime,
+    terminating: int = 0,
 ) -> list[Action]:
     """Creates or Deletes that bring the number of active pods to spec.replicas.
 
     `siblings` are the active pods of all ReplicaSets with the same owner, this one's included; none without an owner.
+    `terminating` pods of this one count only where no two copies may run.
     """
     missing = rs.spec.replicas - len(active)
     if missing > 0:
+        missing -= terminating if one_at_a_time(rs) else 0
         create = Create(PODS, pod_document(rs))
-        return [create] * min(missing, BURST_PODS_MAX)
+        return [create] * min(max(0, missing), BURST_PODS_MAX)
     if missing < 0:
         on_node = Counter(pod.spec.node_name for pod in siblings)
         going = first_to_go(active, min(-missing, BURST_PODS_MAX), on_node, now)
