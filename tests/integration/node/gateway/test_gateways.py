@@ -64,6 +64,22 @@ async def test_a_pod_reaches_the_other_clusters_service_through_both_gateways(
     assert await beta.read(far.listener(EgressKey("shop", "web", WEB, "alpha"))) == b""
 
 
+async def test_connections_that_the_proxy_turned_here_find_their_listener(clusters: World) -> None:
+    """As a client means it: to the Service's address and port, which netfilter remembers and would tell HAProxy."""
+    alpha, beta = await pair(clusters)
+    await clusters.serve(beta, clusters.plan(beta, beta.exported(pod(beta)), peers=(alpha,)))
+    near = await clusters.serve(alpha, clusters.plan(alpha, peers=(beta,)))
+    await until(near, lambda: up(near, beta) == BOTH)
+    listener = near.listener(FROM_BETA)
+    alpha.space.sh("ip", "route", "replace", "10.96.0.0/16", "dev", "eth0")
+    alpha.space.sh("nft", "add", "table", "ip", "turn")
+    hook = "{ type nat hook output priority -100 ; }"
+    alpha.space.sh("nft", f"add chain ip turn output {hook}")
+    turned = f"tcp dport 80 dnat to {listener}"
+    alpha.space.sh("nft", f"add rule ip turn output ip daddr 10.96.0.1 {turned}")
+    assert await alpha.read(Target("10.96.0.1", 80)) == f"beta-web {beta.pod}\n".encode()
+
+
 async def test_endpoints_come_and_go_without_a_reload(clusters: World) -> None:
     alpha, beta = await pair(clusters)
     far = await clusters.serve(beta, clusters.plan(beta, beta.exported(), peers=(alpha,)))
