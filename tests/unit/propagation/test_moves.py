@@ -1,5 +1,6 @@
 """Moves of replicas: tables, and every state that random faults can lead to."""
 
+import datetime as dt
 import json
 import random
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from federation.propagation.moves import (
     Task,
 )
 from machinery.api.fleet.work import ResourceBinding
+from machinery.kit.clock import parse_time
 
 Q = "question"
 EVEN = {"alpha": 2, "beta": 2, "gamma": 2}
@@ -302,3 +304,27 @@ def test_a_cancelled_move_restores_the_exact_placement(seed: int) -> None:
     assert back.clusters == placed
     assert back.displaced is None
     assert json.dumps(back.before) == "{}"
+
+
+@pytest.mark.parametrize(
+    ("told", "late_s", "wait"),
+    [
+        ({"replicas": 1}, 60, None),
+        ({"terminatingReplicas": 1}, 60, None),
+        ({"terminatingReplicas": 0}, 60, 0.0),
+        ({}, 3, 4.0),
+    ],
+    ids=["runs", "told late: still ending", "gone", "told at once: its grace"],
+)
+def test_a_drained_workload_of_mode_consistency_starts_elsewhere_when_the_last_pod_has_ended(
+    told: dict[str, int], late_s: float, wait: float | None
+) -> None:
+    task = moves.wire(Task("alpha", 0, DRAINED, "2026-01-01T00:00:00Z", grace_s=7))
+    document = {
+        "metadata": {"name": "one", "namespace": "demo"},
+        "spec": {"gracefulEvictionTasks": [task]},
+        "status": {"aggregatedStatus": [{"clusterName": "alpha", "status": told}]},
+    }
+    binding = msgspec.convert(document, ResourceBinding)
+    now = parse_time("2026-01-01T00:00:00Z") + dt.timedelta(seconds=late_s)
+    assert moves.stopping_s(binding, now) == wait

@@ -442,14 +442,16 @@ def _stopped(state: State, facts: Facts) -> State:
 def stopping_s(binding: ResourceBinding, now: dt.datetime) -> float | None:
     """Seconds to wait before a drained workload of mode consistency may start elsewhere; None: until its report changes.
 
-    Its task keeps nothing and says how long what ran may take to end.
+    Its task keeps nothing and says how long what ran may take to end; a member that heard of it late tells that pods are
+    still terminating.
     """
     wait = 0.0
     told = {item.cluster_name: item.status or {} for item in binding.status.aggregated_status}
     for task in binding.spec.graceful_eviction_tasks:
         if task.reason != DRAINED or task.replicas or task.grace_period_seconds is None:
             continue
-        if told.get(task.from_cluster, {}).get("replicas"):
+        last = told.get(task.from_cluster, {})
+        if last.get("replicas") or last.get("terminatingReplicas"):
             return None
         if task.creation_timestamp is not None:
             passed = (now - task.creation_timestamp).total_seconds()

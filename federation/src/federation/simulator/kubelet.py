@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from federation.simulator.virtual import MemberClock
-from federation.simulator.workload import READY_S, Running, image_of
+from federation.simulator.workload import READY_S, Counts, Running, image_of
 from machinery.api.fleet.resilience import EPOCH, GRANT_SECONDS, GRANT_WORK
 from machinery.api.fleet.work import TEMPLATE_UID
 from machinery.meta.resource import Document, ObjectKey
@@ -194,13 +194,14 @@ class Node:
             held.pods.clear()
         self.sync()
 
-    def counts(self, key: ObjectKey) -> tuple[int, int, int]:
-        """(pods, those of the newest version, ready ones); pods that are being deleted count for nothing."""
+    def counts(self, key: ObjectKey) -> Counts:
+        """Its pods; those that are being deleted count apart."""
         held, running = self._held[key]
         now, version = self._clock.monotonic(), version_of(running.manifest)
         living = [p for p in held.pods if not p.deleted]
         newest = sum(p.version == version for p in living)
-        return len(living), newest, sum(p.ready_at <= now < p.ends_at == FOREVER for p in living)
+        ready = sum(p.ready_at <= now < p.ends_at == FOREVER for p in living)
+        return Counts(len(living), newest, ready, len(held.pods) - len(living))
 
     @property
     def pods(self) -> int:

@@ -7,7 +7,7 @@ conditions; a rollout that makes one new pod above the wanted number and takes a
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from machinery.meta.resource import Document
 
@@ -92,14 +92,19 @@ def power_lost(held: Running) -> Running:
     return replace(held, pods=())
 
 
-Counts = tuple[int, int, int]
-"""(pods, those of the newest version, ready ones)."""
+class Counts(NamedTuple):
+    """Pods, those of the newest version, ready ones; and those that are being deleted, which are in none of these."""
+
+    pods: int
+    newest: int
+    ready: int
+    terminating: int = 0
 
 
 def counts_of(held: Running, now: float) -> Counts:
     """What stands of it."""
     newest = sum(pod.version == held.version for pod in held.pods)
-    return len(held.pods), newest, sum(pod.ready(now) for pod in held.pods)
+    return Counts(len(held.pods), newest, sum(pod.ready(now) for pod in held.pods))
 
 
 def next_change(held: Running, now: float, counts: Counts) -> float | None:
@@ -113,7 +118,7 @@ def next_change(held: Running, now: float, counts: Counts) -> float | None:
 
 def settled(held: Running, counts: Counts) -> bool:
     """Whether the newest version runs, ready, in the wanted number, and no other does."""
-    return held.observed == held.generation and counts == (held.wanted,) * 3
+    return held.observed == held.generation and counts[:3] == (held.wanted,) * 3
 
 
 def live(held: Running, now: float, counts: Counts) -> Document:
@@ -124,13 +129,14 @@ def live(held: Running, now: float, counts: Counts) -> Document:
 
 def status(held: Running, now: float, counts: Counts) -> Document:
     """DeploymentStatus."""
-    pods, newest, ready = counts
+    pods, newest, ready, terminating = counts
     told = {
         "replicas": pods,
         "updatedReplicas": newest,
         "readyReplicas": ready,
         "availableReplicas": ready,
         "unavailableReplicas": max(0, held.wanted - ready),
+        "terminatingReplicas": terminating,
     }
     return {
         "observedGeneration": held.observed,
@@ -140,7 +146,7 @@ def status(held: Running, now: float, counts: Counts) -> Document:
 
 
 def _conditions(held: Running, counts: Counts, now: float) -> list[dict[str, Any]]:
-    ready = counts[2]
+    ready = counts.ready
     enough = (
         ready >= held.wanted - max(1, held.wanted // 4) if held.wanted > 1 else ready >= held.wanted
     )
