@@ -17,9 +17,10 @@ from federation.clusters.candidates import candidates
 from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import place
 from federation.propagation import moves
-from federation.propagation.resilience import DEMANDS, demands
-from federation.propagation.templates import resource_of
+from federation.propagation.resilience import DEMANDS, demands, grant_s, resilience
+from federation.propagation.templates import DEPLOYMENTS, resource_of
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
+from machinery.api.fleet.resilience import RESILIENCE_POLICIES
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
@@ -316,14 +317,22 @@ class PlacerReconciler:
         self._executor = manager.executor
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._clusters = manager.informer(CLUSTERS)
+        self._deployments = manager.informer(DEPLOYMENTS)
+        self._policies = manager.informer(RESILIENCE_POLICIES)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         binding = self._bindings.get(key)
         if binding is None:
             return Result()
         now = rfc3339(self._clock.now())
-        actions = plan(binding, candidates(self._clusters.list()), now)
-        return await self._executor.apply(actions)
+        fleet = candidates(self._clusters.list(), granted=self._on_grants(binding))
+        return await self._executor.apply(plan(binding, fleet, now))
+
+    def _on_grants(self, binding: ResourceBinding) -> bool:
+        """Whether its pods run on grants, which not every cluster's kubelets enforce."""
+        source = binding.spec.resource
+        template = self._deployments.get(ObjectKey(source.namespace, source.name))
+        return grant_s(resilience(template, self._policies.list())) is not None
 
 
 def setup(manager: Manager) -> None:
