@@ -9,7 +9,7 @@ from federation.controllers.placer import WARNED, question, request_of, warnings
 from federation.propagation.resilience import DEMANDS, demanded, demands
 from machinery.api.fleet.policy import Placement
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES, ResilienceSpec, SpreadRule
-from machinery.api.fleet.work import ResourceBinding, ResourceBindingSpec
+from machinery.api.fleet.work import ResourceBinding, ResourceBindingSpec, TargetCluster
 from machinery.meta.errors import Invalid
 from machinery.meta.objectmeta import ObjectMeta, condition
 from machinery.meta.resource import Document, ObjectKey
@@ -31,7 +31,9 @@ def test_the_demands_travel_as_they_are() -> None:
 @pytest.mark.parametrize("spoiled", ["", "{", '{"spread": 3}', "3"])
 def test_a_spoiled_annotation_demands_nothing(spoiled: str) -> None:
     assert demands({DEMANDS: spoiled}).spread == ()
-    assert warnings(ResourceBinding(metadata=ObjectMeta(annotations={WARNED: spoiled}))) == []
+    spec = ResourceBindingSpec(placement=Placement(), clusters=(TargetCluster("a", 1),))
+    held = ResourceBinding(metadata=ObjectMeta(annotations={WARNED: spoiled}), spec=spec)
+    assert warnings(held, []) == ()
 
 
 def test_the_question_is_another_one_only_where_something_is_demanded() -> None:
@@ -63,6 +65,32 @@ def test_regions_differ_by_at_most_one() -> None:
         assert told[:2] == ("False", "SpreadNotMet")
         assert told[2] == "spread over region: 1 domains are left of minDomains 2."
         assert "SpreadNotMet" in await fleet.reasons(WEB)
+        fleet.members["gamma"].start()
+        await asyncio.sleep(90)
+        placed = await fleet.divided()
+        assert placed["gamma"] == 3, "balanced again by failback, which decides nothing"
+        assert (await outlives(fleet) or ("",))[0] == "True"
+
+    play(story)
+
+
+def test_what_was_told_is_told_again_when_its_placement_is_back() -> None:
+    """A move that is taken back brings the old clusters back, and with them what they do not give."""
+
+    async def story(fleet: Fleet) -> None:
+        await fleet.policy(headroom="N-1 zone")
+        await fleet.deploy(60)
+        assert await fleet.divided() == {"alpha": 20, "beta": 20, "gamma": 20}
+        assert (await outlives(fleet) or ("",))[0] == "True"
+        fleet.members["gamma"].link.cut(fleet.clock.monotonic())
+        await asyncio.sleep(25)
+        told = await outlives(fleet)
+        assert told is not None
+        assert told[:2] == ("False", "HeadroomShort"), "two zones that are full"
+        fleet.members["gamma"].link.heal()
+        await asyncio.sleep(120)
+        assert await fleet.divided() == {"alpha": 20, "beta": 20, "gamma": 20}
+        assert (await outlives(fleet) or ("",))[0] == "True"
 
     play(story)
 

@@ -5,7 +5,8 @@ changed, or when someone asks for a fresh one (`spec.rescheduleTriggeredAt`). It
 busier or lost its heartbeat: what runs, stays; moving it is failover's business.
 
 Spread and headroom of the workload's ResiliencePolicy are part of the question. What of them the decision could not give is
-told as Events and, as it was at the decision, in the binding's condition `Resilient`.
+told as Events and in the binding's condition `Resilient`: as it was at the decision, and where failover or failback put other
+clusters in its place, as it is when the binding changes.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import msgspec
 
 from federation.clusters.candidates import candidates
 from federation.placement.model import Candidate, Decision, NoFit, Request
-from federation.placement.plan import place
+from federation.placement.plan import assess, place
 from federation.propagation import moves
 from federation.propagation.resilience import DEMANDS, demands, grant_s, resilience
 from federation.propagation.templates import DEPLOYMENTS, resource_of
@@ -25,7 +26,7 @@ from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import parse_time, rfc3339
-from machinery.meta.objectmeta import condition, condition_document
+from machinery.meta.objectmeta import View, condition, condition_document
 from machinery.meta.resource import Document, ObjectKey
 from machinery.scheduling.resources import amounts
 
@@ -37,11 +38,13 @@ AFFINITY = "ubernetes.io/placed-affinity"
 """Annotation of a binding: the affinity group that the present decision used."""
 
 WARNED = "ubernetes.io/placed-warning"
-"""Annotation of a binding: reason and message of what the present decision does not give, as a JSON list of pairs."""
+"""Annotation of a binding: a decision's clusters, and reason and message of what it does not give, as JSON."""
 RESILIENT = "Resilient"
 
 PARTLY = "ubernetes.io/placed-partly"
 """Annotation of a binding: when only a part of what was lost could be placed."""
+AGAIN_S = 30.0
+"""A placement that was not decided as it stands, and lacks something, is looked at again."""
 REPORTS_S = 8.0
 """By then every member has told of the pods that a decision brought it."""
 
@@ -110,7 +113,7 @@ def plan(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Act
     if not placeable(binding):
         return _withdrawn(binding)
     if not open_question(binding):
-        return _confirm(binding, now)
+        return _confirm(binding, fleet, now)
     stopping = moves.stopping_s(binding, parse_time(now))
     if stopping is None:
         return []
@@ -148,37 +151,56 @@ def _partly(binding: ResourceBinding, decision: Decision, now: str) -> list[Acti
     result = ", ".join(f"{name}:{count}" for name, count in decision.targets.items())
     text = f"only {placed} of {wanted} replicas fit into the clusters that are left: {{{result}}}"
     return [
-        moves.patch(binding, state, {PARTLY: now} | _warning(decision)),
+        moves.patch(binding, state, {PARTLY: now} | _warning(binding, decision)),
         *say(binding, "Warning", "FailoverShortOfRoom", text),
         *_warned(binding, decision),
     ]
 
 
-def _warning(decision: Decision) -> dict[str, str | None]:
+class Told(View):
+    """What was found wanting when these clusters were decided."""
+
+    clusters: dict[str, int] = {}
+    warnings: tuple[tuple[str, str], ...] = ()
+
+
+def _warning(binding: ResourceBinding, decision: Decision) -> dict[str, str | None]:
     """The annotation of what the decision does not give."""
-    told = [[w.reason, w.message] for w in decision.warnings]
-    return {WARNED: msgspec.json.encode(told).decode() if told else None}
+    annotations = binding.metadata.annotations
+    if DEMANDS not in annotations:
+        return {WARNED: None} if WARNED in annotations else {}
+    told = tuple((w.reason, w.message) for w in decision.warnings)
+    return {WARNED: msgspec.json.encode(Told(dict(decision.targets), told)).decode()}
 
 
 def _warned(binding: ResourceBinding, decision: Decision) -> list[Action]:
     return [a for w in decision.warnings for a in say(binding, "Warning", w.reason, w.message)]
 
 
-def warnings(binding: ResourceBinding) -> list[tuple[str, str]]:
-    """Reason and message of what the present decision does not give; an annotation that somebody spoiled says nothing."""
+def told_by_decision(binding: ResourceBinding) -> tuple[tuple[str, str], ...] | None:
+    """What the decision on the present clusters found wanting; None when they are another's choice."""
     try:
-        return msgspec.json.decode(
-            binding.metadata.annotations.get(WARNED) or "[]", type=list[tuple[str, str]]
-        )
+        told = msgspec.json.decode(binding.metadata.annotations.get(WARNED) or "{}", type=Told)
     except msgspec.MsgspecError:
-        return []
+        told = Told()
+    clusters = {t.name: t.replicas for t in binding.spec.clusters}
+    return told.warnings if told.clusters == clusters else None
 
 
-def resilient(binding: ResourceBinding, now: str) -> Document | None:
+def warnings(binding: ResourceBinding, fleet: list[Candidate]) -> tuple[tuple[str, str], ...]:
+    """What the present clusters do not give."""
+    told = told_by_decision(binding)
+    if told is not None:
+        return told
+    found = assess(request_of(binding, fresh=False), fleet)
+    return tuple((w.reason, w.message) for w in found)
+
+
+def resilient(binding: ResourceBinding, fleet: list[Candidate], now: str) -> Document | None:
     """The condition of a binding that is to outlive failures; None where nothing is asked."""
     if DEMANDS not in binding.metadata.annotations:
         return None
-    told = warnings(binding)
+    told = warnings(binding, fleet)
     status, reason = ("False", told[0][0]) if told else ("True", "AsAsked")
     message = (
         ". ".join(text for _, text in told)
@@ -220,9 +242,7 @@ def _withdrawn(binding: ResourceBinding) -> list[Action]:
 
 def _decided(binding: ResourceBinding, decision: Decision, now: str) -> list[Action]:
     annotations = {QUESTION: question(binding), AFFINITY: decision.affinity_name or None}
-    warning = _warning(decision)
-    if warning[WARNED] is not None or WARNED in binding.metadata.annotations:
-        annotations |= warning
+    annotations |= _warning(binding, decision)
     if PARTLY in binding.metadata.annotations:
         annotations[PARTLY] = None
     state = moves.decided(moves.state_of(binding), decision.targets, now)
@@ -234,18 +254,22 @@ def _decided(binding: ResourceBinding, decision: Decision, now: str) -> list[Act
     ]
 
 
-def _confirm(binding: ResourceBinding, now: str) -> list[Action]:
+def _confirm(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Action]:
     """The decision stands in the spec: the status says so."""
     held = condition(binding.status.conditions, SCHEDULED)
     observed = binding.status.scheduler_observed_generation == binding.metadata.generation
-    same = _told(binding) == _wanted_told(binding, now)
+    outlives = resilient(binding, fleet, now)
+    same = _told(binding) == _words(outlives)
+    again: list[Action] = []
+    if outlives is not None and outlives["status"] != "True" and told_by_decision(binding) is None:
+        again = [RequeueAfter(AGAIN_S)]
     if observed and held is not None and held.status == "True" and same:
-        return []
-    status = _status(binding, "True", "Success", SUCCESS, now)
+        return again
+    status = _status(binding, "True", "Success", SUCCESS, now, outlives)
     status["lastScheduledTime"] = now
     status["schedulerObservingAffinityName"] = binding.metadata.annotations.get(AFFINITY)
     version = binding.metadata.resource_version
-    return [SetStatus(RESOURCE_BINDINGS, binding.key, status, resource_version=version)]
+    return [SetStatus(RESOURCE_BINDINGS, binding.key, status, resource_version=version), *again]
 
 
 def _told(binding: ResourceBinding) -> tuple[str, str, str] | None:
@@ -254,8 +278,7 @@ def _told(binding: ResourceBinding) -> tuple[str, str, str] | None:
     return None if held is None else (held.status, held.reason, held.message)
 
 
-def _wanted_told(binding: ResourceBinding, now: str) -> tuple[str, str, str] | None:
-    wanted = resilient(binding, now)
+def _words(wanted: Document | None) -> tuple[str, str, str] | None:
     return None if wanted is None else (wanted["status"], wanted["reason"], wanted["message"])
 
 
@@ -275,14 +298,21 @@ def _refused(binding: ResourceBinding, error: NoFit, now: str) -> list[Action]:
     ]
 
 
-def _status(binding: ResourceBinding, status: str, reason: str, message: str, now: str) -> Document:
+def _status(
+    binding: ResourceBinding,
+    status: str,
+    reason: str,
+    message: str,
+    now: str,
+    outlives: Document | None = None,
+) -> Document:
+    """The conditions of the placer; nothing is said of what the placement outlives while there is no decision."""
     held = condition(binding.status.conditions, SCHEDULED)
     since = now
     if held is not None and held.status == status and held.last_transition_time is not None:
         since = rfc3339(held.last_transition_time)
     own = (SCHEDULED, RESILIENT)
     others = [condition_document(c) for c in binding.status.conditions if c.type not in own]
-    outlives = resilient(binding, now)
     scheduled = {
         "type": SCHEDULED,
         "status": status,

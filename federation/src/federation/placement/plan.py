@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from federation.placement import capacity, divide, select, spread
-from federation.placement.filter import filter_candidates, matches, untolerated
+from federation.placement.filter import filter_candidates, matches, rejection, untolerated
 from federation.placement.model import (
     MAX_REPLICAS,
     Candidate,
@@ -75,6 +75,21 @@ def _place_in(
     return Decision(dict(sorted(targets.items())), left_out, affinity_name, tuple(warnings))
 
 
+def assess(request: Request, candidates: Sequence[Candidate]) -> list[Warned]:
+    """What of the spread and headroom that are asked for the present placement (`request.previous`) does not give."""
+    passed = [
+        candidate
+        for candidate in candidates
+        if not rejection(request, request.placement.cluster_affinity, candidate)
+    ]
+    held = {c.name: request.previous[c.name] for c in passed if c.name in request.previous}
+    room = {c.name: _room(_closed(c, request), request) for c in passed}
+    told = _unspreadable(request)
+    if request.spread and request.replicas and not told:
+        told = spread.unmet(held, request.spread, spread.Pool(passed, held, held))
+    return told + _headroom(request, held, passed, room, held)
+
+
 def _resilient(
     request: Request,
     targets: dict[str, int],
@@ -84,24 +99,37 @@ def _resilient(
     held: Mapping[str, int],
 ) -> tuple[dict[str, int], list[Warned]]:
     """The division as the workload's ResiliencePolicy wants it, and what of that it cannot have."""
-    told: list[Warned] = []
-    strategy = _strategy(request.placement)
-    caps = {c.name: room[c.name] + held.get(c.name, 0) for c in passed}
-    running = bool(request.previous or request.evicting)
-    if request.spread and strategy == "Duplicated":
-        text = "spread has no say: the placement is Duplicated, every cluster runs all replicas"
-        told.append(Warned(spread.NOT_MET, text))
-    elif request.spread and request.replicas:
-        most = dict(caps)
-        if strategy == "Static":
+    told = _unspreadable(request)
+    if request.spread and request.replicas and not told:
+        most = {c.name: room[c.name] + held.get(c.name, 0) for c in chosen}
+        if _strategy(request.placement) == "Static":
             weights = static_weights(request.placement, chosen)
             chosen = [c for c in chosen if weights[c.name]]
             most = {c.name: held.get(c.name, 0) if c.cut else MAX_REPLICAS for c in chosen}
+        running = bool(request.previous or request.evicting)
         pool = spread.Pool(chosen, most, held, running, _groups(request.placement))
         targets, told = spread.settle(targets, request.spread, pool)
-    if request.headroom and strategy != "Duplicated":
-        told += spread.headroom(request.headroom, targets, spread.Pool(passed, caps, held))
-    return targets, told
+    return targets, told + _headroom(request, targets, passed, room, held)
+
+
+def _unspreadable(request: Request) -> list[Warned]:
+    if not request.spread or _strategy(request.placement) != "Duplicated":
+        return []
+    text = "spread has no say: the placement is Duplicated, every cluster runs all replicas"
+    return [Warned(spread.NOT_MET, text)]
+
+
+def _headroom(
+    request: Request,
+    targets: Mapping[str, int],
+    passed: Sequence[Candidate],
+    room: Mapping[str, int],
+    held: Mapping[str, int],
+) -> list[Warned]:
+    if not request.headroom or _strategy(request.placement) == "Duplicated":
+        return []
+    caps = {c.name: room[c.name] + held.get(c.name, 0) for c in passed}
+    return spread.headroom(request.headroom, targets, spread.Pool(passed, caps, held))
 
 
 def _groups(placement: Placement) -> tuple[SpreadRule, ...]:

@@ -80,30 +80,37 @@ def settle(
 ) -> tuple[dict[str, int], list[Warned]]:
     """The division with the rules kept, and what is to be told. Raises Unselectable, Unschedulable for hard rules."""
     asked = [_Rule(rule, pool) for rule in rules]
-    told = [warned for rule in asked if (warned := _few_domains(rule, pool)) is not None]
+    for rule in asked:
+        _enough_domains(rule, pool)
     found = _even(targets, asked, [_Rule(rule, pool) for rule in pool.groups], pool)
     for rule in asked:
         counts = rule.counts(found)
-        if not rule.excess(counts):
-            continue
-        if rule.hard:
+        if rule.hard and rule.excess(counts):
             raise Unschedulable(f"failed to assign replicas: {rule.complaint(counts)}")
-        told.append(Warned(NOT_MET, rule.complaint(counts)))
-    return found, told
+    return found, unmet(found, rules, pool)
 
 
-def _few_domains(rule: _Rule, pool: Pool) -> Warned | None:
+def unmet(targets: Counts, rules: Sequence[SpreadRule], pool: Pool) -> list[Warned]:
+    """What of the rules a placement does not give."""
+    told: list[Warned] = []
+    for rule in (_Rule(rule, pool) for rule in rules):
+        key, there, wanted = rule.rule.key, len(rule.domains), rule.rule.min_domains
+        if there < wanted:
+            text = f"spread over {key}: {there} domains are left of minDomains {wanted}"
+            told.append(Warned(NOT_MET, text))
+        counts = rule.counts(targets)
+        if rule.excess(counts):
+            told.append(Warned(NOT_MET, rule.complaint(counts)))
+    return told
+
+
+def _enough_domains(rule: _Rule, pool: Pool) -> None:
     wanted, there = rule.rule.min_domains, len(rule.domains)
-    if there >= wanted:
-        return None
-    if rule.hard and not pool.running:
+    if rule.hard and there < wanted and not pool.running:
         raise Unselectable(
             f"failed to select clusters: the number of feasible {rule.rule.key} domains is {there}, "
             f"less than minDomains {wanted}"
         )
-    return Warned(
-        NOT_MET, f"spread over {rule.rule.key}: {there} domains are left of minDomains {wanted}"
-    )
 
 
 Score = tuple[int, int, int, int]
