@@ -31,13 +31,14 @@ _WHOAMI_START = """\
 #!/bin/sh
 # Answers every request on port 80 with one line: who serves it. /dev/shm is writable even with a read-only root.
 # PID 1 gets no signal it does not ask for, hence the trap: without it each deletion would wait out its grace period.
+# Told to stop, it serves a little longer, as a good server does: its address is still in others' tables for a moment.
 www=/dev/shm/www
 mkdir -p "$www"
 line="${POD_NAME:-$(hostname)} ${UBERNETES_NODE:-?} ${UBERNETES_CLUSTER:-?} ${UBERNETES_ZONE:-?}${WHOAMI_SUFFIX}"
 echo "$line" > "$www/index.html"
 echo "serving on port ${PORT:-80}: $line"
 httpd -f -v -p "${PORT:-80}" -h "$www" &
-trap 'echo "stopping: $line"; kill $!; exit 0' TERM INT
+trap 'echo "stopping: $line"; sleep "${LINGER:-3}"; kill $!; exit 0' TERM INT
 wait $!
 """
 
