@@ -19,6 +19,7 @@ from federation.controllers import (
 )
 from federation.domains.clock import FailureClock
 from federation.placement.model import Candidate
+from federation.propagation.claims import Claim
 from machinery.api.coordination import Lease
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.policy import ClusterPropagationPolicy, PropagationPolicy
@@ -55,7 +56,7 @@ def template(replicas: int = 6, image: str = "whoami:1", **metadata: Any) -> Doc
     }
 
 
-POLICY = msgspec.convert(defaults.DEFAULT_SPREAD, ClusterPropagationPolicy)
+POLICY = Claim(msgspec.convert(defaults.DEFAULT_SPREAD, ClusterPropagationPolicy))
 
 
 def first_binding(**spec: Any) -> Document:
@@ -116,7 +117,7 @@ def test_another_policy_takes_over_and_the_annotations_tell() -> None:
         PropagationPolicy,
     )
     held = first_binding()
-    patch, claim, said = detector.plan(template(), own, view(held), held)
+    patch, claim, said = detector.plan(template(), Claim(own), view(held), held)
     assert isinstance(patch, Patch)
     assert isinstance(claim, Patch)
     assert isinstance(said, Emit)
@@ -135,16 +136,15 @@ NEEDED = {"requiredBy": [{"name": "web-deployment", "clusters": [{"name": "alpha
     ("document", "policy", "spec", "wanted"),
     [
         (None, POLICY, {}, ["Delete"]),
-        (template(), None, {}, ["Delete"]),
+        (template(), None, {}, ["Patch"]),
         (template(deletionTimestamp=NOW), POLICY, {}, ["Delete"]),
         (template(uid="u-2"), POLICY, {}, ["Delete"]),
         (None, None, NEEDED, ["Delete"]),
         (template(), None, NEEDED, ["Patch"]),
-        (template(), None, NEEDED | {"placement": None}, []),
     ],
     ids=[
-        "template gone", "nobody claims", "template going", "another of that name",
-        "gone though needed", "needed, no longer claimed", "only needed",
+        "template gone", "nobody claims any more", "template going", "another of that name",
+        "gone though needed", "needed, no longer claimed",
     ],
 )  # fmt: skip
 def test_bindings_that_lost_their_reason(
@@ -152,6 +152,17 @@ def test_bindings_that_lost_their_reason(
 ) -> None:
     held = first_binding(**spec)
     assert kinds(detector.plan(document, policy, view(held), held)) == wanted
+
+
+def test_what_nobody_claims_any_more_keeps_its_place() -> None:
+    held = first_binding(clusters=[{"name": "alpha", "replicas": 6}])
+    (patch,) = detector.plan(template(), None, view(held), held)
+    assert isinstance(patch, Patch)
+    assert patch.patch == {
+        "metadata": {"annotations": {"clusterpropagationpolicy.karmada.io/name": None}}
+    }
+    left = held | {"metadata": held["metadata"] | {"annotations": {}}}
+    assert detector.plan(template(), None, view(left), left) == []
 
 
 # ------------------------------------------------------------------------------------------------- placer

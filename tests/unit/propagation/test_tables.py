@@ -8,7 +8,7 @@ import pytest
 from federation.propagation import aggregate, interpreter, matching
 from federation.propagation.aggregate import MemberStatus
 from federation.propagation.templates import propagatable, unsynced_namespace
-from federation.propagation.works import binding_name, manifest, work, work_name
+from federation.propagation.works import binding_name, manifest, work, work_id, work_name
 from machinery.api.fleet.policy import ClusterPropagationPolicy, PropagationPolicy
 from machinery.meta.resource import Document, ObjectKey
 
@@ -252,7 +252,13 @@ def test_a_work_names_its_template_and_its_binding() -> None:
     binding = {"name": "web-deployment", "namespace": "demo", "uid": "b-1"}
     made = work(deployment(), "alpha", binding=binding, conflict_resolution="Overwrite")
     assert made["metadata"]["namespace"] == "karmada-es-alpha"
-    assert made["metadata"]["labels"] == {"resourcebinding.karmada.io/permanent-id": "b-1"}
+    labels = {
+        "resourcebinding.karmada.io/permanent-id": "b-1",
+        "work.karmada.io/permanent-id": work_id(
+            "b-1", "karmada-es-alpha", made["metadata"]["name"]
+        ),
+    }
+    assert made["metadata"]["labels"] == labels
     assert made["metadata"]["annotations"]["work.karmada.io/conflict-resolution"] == "overwrite"
     (inner,) = made["spec"]["workload"]["manifests"]
     annotations = inner["metadata"]["annotations"]

@@ -3,14 +3,18 @@
 The binding carries what a decision needs (replicas, requests, placement, and as an annotation the spread and headroom of
 the workload's ResiliencePolicy) and the policy's other wishes. A template that
 only follows another (a ConfigMap of a Deployment) has a binding too, kept by the dependencies controller in
-`spec.requiredBy`; this controller leaves that field alone and removes the binding when neither reason is left.
+`spec.requiredBy`; this controller leaves that field alone.
+
+A policy that goes, or stops selecting a template, takes nothing away: the binding loses the claim and keeps its placement,
+so that what runs goes on until another policy claims it or the template goes (Karmada's rule).
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from federation.propagation import interpreter
-from federation.propagation.matching import Policy, claimant
+from federation.propagation import claims, interpreter
+from federation.propagation.claims import Claim
+from federation.propagation.matching import Policy
 from federation.propagation.resilience import DEMANDS, demanded, resilience
 from federation.propagation.templates import TEMPLATES, propagatable
 from federation.propagation.works import binding_name
@@ -25,20 +29,6 @@ from machinery.controller.action import Action, Create, Delete, Emit, Patch, Res
 from machinery.controller.manager import Manager
 from machinery.meta.objectmeta import to_document
 from machinery.meta.resource import Document, ObjectKey, Resource
-
-POLICY_NAME = "propagationpolicy.karmada.io/name"
-POLICY_NAMESPACE = "propagationpolicy.karmada.io/namespace"
-CLUSTER_POLICY_NAME = "clusterpropagationpolicy.karmada.io/name"
-
-
-def claim(policy: Policy) -> dict[str, str | None]:
-    """The annotations that name the claiming policy; null takes the other kind's away."""
-    namespaced = bool(policy.metadata.namespace)
-    return {
-        POLICY_NAME: policy.metadata.name if namespaced else None,
-        POLICY_NAMESPACE: policy.metadata.namespace if namespaced else None,
-        CLUSTER_POLICY_NAME: None if namespaced else policy.metadata.name,
-    }
 
 
 def owner(template: Document) -> Document:
@@ -94,54 +84,76 @@ def compact(value: Any) -> Any:
 
 def plan(
     template: Document | None,
-    policy: Policy | None,
+    claim: Claim | None,
     binding: ResourceBinding | None,
     held: Document | None,
     demands: str | None = None,
 ) -> list[Action]:
     """`held` is the binding as a document, `binding` the view of the same; `demands` the annotation for the placer."""
-    if template is None or not propagatable(template) or policy is None:
-        orphan = binding is not None and not binding.deleting
-        follows = template is not None and binding is not None and bool(binding.spec.required_by)
-        if binding is None or not orphan or follows:
-            return [_unclaim(binding)] if follows and binding and binding.spec.placement else []
-        return [Delete(RESOURCE_BINDINGS, binding.key, uid=binding.metadata.uid)]
-    spec = wanted_spec(template, policy)
-    if held is None or binding is None:
-        return [_create(template, policy, spec, demands), _said(template, policy)]
-    if binding.deleting:
+    if binding is not None and binding.deleting:
         return []
+    if template is None or not propagatable(template):
+        if binding is None:
+            return []
+        return [Delete(RESOURCE_BINDINGS, binding.key, uid=binding.metadata.uid)]
+    if claim is None:
+        return _unclaim(binding)
+    spec = wanted_spec(template, claim.policy)
+    if held is None or binding is None:
+        return [_create(template, claim.policy, spec, demands), _said(template, claim.policy)]
     if binding.spec.resource.uid != template["metadata"]["uid"]:
         return [Delete(RESOURCE_BINDINGS, binding.key, uid=binding.metadata.uid)]
-    changed = {k: v for k, v in spec.items() if _differs(held["spec"].get(k), v)}
-    annotations = held["metadata"].get("annotations") or {}
-    claims = {k: v for k, v in claim(policy).items() if annotations.get(k) != v}
-    marks = dict(claims)
-    if annotations.get(DEMANDS) != demands:
-        marks[DEMANDS] = demands
-    if not changed and not marks:
-        return []
+    return _changed(template, claim, binding, held, spec, demands)
+
+
+def _changed(
+    template: Document,
+    claim: Claim,
+    binding: ResourceBinding,
+    held: Document,
+    spec: Document,
+    demands: str | None,
+) -> list[Action]:
+    """What the binding says and should say otherwise."""
+    actions: list[Action] = []
     # A merge patch would merge the old placement into the new one: the fields are replaced whole.
     ops: list[Document] = [
-        _replace(("spec", name), value, held["spec"]) for name, value in changed.items()
+        _replace(("spec", name), value, held["spec"])
+        for name, value in spec.items()
+        if _differs(held["spec"].get(name), value)
     ]
-    patch: list[Action] = []
     if ops:
-        patch.append(Patch(RESOURCE_BINDINGS, binding.key, ops, PatchType.JSON))
-    if marks:
-        patch.append(Patch(RESOURCE_BINDINGS, binding.key, {"metadata": {"annotations": marks}}))
-    if claims:
-        patch.append(_said(template, policy))
-    return patch
+        actions.append(Patch(RESOURCE_BINDINGS, binding.key, ops, PatchType.JSON))
+    metadata = held["metadata"]
+    claimed = _missing(claims.annotations(claim.policy), metadata.get("annotations"))
+    marks = claimed | _missing({DEMANDS: demands}, metadata.get("annotations"))
+    labels = _missing(claims.labels(claim.policy), metadata.get("labels"))
+    if marks or labels:
+        change = {"annotations": marks} if marks else {}
+        change |= {"labels": labels} if labels else {}
+        actions.append(Patch(RESOURCE_BINDINGS, binding.key, {"metadata": change}))
+    if claimed:
+        actions.append(_said(template, claim.policy))
+        if claim.preempted:
+            said = claims.preemption_message(claim)
+            actions.append(_event(template, "PreemptPolicySucceed", said))
+    return actions
 
 
-def _unclaim(binding: ResourceBinding) -> Action:
-    gone = {POLICY_NAME: None, POLICY_NAMESPACE: None, CLUSTER_POLICY_NAME: None}
-    return Patch(
-        RESOURCE_BINDINGS,
-        binding.key,
-        {"metadata": {"annotations": gone}, "spec": {"placement": None}},
-    )
+def _missing(wanted: Mapping[str, str | None], held: Mapping[str, str] | None) -> Document:
+    return {key: value for key, value in wanted.items() if (held or {}).get(key) != value}
+
+
+def _unclaim(binding: ResourceBinding | None) -> list[Action]:
+    """No policy has it any more: the claim goes, the placement stays."""
+    if binding is None:
+        return []
+    marks = {key: None for key in claims.ANNOTATIONS if key in binding.metadata.annotations}
+    labels = {key: None for key in claims.LABELS if key in binding.metadata.labels}
+    if not marks and not labels:
+        return []
+    change = ({"annotations": marks} if marks else {}) | ({"labels": labels} if labels else {})
+    return [Patch(RESOURCE_BINDINGS, binding.key, {"metadata": change})]
 
 
 def _differs(held: Any, wanted: Any) -> bool:
@@ -157,7 +169,8 @@ def _replace(path: tuple[str, str], value: Any, held: Mapping[str, Any]) -> Docu
 
 def _create(template: Document, policy: Policy, spec: Document, demands: str | None) -> Action:
     metadata = template["metadata"]
-    marks = claim(policy) | {DEMANDS: demands}
+    marks = claims.annotations(policy) | {DEMANDS: demands}
+    labels = {k: v for k, v in claims.labels(policy).items() if v is not None}
     return Create(
         RESOURCE_BINDINGS,
         {
@@ -167,6 +180,7 @@ def _create(template: Document, policy: Policy, spec: Document, demands: str | N
                 "name": binding_name(template["kind"], metadata["name"]),
                 "namespace": metadata["namespace"],
                 "annotations": {k: v for k, v in marks.items() if v is not None},
+                **({"labels": labels} if labels else {}),
                 "ownerReferences": [owner(template)],
             },
             "spec": {k: v for k, v in spec.items() if v is not None},
@@ -176,16 +190,14 @@ def _create(template: Document, policy: Policy, spec: Document, demands: str | N
 
 
 def _said(template: Document, policy: Policy) -> Action:
+    return _event(template, "ApplyPolicySucceed", f"Apply policy({policy.key}) succeed")
+
+
+def _event(template: Document, reason: str, message: str) -> Action:
     resource = next(r for r in TEMPLATES if r.kind == template["kind"])
     metadata = template["metadata"]
-    return Emit(
-        resource,
-        ObjectKey(metadata["namespace"], metadata["name"]),
-        metadata["uid"],
-        "Normal",
-        "ApplyPolicySucceed",
-        f"Apply policy({policy.key}) succeed",
-    )
+    about = ObjectKey(metadata["namespace"], metadata["name"])
+    return Emit(resource, about, metadata["uid"], "Normal", reason, message)
 
 
 class DetectorReconciler:
@@ -204,15 +216,16 @@ class DetectorReconciler:
     async def reconcile(self, key: ObjectKey) -> Result:
         template = self._templates.get(key)
         name = ObjectKey(key.namespace, binding_name(self._resource.kind, key.name))
-        policy, wanted = None, None
+        claim, wanted = None, None
+        binding, document = self._bindings.get(name), self._documents.get(name)
         if template is not None and propagatable(template):
-            policy = claimant(
-                template, self._policies.list(key.namespace), self._cluster_policies.list()
+            marks = binding.metadata.annotations if binding is not None else {}
+            claim = claims.decide(
+                template, marks, self._policies.list(key.namespace), self._cluster_policies.list()
             )
             if interpreter.is_workload(template):
                 wanted = demanded(resilience(template, self._resilience.list()))
-        binding, document = self._bindings.get(name), self._documents.get(name)
-        actions = plan(template, policy, binding, document, wanted)
+        actions = plan(template, claim, binding, document, wanted)
         return await self._executor.apply(actions)
 
 

@@ -3,16 +3,35 @@
 The clusters of a binding are those decided for it and those of the bindings that need it (`spec.requiredBy`). A Work
 that is no longer wanted is deleted; the member's link then takes the objects away and lets it go. That a member is away
 changes nothing here: the intention stands, the member reads it when it is back.
+
+Override policies change the template for each cluster on its own. Where one cannot be applied, that cluster's Work stays as it
+is (or is not made), the others go on, and the binding's condition `Overridden` says which policy failed where, and why.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from federation.propagation import interpreter, moves
+from federation.clusters.candidates import candidate
+from federation.placement.model import Candidate
+from federation.propagation import claims, interpreter, moves
+from federation.propagation.overrides.errors import PolicyFailed
+from federation.propagation.overrides.policies import (
+    APPLIED,
+    APPLIED_CLUSTER,
+    NO_OVERRIDES,
+    Overrides,
+)
 from federation.propagation.resilience import CONSISTENCY, FLEET_WIDE, grant_s, resilience
-from federation.propagation.templates import TEMPLATES
+from federation.propagation.templates import TEMPLATES, resource_of
 from federation.propagation.works import fenced, work
 from machinery.api.fleet.cluster import CLUSTERS, execution_namespace
+from machinery.api.fleet.policy import (
+    CLUSTER_OVERRIDE_POLICIES,
+    OVERRIDE_POLICIES,
+    ClusterOverridePolicy,
+    OverridePolicy,
+)
 from machinery.api.fleet.resilience import EPOCH, RESILIENCE_POLICIES, ResiliencePolicy
 from machinery.api.fleet.work import (
     BINDING_LABEL,
@@ -25,8 +44,18 @@ from machinery.api.fleet.work import (
     Work,
 )
 from machinery.client.interface import PatchType
-from machinery.controller.action import Action, Create, Delete, Patch, Result
+from machinery.controller.action import (
+    Action,
+    Create,
+    Delete,
+    Emit,
+    Patch,
+    Result,
+    SetStatus,
+)
 from machinery.controller.manager import Manager
+from machinery.kit.clock import rfc3339
+from machinery.meta.objectmeta import condition, condition_document
 from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
 BY_BINDING = "binding"
@@ -49,52 +78,118 @@ def _with_dependants(binding: ResourceBinding, found: dict[str, int]) -> dict[st
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A policy (its key) that could not be applied to what a cluster shall get, and why."""
+
+    policy: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What a binding comes to, by cluster: Works, the policies that changed them, and what failed."""
+
+    works: dict[str, Document] = field(default_factory=dict)
+    policies: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    failed: dict[str, Failed] = field(default_factory=dict)
+
+
 def wanted_works(
     binding: ResourceBinding,
     template: Document,
-    known: frozenset[str],
+    known: Iterable[str],
     held: Iterable[Document] = (),
     grant_s: int | None = None,
     *,
     fence: bool = True,
 ) -> dict[str, Document]:
+    """The Work of each cluster by cluster, where nothing is overridden; clusters that have left are skipped."""
+    fleet = {name: Candidate(name) for name in known}
+    return rendered(binding, template, fleet, held, grant_s, fence=fence).works
+
+
+def rendered(
+    binding: ResourceBinding,
+    template: Document,
+    fleet: Mapping[str, Candidate],
+    held: Iterable[Document] = (),
+    grant_s: int | None = None,
+    *,
+    fence: bool = True,
+    overrides: Overrides = NO_OVERRIDES,
+) -> Rendered:
     """The Work of each cluster, by cluster; clusters that have left are skipped.
 
     With `grant_s` pods run on grants, under the epoch in which the cluster got its Work; with `fence` (mode consistency)
-    a cluster that was left gets no more of them.
+    a cluster that was left gets no more of them. `overrides` are those that select the template, in their order.
     """
     epochs = {w["metadata"]["namespace"]: epoch_of(w) for w in held}
     out = moves.evicting(binding)
-    suspension = binding.spec.suspension
-    only = suspension.dispatching_on_clusters if suspension is not None else None
-    works: dict[str, Document] = {}
+    found = Rendered()
+    runs = interpreter.is_workload(template)
+    claimed = _claimed(binding, template)
+    owner = _owner(binding)
     for cluster, count in asked(binding).items():
-        if cluster not in known:
+        if cluster not in fleet:
             continue
-        suspended = suspension is not None and (
-            suspension.dispatching or (only is not None and cluster in only.cluster_names)
-        )
-        body = template
-        if interpreter.is_workload(template):
-            body = interpreter.revised(template, count)
-        works[cluster] = work(
-            body,
+        try:
+            changed = overrides.apply(
+                interpreter.revised(claimed, count) if runs else claimed, fleet[cluster]
+            )
+        except PolicyFailed as error:
+            found.failed[cluster] = Failed(error.policy, str(error))
+            continue
+        made = work(
+            template,
             cluster,
-            binding={
-                "name": binding.metadata.name,
-                "namespace": binding.metadata.namespace,
-                "uid": binding.metadata.uid,
-            },
+            body=changed.document,
+            binding=owner,
+            notes=changed.annotations,
             conflict_resolution=binding.spec.conflict_resolution,
-            suspended=suspended,
+            suspended=_suspended(binding, cluster),
             preserve=binding.spec.preserve_resources_on_deletion,
         )
-        if grant_s is not None and interpreter.is_workload(template):
+        if grant_s is not None and runs:
             epoch = epochs.get(execution_namespace(cluster)) or str(binding.metadata.generation)
-            works[cluster] = fenced(
-                works[cluster], epoch, grant_s, withheld=fence and cluster in out
-            )
-    return works
+            made = fenced(made, epoch, grant_s, withheld=fence and cluster in out)
+        found.works[cluster] = made
+        if changed.policies:
+            found.policies[cluster] = changed.policies
+    return found
+
+
+def _claimed(binding: ResourceBinding, template: Document) -> Document:
+    """The template with the marks of the policy that claims it, as they travel to members."""
+    metadata = binding.metadata
+    annotations = {
+        k: metadata.annotations[k] for k in claims.ANNOTATIONS if k in metadata.annotations
+    }
+    labels = {k: metadata.labels[k] for k in claims.LABELS if k in metadata.labels}
+    if not annotations and not labels:
+        return template
+    own = template["metadata"]
+    marked = own | {"annotations": (own.get("annotations") or {}) | annotations}
+    if labels:
+        marked["labels"] = (own.get("labels") or {}) | labels
+    return template | {"metadata": marked}
+
+
+def _owner(binding: ResourceBinding) -> Document:
+    metadata = binding.metadata
+    return {
+        "name": metadata.name,
+        "namespace": metadata.namespace,
+        "uid": metadata.labels.get(BINDING_LABEL) or metadata.uid,
+    }
+
+
+def _suspended(binding: ResourceBinding, cluster: str) -> bool:
+    suspension = binding.spec.suspension
+    if suspension is None:
+        return False
+    only = suspension.dispatching_on_clusters
+    return suspension.dispatching or (only is not None and cluster in only.cluster_names)
 
 
 def epoch_of(work: Document) -> str:
@@ -102,14 +197,17 @@ def epoch_of(work: Document) -> str:
     return str((work["metadata"].get("annotations") or {}).get(EPOCH, ""))
 
 
-def plan(wanted: Mapping[str, Document], held: Iterable[Document]) -> list[Action]:
-    """Create, replace, delete. `wanted` by cluster; `held` every Work of the binding."""
+def plan(
+    wanted: Mapping[str, Document], held: Iterable[Document], untouched: Iterable[str] = ()
+) -> list[Action]:
+    """Create, replace, delete. `wanted` by cluster; `held` every Work of the binding; `untouched` clusters keep theirs."""
+    kept = {execution_namespace(cluster) for cluster in untouched}
     by_key = {document_key(document): document for document in wanted.values()}
     actions: list[Action] = []
     for document in held:
         key = document_key(document)
         body = by_key.pop(key, None)
-        if document["metadata"].get("deletionTimestamp"):
+        if document["metadata"].get("deletionTimestamp") or key.namespace in kept:
             continue
         if body is None:
             actions.append(Delete(WORKS, key, uid=document["metadata"]["uid"]))
@@ -129,6 +227,73 @@ def _change(held: Document, wanted: Document) -> list[Document] | None:
                 {"op": "add", "path": f"/metadata/{part}", "value": wanted["metadata"][part]}
             )
     return ops or None
+
+
+OVERRIDDEN = "Overridden"
+FAILED = "ApplyOverridePolicyFailed"
+
+
+def told(
+    binding: ResourceBinding,
+    template: Document,
+    found: Rendered,
+    held: Iterable[Document],
+    now: str,
+) -> list[Action]:
+    """Condition and Events on overrides: a failure is told once, and again when it changes; a success when it is written."""
+    actions: list[Action] = []
+    resource = resource_of(template["apiVersion"], template["kind"])
+    about = ObjectKey(template["metadata"]["namespace"], template["metadata"]["name"])
+    uid = template["metadata"]["uid"]
+    if resource is not None:
+        for policy, cluster in _news(found, held):
+            said = f"Apply override policy({policy}) for cluster({cluster}) succeed."
+            actions.append(Emit(resource, about, uid, "Normal", "ApplyOverridePolicySucceed", said))
+    wanted = _overridden(found)
+    before = condition(binding.status.conditions, OVERRIDDEN)
+    if (before.message if before is not None else "") == wanted:
+        return actions
+    others = [condition_document(c) for c in binding.status.conditions if c.type != OVERRIDDEN]
+    since = now
+    if before is not None and before.last_transition_time is not None:
+        since = rfc3339(before.last_transition_time)
+    fresh = {
+        "type": OVERRIDDEN, "status": "False", "reason": FAILED, "message": wanted,
+        "lastTransitionTime": since,
+    }  # fmt: skip
+    conditions = [*others, fresh] if wanted else others
+    version = binding.metadata.resource_version
+    actions.append(
+        SetStatus(
+            RESOURCE_BINDINGS, binding.key, {"conditions": conditions}, resource_version=version
+        )
+    )
+    if resource is not None:
+        for cluster, failure in sorted(found.failed.items()):
+            said = f"Apply override policy({failure.policy}) for cluster({cluster}) failed."
+            actions.append(Emit(resource, about, uid, "Warning", FAILED, said))
+        for why in sorted({failure.why for failure in found.failed.values()}):
+            actions.append(Emit(resource, about, uid, "Warning", "SyncWorkFailed", why))
+    return actions
+
+
+def _overridden(found: Rendered) -> str:
+    """What failed, in one message; empty when nothing did."""
+    return "; ".join(
+        f"cluster({cluster}): override policy({failure.policy}): {failure.why}"
+        for cluster, failure in sorted(found.failed.items())
+    )
+
+
+def _news(found: Rendered, held: Iterable[Document]) -> Iterator[tuple[str, str]]:
+    """Policies and clusters where what is written of overrides is not what was."""
+    before = {w["metadata"]["namespace"]: w["metadata"].get("annotations") or {} for w in held}
+    for cluster, policies in found.policies.items():
+        fresh = found.works[cluster]["metadata"]["annotations"]
+        old = before.get(execution_namespace(cluster), {})
+        if any(old.get(mark) != fresh.get(mark) for mark in (APPLIED, APPLIED_CLUSTER)):
+            for policy in policies:
+                yield policy, cluster
 
 
 def binding_keys(item: Work | Document) -> list[ObjectKey]:
@@ -151,21 +316,39 @@ class DispatcherReconciler:
         self._works = manager.informer(WORK_DOCUMENTS, label_selector=BINDING_LABEL)
         self._works.add_index(BY_BINDING, binding_keys)
         self._policies = manager.informer(RESILIENCE_POLICIES)
+        self._overrides = manager.informer(OVERRIDE_POLICIES)
+        self._cluster_overrides = manager.informer(CLUSTER_OVERRIDE_POLICIES)
+        self._clock = manager.clock
         self._templates = {r.kind: manager.informer(r) for r in TEMPLATES}
 
     async def reconcile(self, key: ObjectKey) -> Result:
         held = self._works.by_index(BY_BINDING, key)
         binding = self._bindings.get(key)
-        wanted: Mapping[str, Document] = {}
+        found = Rendered()
+        news: list[Action] = []
         if binding is not None and not binding.deleting:
             template = self._template(binding)
             if template is None:
                 return Result()  # the detector or the collector removes the binding
-            known = frozenset(c.metadata.name for c in self._clusters.list() if not c.deleting)
             own = resilience(template, self._policies.list())
             fence = own.mode == CONSISTENCY
-            wanted = wanted_works(binding, template, known, held, grant_s(own), fence=fence)
-        return await self._executor.apply(plan(wanted, held))
+            everybody = Overrides(
+                tuple(self._cluster_overrides.list()), tuple(self._overrides.list(key.namespace))
+            )
+            overrides = everybody.of(template)
+            fleet = self._fleet(judged=overrides != NO_OVERRIDES)
+            found = rendered(
+                binding, template, fleet, held, grant_s(own), fence=fence, overrides=overrides
+            )
+            news = told(binding, template, found, held, rfc3339(self._clock.now()))
+        return await self._executor.apply([*plan(found.works, held, found.failed), *news])
+
+    def _fleet(self, *, judged: bool) -> dict[str, Candidate]:
+        """The members; only where rules ask for their properties are these looked at."""
+        members = [c for c in self._clusters.list() if not c.deleting]
+        if not judged:
+            return {c.metadata.name: Candidate(c.metadata.name) for c in members}
+        return {c.metadata.name: candidate(c) for c in members}
 
     def _template(self, binding: ResourceBinding) -> Document | None:
         source = binding.spec.resource
@@ -185,6 +368,8 @@ def setup(manager: Manager) -> None:
     controller.watches(WORK_DOCUMENTS, binding_keys, label_selector=BINDING_LABEL)
     controller.watches(CLUSTERS, _of_cluster(bindings))
     controller.watches(RESILIENCE_POLICIES, _of_policy(bindings))
+    controller.watches(OVERRIDE_POLICIES, _of_override(bindings))
+    controller.watches(CLUSTER_OVERRIDE_POLICIES, _of_override(bindings))
     for resource in TEMPLATES:
         controller.watches(resource, _of_template(resource, bindings))
 
@@ -211,15 +396,24 @@ def _of_policy(bindings: Any) -> Any:
     return keys
 
 
+def _of_override(bindings: Any) -> Any:
+    def keys(policy: OverridePolicy | ClusterOverridePolicy) -> list[ObjectKey]:
+        """All of the namespace: what the policy selected before it was changed is among them."""
+        return [b.key for b in bindings.list(policy.metadata.namespace)]
+
+    return keys
+
+
 def _of_cluster(bindings: Any) -> Any:
-    seen: dict[str, bool] = {}
+    seen: dict[str, tuple[object, ...]] = {}
 
     def keys(cluster: Any) -> list[ObjectKey]:
-        """Only when a member appears or leaves: its status changes every few seconds."""
-        name, leaving = cluster.metadata.name, cluster.deleting
-        if seen.get(name) == leaving:
+        """When a member appears, leaves, or is another one to override rules; its status changes every few seconds."""
+        name, spec = cluster.metadata.name, cluster.spec
+        told = (cluster.deleting, cluster.metadata.labels, spec.provider, spec.region, spec.zones)
+        if seen.get(name) == told:
             return []
-        seen[name] = leaving
+        seen[name] = told
         return [b.key for b in bindings.list() if name in asked(b)]
 
     return keys

@@ -1,5 +1,6 @@
 """Works: what one member shall run, made from a template and the decision about it."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 
 from federation.placement.divide import fnv1a_32
@@ -14,6 +15,7 @@ from machinery.api.fleet.work import (
     MANAGED_LABEL,
     TEMPLATE_GENERATION,
     TEMPLATE_UID,
+    WORK_ID,
     WORK_NAME,
     WORK_NAMESPACE,
 )
@@ -36,6 +38,9 @@ LOCAL_ANNOTATIONS = (
     "deployment.kubernetes.io/revision",
 )
 """Facts about the federation's own copy of the object; a member writes its own."""
+SAFE_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+WORK_IDS = uuid.UUID("6b1f4a3e-5d0c-5f8e-9a47-2c9d1e7b6f30")
+"""Namespace of the permanent ids of Works."""
 
 
 def binding_name(kind: str, name: str) -> str:
@@ -44,18 +49,29 @@ def binding_name(kind: str, name: str) -> str:
 
 
 def work_name(kind: str, namespace: str, name: str) -> str:
-    """A readable name that is unique over kinds and namespaces."""
-    return f"{name[:240]}-{fnv1a_32(f'{kind}/{namespace}/{name}'):08x}"
+    """A readable name that is unique over kinds and namespaces: Karmada's, a hash in letters that spell no word."""
+    name = name.replace(":", ".")
+    whole = "-".join((namespace, name, kind) if namespace else (name, kind)).lower()
+    digits = str(fnv1a_32(whole))
+    return f"{name[:240]}-{''.join(SAFE_LETTERS[ord(d) % len(SAFE_LETTERS)] for d in digits)}"
 
 
-def manifest(template: Document, annotations: Mapping[str, str]) -> Document:
+def work_id(binding: str, namespace: str, name: str) -> str:
+    """The permanent id of a Work, a UUID: the same whenever the Work is made again for the same binding."""
+    return str(uuid.uuid5(WORK_IDS, f"{binding}/{namespace}/{name}"))
+
+
+def manifest(
+    template: Document, annotations: Mapping[str, str], labels: Mapping[str, str] | None = None
+) -> Document:
     """The template without what belongs to the federation's server, marked as managed."""
     metadata = {k: v for k, v in template["metadata"].items() if k not in SERVER_FIELDS}
     kept = {
         k: v for k, v in (metadata.get("annotations") or {}).items() if k not in LOCAL_ANNOTATIONS
     }
     metadata["annotations"] = kept | dict(annotations)
-    metadata["labels"] = (metadata.get("labels") or {}) | {MANAGED_LABEL: "true"}
+    marks = {MANAGED_LABEL: "true"} | dict(labels or {})
+    metadata["labels"] = (metadata.get("labels") or {}) | marks
     body = {k: v for k, v in template.items() if k not in ("status", "metadata")}
     if template["kind"] == "ServiceAccount":
         body.pop("secrets", None)
@@ -90,11 +106,13 @@ def _with_pod_annotations(workload: Document, annotations: Mapping[str, str]) ->
     return workload | {"spec": workload["spec"] | {"template": template}}
 
 
-def work(
+def work(  # noqa: PLR0913
     template: Document,
     cluster: str,
     *,
+    body: Document | None = None,
     binding: Document | None = None,
+    notes: Mapping[str, str] | None = None,
     conflict_resolution: str = "Abort",
     suspended: bool = False,
     preserve: bool = False,
@@ -102,7 +120,8 @@ def work(
 ) -> Document:
     """The Work that carries the template to one member. `binding` is the owner's metadata; None: synced by itself.
 
-    `others` travel in the same Work, which is named after the template alone.
+    `body` is what travels, when it is not the template as it is: overridden for this member. `notes` are further
+    annotations of the Work. `others` travel in the same Work, which is named after the template alone.
     """
     source = template["metadata"]
     name = work_name(template["kind"], source.get("namespace", ""), source["name"])
@@ -114,12 +133,14 @@ def work(
         if binding.get("namespace"):
             annotations[BINDING_NAMESPACE] = binding["namespace"]
         labels[BINDING_LABEL] = binding["uid"]
+        labels[WORK_ID] = work_id(binding["uid"], namespace, name)
     inner = annotations | {
         TEMPLATE_UID: source.get("uid", ""),
         TEMPLATE_GENERATION: str(source.get("generation", 0)),
         WORK_NAME: name,
         WORK_NAMESPACE: namespace,
     }
+    carried = (template if body is None else body, *others)
     return {
         "apiVersion": "work.karmada.io/v1alpha1",
         "kind": "Work",
@@ -127,11 +148,11 @@ def work(
             "name": name,
             "namespace": namespace,
             "labels": labels,
-            "annotations": annotations,
+            "annotations": annotations | dict(notes or {}),
             "finalizers": [EXECUTION_FINALIZER],
         },
         "spec": {
-            "workload": {"manifests": [manifest(one, inner) for one in (template, *others)]},
+            "workload": {"manifests": [manifest(one, inner, labels) for one in carried]},
             "suspendDispatching": suspended,
             "preserveResourcesOnDeletion": preserve,
         },

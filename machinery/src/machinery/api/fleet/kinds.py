@@ -78,6 +78,43 @@ POLICY_SPEC = struct(
     suspension=SUSPENSION,
     preserveResourcesOnDeletion=FLAG,
 )
+_VALUE: Schema = {"x-kubernetes-preserve-unknown-fields": True}
+_OPERATORS = choice("add", "remove", "replace")
+_WORDS = struct(
+    ("containerName", "operator"),
+    containerName=TEXT, operator=choice("add", "remove"), value=array(TEXT),
+)  # fmt: skip
+_MARKS = struct(("operator",), operator=_OPERATORS, value=mapping(TEXT))
+_INSIDE = struct(("operator", "subPath"), subPath=TEXT, operator=_OPERATORS, value=_VALUE)
+OVERRIDERS = struct(
+    plaintext=array(
+        struct(("operator", "path"), path=TEXT, operator=_OPERATORS, value=_VALUE)
+    ),
+    imageOverrider=array(
+        struct(
+            ("component", "operator"),
+            predicate=struct(("path",), path=TEXT),
+            component=choice("Registry", "Repository", "Tag"),
+            operator=_OPERATORS,
+            value=TEXT,
+        )
+    ),
+    commandOverrider=array(_WORDS),
+    argsOverrider=array(_WORDS),
+    labelsOverrider=array(_MARKS),
+    annotationsOverrider=array(_MARKS),
+    fieldOverrider=array(
+        struct(("fieldPath",), fieldPath=TEXT, json=array(_INSIDE), yaml=array(_INSIDE))
+    ),
+)  # fmt: skip
+OVERRIDE_SPEC = struct(
+    resourceSelectors=array(RESOURCE_SELECTOR),
+    overrideRules=array(
+        struct(("overriders",), targetCluster=AFFINITY, overriders=OVERRIDERS)
+    ),
+    targetCluster=AFFINITY,
+    overriders=OVERRIDERS,
+)  # fmt: skip
 OBJECT_REF = struct(
     ("apiVersion", "kind", "name"),
     apiVersion=TEXT, kind=TEXT, namespace=TEXT, name=TEXT, uid=TEXT, resourceVersion=TEXT,
@@ -211,6 +248,14 @@ CLUSTER_PROPAGATION_POLICY = served(
     "policy.karmada.io/v1alpha1", "ClusterPropagationPolicy", "clusterpropagationpolicies", "cpp",
     namespaced=False, spec=POLICY_SPEC, columns=_POLICY_COLUMNS,
 )  # fmt: skip
+OVERRIDE_POLICY = served(
+    "policy.karmada.io/v1alpha1", "OverridePolicy", "overridepolicies", "op",
+    namespaced=True, spec=OVERRIDE_SPEC, columns=(AGE,),
+)  # fmt: skip
+CLUSTER_OVERRIDE_POLICY = served(
+    "policy.karmada.io/v1alpha1", "ClusterOverridePolicy", "clusteroverridepolicies", "cop",
+    namespaced=False, spec=OVERRIDE_SPEC, columns=(AGE,),
+)  # fmt: skip
 _BINDING_COLUMNS = (
     Column("Scheduled", "string", _SCHEDULED + ".status"),
     Column("FullyApplied", "string", '.status.conditions[?(@.type=="FullyApplied")].status'),
@@ -301,6 +346,8 @@ FLEET: tuple[ServedKind, ...] = (
     CLUSTER,
     PROPAGATION_POLICY,
     CLUSTER_PROPAGATION_POLICY,
+    OVERRIDE_POLICY,
+    CLUSTER_OVERRIDE_POLICY,
     RESOURCE_BINDING,
     CLUSTER_RESOURCE_BINDING,
     WORK,

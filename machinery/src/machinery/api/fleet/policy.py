@@ -1,4 +1,6 @@
-"""`policy.karmada.io/v1alpha1` PropagationPolicy and ClusterPropagationPolicy: what goes where."""
+"""`policy.karmada.io/v1alpha1`: what goes where (PropagationPolicy), and how it differs there (OverridePolicy)."""
+
+from typing import Any
 
 from machinery.api.core import LabelSelector, Toleration
 from machinery.meta.objectmeta import Object, View
@@ -95,6 +97,92 @@ class ClusterPropagationPolicy(Object):
     spec: PropagationSpec = PropagationSpec()
 
 
+class PlaintextOverrider(View):
+    """One step of a JSON patch on the whole object."""
+
+    path: str = ""
+    operator: str = ""
+    value: Any = None
+
+
+class ImagePredicate(View):
+    path: str = ""
+
+
+class ImageOverrider(View):
+    """`component` is Registry, Repository or Tag (a digest counts as a tag)."""
+
+    component: str = ""
+    operator: str = ""
+    value: str = ""
+    predicate: ImagePredicate | None = None
+    """Which image; absent: those of all containers."""
+
+
+class CommandArgsOverrider(View):
+    container_name: str = ""
+    operator: str = ""
+    value: tuple[str, ...] = ()
+
+
+class LabelAnnotationOverrider(View):
+    operator: str = ""
+    value: dict[str, str] = {}
+
+
+class TextPatch(View):
+    """One step of a JSON patch inside a field that holds JSON or YAML."""
+
+    sub_path: str = ""
+    operator: str = ""
+    value: Any = None
+
+
+class FieldOverrider(View):
+    """Steps inside the text at `field_path` (RFC 6901); either `json` or `yaml`."""
+
+    field_path: str = ""
+    json: tuple[TextPatch, ...] = ()
+    yaml: tuple[TextPatch, ...] = ()
+
+
+class Overriders(View):
+    plaintext: tuple[PlaintextOverrider, ...] = ()
+    image_overrider: tuple[ImageOverrider, ...] = ()
+    command_overrider: tuple[CommandArgsOverrider, ...] = ()
+    args_overrider: tuple[CommandArgsOverrider, ...] = ()
+    labels_overrider: tuple[LabelAnnotationOverrider, ...] = ()
+    annotations_overrider: tuple[LabelAnnotationOverrider, ...] = ()
+    field_overrider: tuple[FieldOverrider, ...] = ()
+
+
+class OverrideRule(View):
+    """`target_cluster` absent: every cluster."""
+
+    target_cluster: ClusterAffinity | None = None
+    overriders: Overriders = Overriders()
+
+
+class OverrideSpec(View):
+    """No `resource_selectors`: every object (of the policy's namespace).
+
+    `target_cluster` and `overriders` are the deprecated form of a single rule, read where there are no `override_rules`.
+    """
+
+    resource_selectors: tuple[ResourceSelector, ...] = ()
+    override_rules: tuple[OverrideRule, ...] = ()
+    target_cluster: ClusterAffinity | None = None
+    overriders: Overriders = Overriders()
+
+
+class OverridePolicy(Object):
+    spec: OverrideSpec = OverrideSpec()
+
+
+class ClusterOverridePolicy(Object):
+    spec: OverrideSpec = OverrideSpec()
+
+
 PROPAGATION_POLICIES: Resource[PropagationPolicy] = Resource(
     "policy.karmada.io", "v1alpha1", "propagationpolicies", "PropagationPolicy", True,
     PropagationPolicy,
@@ -102,4 +190,11 @@ PROPAGATION_POLICIES: Resource[PropagationPolicy] = Resource(
 CLUSTER_PROPAGATION_POLICIES: Resource[ClusterPropagationPolicy] = Resource(
     "policy.karmada.io", "v1alpha1", "clusterpropagationpolicies", "ClusterPropagationPolicy", False,
     ClusterPropagationPolicy,
+)  # fmt: skip
+OVERRIDE_POLICIES: Resource[OverridePolicy] = Resource(
+    "policy.karmada.io", "v1alpha1", "overridepolicies", "OverridePolicy", True, OverridePolicy,
+)  # fmt: skip
+CLUSTER_OVERRIDE_POLICIES: Resource[ClusterOverridePolicy] = Resource(
+    "policy.karmada.io", "v1alpha1", "clusteroverridepolicies", "ClusterOverridePolicy", False,
+    ClusterOverridePolicy,
 )  # fmt: skip

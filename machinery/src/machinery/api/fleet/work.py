@@ -11,6 +11,7 @@ from machinery.meta.resource import Document, Resource
 BINDING_LABEL = "resourcebinding.karmada.io/permanent-id"
 BINDING_NAME = "resourcebinding.karmada.io/name"
 BINDING_NAMESPACE = "resourcebinding.karmada.io/namespace"
+WORK_ID = "work.karmada.io/permanent-id"
 WORK_NAME = "work.karmada.io/name"
 WORK_NAMESPACE = "work.karmada.io/namespace"
 MANAGED_LABEL = "karmada.io/managed"
