@@ -3,6 +3,7 @@
 control   the member's API, controllers, scheduler, and its link to the federation
 node      kubelet of this machine
 join      ask the federation for this cluster's identity, before control runs for the first time
+link      make a cluster that runs already (EKS, GKE, k3s, any Kubernetes) a member: the link alone, beside it
 """
 
 import argparse
@@ -25,6 +26,7 @@ from machinery.meta.resource import Document, Resource
 if TYPE_CHECKING:
     from cluster_agent.control.app import Control
     from cluster_agent.link.app import Link
+    from cluster_agent.link.foreign import ForeignConfig
     from cluster_agent.link.identity import FederationAccess
     from cluster_agent.link.report import Place
     from cluster_agent.link.works import Resolve
@@ -129,7 +131,36 @@ def parser() -> argparse.ArgumentParser:
     join.add_argument("--ca-file", default="", help="PEM of the federation's CA")
     join.add_argument("--ca-data", default="", help="the same, base64")
     join.add_argument("--data-dir", required=True, help="dataDir of the control plane")
+    _add_link(verbs.add_parser("link", help="make a cluster that runs already a member"))
     return top
+
+
+def _add_link(link: argparse.ArgumentParser) -> None:
+    link.add_argument("--kubeconfig", default="", help="access to the cluster")
+    link.add_argument("--context", default="", help="default: the kubeconfig's current one")
+    link.add_argument("--cluster", default="", help="the name that `fedctl join` was given")
+    link.add_argument("--federation", default="", help="https://host:port")
+    link.add_argument("--token", default="", help="as printed by `fedctl join`; needed once")
+    link.add_argument("--token-file", default="", help="a file with it, out of others' sight")
+    link.add_argument("--ca-file", default="", help="PEM of the federation's CA")
+    link.add_argument("--ca-data", default="", help="the same, base64")
+    link.add_argument("--provider", default="", help="who runs the machines")
+    link.add_argument("--region", default="", help="where the zones lie")
+    link.add_argument("--zone", default="", help="the failure domain; several joined by commas")
+    link.add_argument("--data-dir", default="", help="where the cluster's certificate is kept")
+    link.add_argument("--log-level", default="info", help="debug, info, warning, error")
+    link.add_argument("--log-file", default=None, help="default: standard error")
+    link.add_argument(
+        "--print-rbac", action="store_true", help="print what the cluster must grant, and end"
+    )
+    link.add_argument(
+        "--impersonate-user", action="append", default=[], metavar="USER",
+        help="with --print-rbac: a user of the federation who may act there; * for all",
+    )  # fmt: skip
+    link.add_argument(
+        "--impersonate-group", action="append", default=[], metavar="GROUP",
+        help="with --print-rbac: the same for a group",
+    )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -143,6 +174,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "node":
                 logs.setup("node", arguments.log_level, arguments.log_file)
                 return _serve(_node(node_config(settings.load(NodeFile, file=arguments.config))))
+            case "link":
+                return _link(arguments)
             case _:
                 return _join(arguments)
     except (ConfigError, ValueError) as error:
@@ -197,14 +230,18 @@ async def _node(config: "NodeConfig") -> None:
 # ------------------------------------------------------------------------------------------------------------ control
 async def _control(file: ControlFile) -> None:
     control, link = await start_control(file)
+    await _told_to_stop()
+    if link is not None:
+        await link.stop()
+    await control.stop()
+
+
+async def _told_to_stop() -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await stop.wait()
-    if link is not None:
-        await link.stop()
-    await control.stop()
 
 
 async def start_control(file: ControlFile) -> "tuple[Control, Link | None]":
@@ -258,12 +295,16 @@ def _place(file: ControlFile, control: "Control") -> "Place":
         cluster=file.cluster,
         provider=file.provider,
         region=file.region,
-        zones=tuple(zone.strip() for zone in file.zone.split(",") if zone.strip()),
+        zones=_zones(file.zone),
         endpoint=control.server.url,
         agent_version=__version__,
         kubernetes_version=KUBERNETES_VERSION,
         kinds=tuple((version, tuple(names)) for version, names in kinds.items()),
     )
+
+
+def _zones(text: str) -> tuple[str, ...]:
+    return tuple(zone.strip() for zone in text.split(",") if zone.strip())
 
 
 def _access(file: FederationFile) -> "FederationAccess":
@@ -293,18 +334,20 @@ def _resolver(control: "Control") -> "Resolve":
 
 
 # --------------------------------------------------------------------------------------------------------------- join
-def _join(arguments: argparse.Namespace) -> int:
+def _ca(arguments: argparse.Namespace) -> bytes:
     import base64
 
+    if arguments.ca_data:
+        return base64.b64decode(arguments.ca_data)
+    if not arguments.ca_file:
+        raise ConfigError("--ca-file or --ca-data must be given: whom else should we believe?")
+    return Path(arguments.ca_file).read_bytes()
+
+
+def _join(arguments: argparse.Namespace) -> int:
     from cluster_agent.link.identity import AgentIdentity, FederationAccess
 
-    if not arguments.ca_file and not arguments.ca_data:
-        raise ConfigError("--ca-file or --ca-data must be given: whom else should we believe?")
-    ca = (
-        base64.b64decode(arguments.ca_data)
-        if arguments.ca_data
-        else Path(arguments.ca_file).read_bytes()
-    )
+    ca = _ca(arguments)
     access = FederationAccess(arguments.federation, ca, arguments.token)
     directory = Path(arguments.data_dir)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -315,3 +358,62 @@ def _join(arguments: argparse.Namespace) -> int:
     print("In the control file, give:")
     print(f"  federation: {{url: {arguments.federation}, caFile: {directory}/federation-ca.crt}}")
     return 0
+
+
+# --------------------------------------------------------------------------------------------------------------- link
+LINK_NEEDS = ("kubeconfig", "cluster", "federation", "data_dir", "zone")
+
+
+def _link(arguments: argparse.Namespace) -> int:
+    if arguments.print_rbac:
+        import yaml
+
+        from cluster_agent.link.foreign_rights import manifest
+
+        documents = manifest(arguments.impersonate_user, arguments.impersonate_group)
+        print(yaml.safe_dump_all(documents, sort_keys=False), end="")
+        return 0
+    lacking = [f"--{name.replace('_', '-')}" for name in LINK_NEEDS if not getattr(arguments, name)]
+    if lacking:
+        raise ConfigError(f"link needs {', '.join(lacking)}")
+    logs.setup("link", arguments.log_level, arguments.log_file)
+    return _serve(_run_link(foreign_config(arguments)))
+
+
+def foreign_config(arguments: argparse.Namespace) -> "ForeignConfig":
+    """The settings of `cluster-agent link`. Raises ConfigError, ValueError, OSError."""
+    from cluster_agent.link.foreign import ForeignConfig, foreign_access
+    from cluster_agent.link.identity import FederationAccess
+    from cluster_agent.link.report import Place
+    from machinery.meta.names import dns_label
+
+    if wrong := dns_label(arguments.cluster):
+        raise ConfigError(f"--cluster: {arguments.cluster!r} is no name for a cluster: {wrong[0]}")
+    access = foreign_access(arguments.kubeconfig, arguments.context)
+    directory = Path(arguments.data_dir)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    token = arguments.token
+    if arguments.token_file:
+        token = Path(arguments.token_file).read_text(encoding="utf-8").strip()
+    place = Place(
+        cluster=arguments.cluster,
+        provider=arguments.provider,
+        region=arguments.region,
+        zones=_zones(arguments.zone),
+        endpoint=access.server,
+        agent_version=__version__,
+        kubernetes_version="",
+        kinds=(),
+        grants_enforced=False,
+    )
+    federation = FederationAccess(arguments.federation, _ca(arguments), token)
+    return ForeignConfig(place, access, federation, directory)
+
+
+async def _run_link(config: "ForeignConfig") -> None:
+    from cluster_agent.link.foreign import Foreign
+
+    foreign = Foreign(config, SystemClock(), SystemIds())
+    foreign.start()
+    await _told_to_stop()
+    await foreign.stop()

@@ -5,7 +5,7 @@ Everything here may fail for hours without harm to the member: each part tries a
 
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
@@ -14,6 +14,7 @@ from aiohttp import web
 
 from cluster_agent.link.clusterset import Clusterset
 from cluster_agent.link.dialers import Dialers
+from cluster_agent.link.foreign_remarks import Remark, Remarks
 from cluster_agent.link.grants import Grants
 from cluster_agent.link.heartbeat import Heartbeat
 from cluster_agent.link.identity import AgentIdentity, FederationAccess
@@ -23,6 +24,7 @@ from cluster_agent.link.works import (
     Member,
     Resolve,
     WorkReconciler,
+    needs_grants,
     work_keys,
 )
 from machinery.api.coordination import Lease
@@ -60,6 +62,12 @@ class LinkConfig:
     """Where the federation is; the token only matters until there is a certificate."""
     directory: Path
     """Where the certificate is kept."""
+    own_nodes: bool = True
+    """Whether our node process runs there: it enforces grants and carries services over clusters; without it both are off."""
+    alive: Callable[[], Awaitable[None]] | None = None
+    """Asked before each heartbeat; it raises ConnectionError where the member must not be said to be there."""
+    remarks: Callable[[], Sequence[Remark]] | None = None
+    """Conditions to keep on the member's Cluster."""
 
 
 class Link:
@@ -87,6 +95,7 @@ class Link:
         self._nodes: Informer[Node] | None = None
         self._grants: Grants | None = None
         self._clusterset: Clusterset | None = None
+        self._reporter: Reporter | None = None
 
     @property
     def connected(self) -> bool:
@@ -96,6 +105,11 @@ class Link:
     def start(self) -> None:
         """Join and keep linked, in the background."""
         _ = self._tasks.spawn(self._run(), "link")
+
+    def moved(self, place: Place) -> None:
+        """The member's version or kinds have changed: tell the federation."""
+        if self._reporter is not None:
+            self._reporter.moved(place)
 
     async def stop(self) -> None:
         """Let go of everything."""
@@ -118,14 +132,25 @@ class Link:
         self._federation = federation
         _ = self._tasks.spawn(identity.renew_forever(), "link-identity")
         cluster = self._config.place.cluster
-        self._grants = Grants(federation, self._member, cluster)
+        if self._config.own_nodes:
+            self._grants = Grants(federation, self._member, cluster)
         heartbeat = Heartbeat(
-            federation, self._clock, cluster, self._heartbeat, self._grants, self._answered
+            federation,
+            self._clock,
+            cluster,
+            self._heartbeat,
+            self._grants,
+            self._answered,
+            self._config.alive,
         )
         _ = self._tasks.spawn(heartbeat.run_forever(), "link-heartbeat")
         await self._report(federation)
         self._dial(identity, federation)
-        self._share(federation)
+        if self._config.own_nodes:
+            self._share(federation)
+        if self._config.remarks is not None:
+            remarks = Remarks(federation, self._clock, cluster, self._config.remarks)
+            _ = self._tasks.spawn(remarks.run_forever(), "link-remarks")
         await self._works(federation)
 
     def _heartbeat(self, lease: Lease) -> None:
@@ -163,10 +188,21 @@ class Link:
         await pods.wait_synced()
         if self._grants is not None:
             self._grants.watch(pods)
-        home = await self._member.get(NAMESPACES, SYSTEM_NAMESPACE)
-        place = self._config.place
-        reporter = Reporter(federation, self._clock, place, home.metadata.uid, nodes, pods)
+        place, uid = self._config.place, await self._cluster_id()
+        reporter = Reporter(federation, self._clock, place, uid, nodes, pods)
+        self._reporter = reporter
         _ = self._tasks.spawn(reporter.run_forever(), "link-report")
+
+    async def _cluster_id(self) -> str:
+        """The uid of the member's kube-system, as Karmada has it. A foreign API server may be away just now."""
+        failures = 0
+        while True:
+            try:
+                return (await self._member.get(NAMESPACES, SYSTEM_NAMESPACE)).metadata.uid
+            except (StatusError, ConnectionError, TimeoutError) as error:
+                failures += 1
+                log.warning("the member does not say its id", extra={"error": str(error)})
+                await self._clock.sleep(JOIN_BACKOFF.delay(failures, self._roll))
 
     def _share(self, federation: Client) -> None:
         """Services over clusters."""
@@ -217,7 +253,8 @@ class Link:
             return copy
 
         member = Member(self._member, self._resolve, watch)
-        reconciler = WorkReconciler(manager, member, works)
+        refusal = None if self._config.own_nodes else needs_grants
+        reconciler = WorkReconciler(manager, member, works, refusal)
         controller = manager.controller("works", reconciler)
         holder.append(controller)
         controller.watches(WORK_DOCUMENTS, namespace=namespace)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from machinery.api.core import NODES, PODS, Node, Pod
-from machinery.api.fleet.cluster import CLUSTERS, VERSION_ANNOTATION
+from machinery.api.fleet.cluster import CLUSTERS, GRANTS_ENFORCED, VERSION_ANNOTATION
 from machinery.client.informer import Informer
 from machinery.client.interface import Client
 from machinery.kit.clock import Clock
@@ -38,6 +38,16 @@ class Place:
     kubernetes_version: str
     kinds: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     """(groupVersion, ((kind, plural), …)) for every kind served."""
+    grants_enforced: bool = True
+    """Whether the kubelets there stop what gets no more grants."""
+
+
+def annotations(place: Place) -> dict[str, str | None]:
+    """What the member says of itself in annotations; None takes one away."""
+    return {
+        VERSION_ANNOTATION: place.agent_version,
+        GRANTS_ENFORCED: None if place.grants_enforced else "false",
+    }
 
 
 def cluster_document(place: Place, cluster_id: str) -> Document:
@@ -47,7 +57,7 @@ def cluster_document(place: Place, cluster_id: str) -> Document:
         "kind": CLUSTERS.kind,
         "metadata": {
             "name": place.cluster,
-            "annotations": {VERSION_ANNOTATION: place.agent_version},
+            "annotations": {k: v for k, v in annotations(place).items() if v is not None},
         },
         "spec": cluster_spec(place, cluster_id),
     }
@@ -134,13 +144,17 @@ class Reporter:
     def _changed(self, old: object, new: object) -> None:
         self._dirty = True
 
+    def moved(self, place: Place) -> None:
+        """The member's version or kinds have changed."""
+        self._place, self._dirty = place, True
+
     async def introduce(self) -> None:
         """Make the Cluster, or bring its place up to date. Raises StatusError, ConnectionError."""
         spec = cluster_spec(self._place, self._cluster_id)
-        annotations = {VERSION_ANNOTATION: self._place.agent_version}
+        told = annotations(self._place)
         try:
             await self._federation.patch(
-                CLUSTERS, self._key, {"metadata": {"annotations": annotations}, "spec": spec}
+                CLUSTERS, self._key, {"metadata": {"annotations": told}, "spec": spec}
             )
         except NotFound:
             document = cluster_document(self._place, self._cluster_id)

@@ -5,10 +5,12 @@ leaves open (a member's own annotations, status) stays. An object that exists he
 is a conflict unless the Work says Overwrite. A deleted Work keeps its finalizer until its objects are gone. What a Work that
 stays no longer carries is deleted for the kinds that its annotation PRUNES names, after the rest was applied.
 
-A namespace that this cluster does not have is waited for without a word in the log: an import goes to every member, also to
-those without the namespace.
+A namespace or kind that this cluster does not have is waited for without a word in the log: an import goes to every member,
+also to those without the namespace, and to foreign clusters without the kind; the Work's status says it.
 """
 
+import asyncio
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 import orjson
 
 from machinery.api.fleet.reflect import UNKNOWN, health, reflected
+from machinery.api.fleet.resilience import FENCED
 from machinery.api.fleet.work import (
     CONFLICT_RESOLUTION,
     EXECUTION_FINALIZER,
@@ -40,6 +43,8 @@ GONE_CHECK_S = 1.0
 """How soon to look again whether a deleted object is gone."""
 NAMESPACE_CHECK_S = 5.0
 """How soon to look again whether a namespace that was missing is there."""
+COPY_WAIT_S = 5.0
+"""For the copy of a kind's managed objects; a member that does not let us list them is asked for each one instead."""
 RECONNECT_S = 2.0
 """How soon to try again when the federation is not reached."""
 
@@ -55,7 +60,7 @@ class Outcome:
     error: str = ""
     live: Document | None = None
     homeless: bool = False
-    """The object's namespace is not there."""
+    """The object's namespace is not there, or its kind is not served: waited for, and no fault."""
 
 
 def belongs(live: Document, work: ObjectKey) -> bool:
@@ -161,6 +166,16 @@ def _conditions(held: object, kind: str, value: tuple[str, str, str], now: str) 
     return [*(c for c in before if c.get("type") != kind), fresh]
 
 
+def needs_grants(work: Document) -> str:
+    """Why the Work must not run on kubelets that enforce no grants; empty if it may."""
+    if (work["metadata"].get("labels") or {}).get(FENCED) != "true":
+        return ""
+    return (
+        "the cluster's kubelets do not enforce grants: mode consistency and stopAfterDisconnect are not possible here; "
+        "keep the workload away from this cluster by its policy"
+    )
+
+
 class Member:
     """The member's objects that belong to the federation: applied, watched, deleted."""
 
@@ -173,12 +188,25 @@ class Member:
         self._client, self._watch = client, watch
         self.resolve = resolve
         self._applied: dict[tuple[Resource[Document], ObjectKey], tuple[str, str]] = {}
+        self._uncopied: set[Resource[Document]] = set()
+
+    async def _wait_for(self, copy: Informer[Document]) -> None:
+        """Raises TimeoutError; from then on `live` asks without waiting."""
+        try:
+            async with asyncio.timeout(COPY_WAIT_S):
+                await copy.wait_synced()
+            self._uncopied.discard(copy.resource)
+        except TimeoutError:
+            self._uncopied.add(copy.resource)
+            raise
 
     async def live(self, resource: Resource[Document], key: ObjectKey) -> Document | None:
         """The object as it is now: from the copy of managed objects, else asked for."""
         copy = self._watch(resource)
-        await copy.wait_synced()
-        found = copy.get(key)
+        if not copy.synced and resource not in self._uncopied:
+            with contextlib.suppress(TimeoutError):
+                await self._wait_for(copy)
+        found = copy.get(key) if copy.synced else None
         if found is not None:
             return found
         try:
@@ -192,9 +220,12 @@ class Member:
         named = identifier(ordinal, manifest, resource.plural if resource is not None else "")
         if resource is None:
             kind = f"{manifest['apiVersion']} {manifest['kind']}"
-            return Outcome(named, f"the cluster does not serve {kind}")
+            return Outcome(named, f"the cluster does not serve {kind}", homeless=True)
         key = document_key(manifest)
-        live = await self.live(resource, key)
+        try:
+            live = await self.live(resource, key)
+        except StatusError as error:
+            return Outcome(named, str(error))
         why = conflict(live, work)
         if why:
             return Outcome(named, why)
@@ -209,7 +240,7 @@ class Member:
         return Outcome(named, live=live)
 
     async def prune(self, work: Document) -> None:
-        """Delete what this Work made and carries no more, of the kinds that it names. Raises StatusError."""
+        """Delete what this Work made and carries no more, of the kinds that it names. Raises StatusError, TimeoutError."""
         manifests = (work["spec"].get("workload") or {}).get("manifests") or []
         for resource, key, uid in await self._stale(work, manifests):
             options = DeleteOptions(propagation_policy="Background", uid=uid)
@@ -228,7 +259,7 @@ class Member:
             if resource is None:
                 continue
             copy = self._watch(resource)
-            await copy.wait_synced()
+            await self._wait_for(copy)
             kept = {document_key(m) for m in manifests if (m["apiVersion"], m["kind"]) == kind}
             namespace = document_key(manifests[0]).namespace if manifests else ""
             found += [
@@ -260,7 +291,15 @@ class Member:
 class WorkReconciler:
     """Works of this member, at the federation."""
 
-    def __init__(self, manager: Manager, member: Member, works: Informer[Document]) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        member: Member,
+        works: Informer[Document],
+        refusal: Callable[[Document], str] | None = None,
+    ) -> None:
+        """`refusal` says why a Work must not be brought here, empty if it may."""
+        self._refusal = refusal or (lambda _: "")
         self._clock = manager.clock
         self._executor = manager.executor
         self._works, self._member = works, member
@@ -290,11 +329,17 @@ class WorkReconciler:
         manifests = (work["spec"].get("workload") or {}).get("manifests") or []
         if work["spec"].get("suspendDispatching"):
             return Result()
-        outcomes = [await self._member.apply(work, i, m) for i, m in enumerate(manifests)]
+        why = self._refusal(work)
+        if why:
+            outcomes = [Outcome(identifier(i, m, ""), why) for i, m in enumerate(manifests)]
+        else:
+            outcomes = [await self._member.apply(work, i, m) for i, m in enumerate(manifests)]
         status = status_plan(work, outcomes, rfc3339(self._clock.now()))
         if status is not None:
             await self._executor.apply([SetStatus(WORKS, key, status)])
         failed = [o for o in outcomes if o.error]
+        if why:
+            return Result()
         if not failed:
             await self._member.prune(work)
             return Result()

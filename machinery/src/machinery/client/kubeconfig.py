@@ -2,7 +2,8 @@
 
 Reading gives one `Access`: where the server is and how we prove who we are. Inline data wins over files, file paths
 are relative to the kubeconfig they stand in, and several files are merged as kubectl merges `KUBECONFIG`: the first
-one that names something wins. What we cannot do is refused and named (exec and auth-provider plug-ins, basic auth).
+one that names something wins. What we cannot do is refused and named (exec and auth-provider plug-ins, basic auth, a user's
+own impersonation, proxies).
 
 Writing is atomic and for the owner's eyes only (0600); other contexts in the file are kept.
 """
@@ -23,7 +24,9 @@ from machinery.client.rest import RestClient
 from machinery.meta.resource import Document
 
 SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_REFUSED_USER_FIELDS = ("exec", "auth-provider", "username", "password")
+_REFUSED_USER_FIELDS = (
+    "exec", "auth-provider", "username", "password", "as", "as-uid", "as-groups", "as-user-extra",
+)  # fmt: skip
 
 
 class KubeconfigError(ValueError):
@@ -123,6 +126,9 @@ def access(config: Mapping[str, Any], context: str = "") -> Access:
     refused = [name for name in _REFUSED_USER_FIELDS if user.get(name)]
     if refused:
         raise KubeconfigError(f'user "{user_name}" uses {refused[0]}, which is not supported here')
+    if cluster.get("proxy-url"):
+        name = chosen.get("cluster", "")
+        raise KubeconfigError(f'cluster "{name}" uses proxy-url, which is not supported here')
     if not cluster.get("server"):
         raise KubeconfigError(f'cluster "{chosen.get("cluster", "")}" has no server')
     return Access(

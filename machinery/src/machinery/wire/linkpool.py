@@ -326,7 +326,7 @@ class LinkPool:
 
         What the member sends right behind its 101 is in the reader.
         """
-        sent = {"Host": "link", **headers}
+        sent = CIMultiDict([("Host", "link"), *headers.items()])
         if body:
             sent["Content-Length"] = str(len(body))
         head = request_head(method, path, sent)
@@ -341,7 +341,7 @@ class LinkPool:
             answer = ResponseHead.parse(await reader.readuntil(b"\r\n\r\n"))
             if answer.status == 101:
                 return Upgraded(answer.headers, reader, writer)
-            refusal = await _read_body(reader, answer.headers)
+            refusal = await read_refusal(reader, answer.headers)
         except (MalformedHead, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             writer.close()
             raise LinkDown(f'cluster "{self.cluster}" gave no answer: {error}') from error
@@ -366,7 +366,7 @@ class LinkPool:
         return self._clock.monotonic() - started
 
 
-async def _read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
+async def read_refusal(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
     """The body of a refusal, by its length or its chunks; at most REFUSAL_BODY_MAX bytes."""
     if "chunked" not in headers.get("Transfer-Encoding", "").lower():
         length = headers.get("Content-Length", "0")
