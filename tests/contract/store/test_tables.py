@@ -53,6 +53,29 @@ async def test_create_is_seen_by_get_list_and_watch(store: Store, durability: Du
 
 
 @ALL_CLASSES
+async def test_a_begun_create_settles_with_its_row(store: Store, durability: Durability) -> None:
+    watch = store.watch(PODS, store.current_revision())
+    write = store.begin_create(POD, b"one", durability)
+    assert write is not None
+    row = await write
+    assert store.get(POD) == row == Row(POD, b"one", row.revision, row.revision)
+    assert await take(watch, 1) == [Event(Change.CREATE, row, None)]
+
+
+async def test_a_create_that_must_wait_or_would_be_refused_is_not_begun(store: Store) -> None:
+    first = store.begin_create(POD, b"one")
+    assert first is not None
+    before = first.done()
+    assert store.begin_create(POD, b"two") is None, "in flight, or there already"
+    assert first.done() is before
+    row = await first
+    assert store.begin_create(POD, b"two") is None
+    assert store.get(POD) == row
+    await store.close()
+    assert store.begin_create(POD + "x", b"two") is None
+
+
+@ALL_CLASSES
 async def test_update_keeps_create_revision(store: Store, durability: Durability) -> None:
     first = await store.create(POD, b"one", durability)
     watch = store.watch(PODS, first.revision)

@@ -12,7 +12,7 @@ from machinery.client.interface import dynamic
 from machinery.meta.errors import Conflict, NotFound, ServiceUnavailable
 from machinery.meta.resource import Document, ObjectKey
 from machinery.server.call import Call
-from machinery.server.registry import unchanged
+from machinery.server.unchanged import unchanged
 from machinery.server.user import ADMIN
 from machinery.store.interface import Durability, Row, StoreUnavailable
 from machinery.store.memory import MemoryStore

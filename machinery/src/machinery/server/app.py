@@ -52,7 +52,8 @@ from machinery.server.pki import (
 )
 from machinery.server.plain import Plain
 from machinery.server.podverbs import PodVerbs
-from machinery.server.quick import QuickGet
+from machinery.server.quick import Counts, Gate, Quick, QuickGet
+from machinery.server.quick_create import QuickCreate
 from machinery.server.registry import Registry
 from machinery.server.reviews import Reviews
 from machinery.server.subresources import ConnectHandler, OwnReview, Subresources
@@ -138,8 +139,14 @@ class ApiServer:
             scheme, self.registry, self.lister, self.watches, self.subresources, self.authorizer,
             self.extensions.interceptors,
         )  # fmt: skip
-        self.quick = self._make_quick()
-        self._front = self._make_front(ids)
+        counts: Counts = {}
+        gate = Gate(
+            scheme, self.authenticator, self.authorizer,
+            self.extensions.interceptors, self.extensions.raw_routes,
+        )  # fmt: skip
+        self.quick = QuickGet(gate, store, config.gzip_bytes_min, counts)
+        self.quick_create = QuickCreate(gate, self.registry, config.gzip_bytes_min, counts)
+        self._front = self._make_front(ids, counts)
 
     # ------------------------------------------------------------------------------------------------- assembly
     def _plugins(self, ids: Ids) -> list[Plugin]:
@@ -157,7 +164,7 @@ class ApiServer:
             NodeRestriction(self.peek),
         ]
 
-    def _make_front(self, ids: Ids) -> Front:
+    def _make_front(self, ids: Ids, counts: Counts) -> Front:
         watch_server = WatchServer(self.cache, self.watches, self.config, self.clock, ids)
         api = Api(
             self.scheme, self.registry, self.lister, watch_server, self.subresources, self.config,
@@ -169,17 +176,11 @@ class ApiServer:
             "shutdown": lambda: "" if self.ready else "not serving",
         }
         plain = Plain(self.scheme, checks, self.issuer, lambda: self.url, self._render_metrics)
+        current = self.store.reads_are_current
+        quick = Quick(self.quick.answer, self.quick_create.begin, counts) if current else None
         return Front(
             self.config, self.authenticator, self.authorizer, self.clock, api, plain,
-            self.extensions.raw_routes, self.quick,
-        )  # fmt: skip
-
-    def _make_quick(self) -> QuickGet | None:
-        if not self.store.reads_are_current:
-            return None
-        return QuickGet(
-            self.scheme, self.store, self.authenticator, self.authorizer,
-            self.extensions.interceptors, self.extensions.raw_routes, self.config.gzip_bytes_min,
+            self.extensions.raw_routes, quick,
         )  # fmt: skip
 
     def _cache_of(self, group: str, plural: str) -> KindCache | None:

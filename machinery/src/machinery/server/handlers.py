@@ -256,7 +256,7 @@ class Api:
         self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
     ) -> Reply:
         accepted = negotiate(request.headers.get("Accept", ""))
-        call = call_of(request, info, user)
+        call = call_of(request.headers, info, user)
         body = await request.read()
         media = media_type(request.headers.get("Content-Type", ""))
         if info.verb == "patch":
@@ -319,7 +319,7 @@ class Api:
         self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
     ) -> Reply:
         accepted = negotiate(request.headers.get("Accept", ""))
-        call = call_of(request, info, user)
+        call = call_of(request.headers, info, user)
         options = await self._deletion(request, info, call)
         into = self.stored(kind)
         if info.verb == "deletecollection":
@@ -401,7 +401,7 @@ class Api:
                     200, dumps(render.shown(SCALE, scale, accepted, include, self._clock.now()))
                 )
             return await self._get(request, info, kind)
-        call = call_of(request, info, user)
+        call = call_of(request.headers, info, user)
         body = await request.read()
         media = media_type(request.headers.get("Content-Type", ""))
         headers = tuple(warning_headers(call.warnings))
@@ -433,9 +433,9 @@ class Api:
 
 
 # ------------------------------------------------------------------------------------------------------------ helpers
-def call_of(request: web.BaseRequest, info: RequestInfo, user: UserInfo) -> Call:
+def call_of(headers: Mapping[str, str], info: RequestInfo, user: UserInfo) -> Call:
     """The circumstances of a write. Raises Invalid for options that do not exist."""
-    manager = info.first("fieldManager") or request.headers.get("User-Agent", "").partition("/")[0]
+    manager = info.first("fieldManager") or headers.get("User-Agent", "").partition("/")[0]
     validation = info.first("fieldValidation")
     dry_run = info.query.get("dryRun", [])
     if validation or dry_run or "fieldManager" in info.query:

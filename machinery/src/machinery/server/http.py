@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from machinery.kit.clock import Clock
@@ -26,7 +26,7 @@ from machinery.server.authz import Authorizer
 from machinery.server.config import Listen, ServerConfig
 from machinery.server.impersonation import impersonated
 from machinery.server.negotiate import YAML
-from machinery.server.quick import Answer, Parser, QuickGet, WatchedParser
+from machinery.server.quick import Counts, Parser, Quick, WatchedParser
 from machinery.server.rbac import Attributes
 from machinery.server.replies import (
     BROWSERS,
@@ -50,15 +50,20 @@ BUFFERED_BYTES_MAX = 1 << 16
 
 
 class Connection(RequestHandler):
-    """One client's connection; remembers who its certificate belongs to and whom to tell when it is lost."""
+    """One client's connection; remembers who its certificate belongs to and whom to tell when it is lost.
 
-    __slots__ = ("_answer", "on_lost", "peer")
+    While a request is under way without a task (`_at_once`), the future that aiohttp's loop sleeps on is kept aside: what
+    comes behind gathers in aiohttp's queue, with its limits, as behind any request, and the loop goes on after the answer.
+    """
 
-    def __init__(self, *args: Any, answer: Answer | None = None, **kwargs: Any) -> None:
+    __slots__ = ("_asleep", "_quick", "on_lost", "peer")
+
+    def __init__(self, *args: Any, quick: Quick | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.peer: UserInfo | None = _UNKNOWN
-        self._answer = answer
-        if answer is not None:
+        self._quick = quick
+        self._asleep: asyncio.Future[None] | None = None
+        if quick is not None:
             self._parser = cast("Any", WatchedParser(cast("Parser", self._parser), self._at_once))
         self.on_lost: Callable[[], None] | None = None
 
@@ -69,19 +74,48 @@ class Connection(RequestHandler):
             self.peer = peer_user(tls.getpeercert()) if tls is not None else None
         return self.peer
 
-    def _at_once(self, message: RawRequestMessage) -> bool:
-        """Answer without a task, if no other request is before this one and the client reads what it asked for."""
-        waiter, transport = self._waiter, self.transport
-        if waiter is None or waiter.done() or self._messages or transport is None:
+    def _at_once(self, message: RawRequestMessage, payload: StreamReader) -> bool:
+        """Take it without a task, if no other request is before this one and the client reads what it asked for."""
+        waiter, transport, quick = self._waiter, self.transport, self._quick
+        if waiter is None or waiter.done() or self._messages or transport is None or quick is None:
             return False
-        if transport.get_write_buffer_size() > BUFFERED_BYTES_MAX or self._answer is None:
+        if transport.get_write_buffer_size() > BUFFERED_BYTES_MAX:
             return False
-        answer = self._answer(message, self.identity())
-        if answer is None:
-            return False
-        transport.write(answer)
+        if payload is EMPTY_PAYLOAD:
+            answer = quick.answer(message, self.identity())
+            if answer is None:
+                return False
+            transport.write(answer)
+        else:
+            body = None if self._reading_paused else _whole(payload)
+            if body is None or not quick.begin(message, body, self.identity(), self._reply):
+                return False
+            self._asleep, self._waiter = waiter, None
+            self._request_in_progress = True
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
+
+    def _reply(self, answer: bytes) -> None:
+        """The answer to what `_at_once` began; aiohttp's loop wakes if more has come, or if the end has."""
+        waiter, self._asleep = self._asleep, None
+        self._request_in_progress = False
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(answer)
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
+        if waiter is None or waiter.done():
+            return
+        if self._force_close or self._close:
+            waiter.cancel()
+            return
+        self._waiter = waiter
+        if self._messages:
+            waiter.set_result(None)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp calls it for every piece of a body that is read; there is work only after a pause."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -89,16 +123,23 @@ class Connection(RequestHandler):
             self.on_lost()
 
 
+def _whole(payload: StreamReader) -> bytes | None:
+    """The body, if all of it is here; left in its place for the usual way."""
+    if not payload.is_eof() or payload.exception() is not None:
+        return None
+    return b"".join(payload._buffer)  # noqa: SLF001 - there is no public look without taking
+
+
 class Server(web.Server):
     """aiohttp's low-level server with our connections and our limit on bodies."""
 
-    def __init__(self, handler: Any, body_bytes_max: int, answer: Answer | None) -> None:
+    def __init__(self, handler: Any, body_bytes_max: int, quick: Quick | None) -> None:
         super().__init__(handler, access_log=None, keepalive_timeout=3600)
         self._body_bytes_max = body_bytes_max
-        self._answer = answer
+        self._quick = quick
 
     def __call__(self) -> RequestHandler:
-        return Connection(self, loop=self._loop, answer=self._answer, **self._kwargs)
+        return Connection(self, loop=self._loop, quick=self._quick, **self._kwargs)
 
     def _make_request(
         self,
@@ -138,7 +179,7 @@ class Front:
         api: Api,
         plain: PlainPaths,
         raw_routes: Mapping[str, RawRoute],
-        quick: QuickGet | None,
+        quick: Quick | None,
     ) -> None:
         self._config = config
         self._authenticator = authenticator
@@ -150,15 +191,13 @@ class Front:
         self._server: Server | None = None
         self._sockets: list[asyncio.Server] = []
         self._quick = quick
-        self.requests: dict[tuple[str, str, int], int] = {} if quick is None else quick.requests
-        """Answered requests by (verb, resource, status)."""
+        self.requests: Counts = {} if quick is None else quick.counts
 
     # ------------------------------------------------------------------------------------------------- life
     async def start(self, tls: ssl.SSLContext | None) -> None:
         """Listen. Raises OSError when an address is taken."""
         loop = asyncio.get_running_loop()
-        answer = self._quick.answer if self._quick is not None else None
-        self._server = Server(self.handle, self._config.body_bytes_max, answer)
+        self._server = Server(self.handle, self._config.body_bytes_max, self._quick)
         for listen in self._config.listen:
             self._sockets.append(
                 await loop.create_server(

@@ -1,21 +1,21 @@
-"""GET of one object without a task: answered between two bytes, where nothing has to be waited for.
+"""Requests without a task: answered between two bytes, or begun there, where nothing has to be waited for.
 
-aiohttp wakes a task for every request and starts another; for a GET of a stored object that is more work than the answer.
-So the connection's parser is watched: a plain GET by name that is first in line is answered at once, from memory. Whatever
-is not plain (a query, another form, a refusal, an absent object, a body, an upgrade, a slow reader) is left to the usual
-way, which alone words refusals; here nothing is decided but `yes, and these are the bytes`. Identity and rights are asked
-exactly as there.
+aiohttp wakes a task for every request and starts another; for a GET of a stored object that is more work than the answer,
+and for a create it is a third of it. So the connection's parser is watched, and a plain request that is first in line is
+taken at once: a GET by name is answered from memory; a create is judged, handed to the store, and answered when the store
+has it (quick_create.py). Whatever is not plain (another form, a refusal, an absent object, an upgrade, a slow reader, a body
+that is not here yet) is left to the usual way, which alone words refusals; here nothing is decided but `yes, and these are
+the bytes`. Identity and rights are asked exactly as there.
 
 Only for stores that see every committed write without asking anybody (`reads_are_current`).
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from aiohttp.http import HttpVersion11, RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD
 
-from machinery.api.scheme import Scheme
+from machinery.api.scheme import Scheme, ServedKind
 from machinery.meta.errors import StatusError
 from machinery.server import codec
 from machinery.server.authn import Authenticator
@@ -30,8 +30,19 @@ from machinery.store.interface import Store
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b\n"
 _PLAIN = Accepted()
 Message = tuple[RawRequestMessage, Any]
-Answer = Callable[[RawRequestMessage, UserInfo | None], bytes | None]
-"""(request, the user of the connection's certificate) -> the whole answer, or None to go the usual way."""
+Counts = dict[tuple[str, str, int], int]
+"""Answered requests by (verb, resource, status)."""
+
+
+class Quick(NamedTuple):
+    """What a connection asks before aiohttp sees a request; each is given the user of its certificate."""
+
+    answer: Callable[[RawRequestMessage, UserInfo | None], bytes | None]
+    """The whole answer to a request without a body, or None to go the usual way."""
+    begin: Callable[[RawRequestMessage, bytes, UserInfo | None, Callable[[bytes], None]], bool]
+    """Whether a request with a body was taken; the function is then called once, later, with the whole answer."""
+    counts: Counts
+    """Where both count, and the front as well."""
 
 
 class Parser(Protocol):
@@ -45,7 +56,7 @@ class Parser(Protocol):
 class WatchedParser:
     """aiohttp's parser, which hands each request to `first` before the connection sees it."""
 
-    def __init__(self, parser: Parser, first: Callable[[RawRequestMessage], bool]) -> None:
+    def __init__(self, parser: Parser, first: Callable[[RawRequestMessage, Any], bool]) -> None:
         self._parser = parser
         self._first = first
 
@@ -53,7 +64,7 @@ class WatchedParser:
         """The requests that are still to be answered, in order."""
         messages, upgraded, tail = self._parser.feed_data(data)
         for number, (message, payload) in enumerate(messages):
-            if payload is not EMPTY_PAYLOAD or message.upgrade or not self._first(message):
+            if message.upgrade or not self._first(message, payload):
                 return messages[number:], upgraded, tail
             self._parser.message_consumed()
         return (), upgraded, tail
@@ -62,44 +73,47 @@ class WatchedParser:
         return getattr(self._parser, name)
 
 
-class QuickGet:
-    """Answers what it can."""
+class Admitted(NamedTuple):
+    """A plain request that its user may make."""
+
+    info: RequestInfo
+    kind: ServedKind
+    user: UserInfo
+
+
+class Gate:
+    """Which requests are plain, and whether they may pass."""
 
     def __init__(
         self,
         scheme: Scheme,
-        store: Store,
         authenticator: Authenticator,
         authorizer: Authorizer,
-        intercepted: Mapping[tuple[str, str, str], Any],
+        intercepted: Collection[tuple[str, str, str]],
         raw_routes: Collection[str],
-        bytes_max: int,
     ) -> None:
         self._scheme = scheme
-        self._store = store
         self._authenticator = authenticator
         self._authorizer = authorizer
-        self._intercepted = {key[1:] for key in intercepted if key[0] == "get"}
+        self._intercepted = frozenset(intercepted)
         self._raw_routes = frozenset(raw_routes)
-        self._bytes_max = bytes_max
-        self.requests: dict[tuple[str, str, int], int] = {}
-        """Answered requests by (verb, resource, status), as the front counts them."""
-        self.answered = 0
-        """Those that were answered here."""
 
-    def answer(self, message: RawRequestMessage, peer: UserInfo | None) -> bytes | None:
-        """The whole answer, or None."""
-        if message.method != "GET" or "?" in message.path or message.version != HttpVersion11:
+    def admitted(
+        self, message: RawRequestMessage, peer: UserInfo | None, verb: str
+    ) -> Admitted | None:
+        """The request as `verb` on a stored kind's objects. None for anything else, and for all that is refused."""
+        path, headers = message.path, message.headers
+        if message.version != HttpVersion11 or message.should_close or path in self._raw_routes:
             return None
-        if message.should_close or message.path in self._raw_routes:
+        info = parse_target(message.method, path)
+        if info.verb != verb or not info.is_resource or info.subresource:
             return None
-        info = parse_target("GET", message.path)
-        if info.verb != "get" or not info.is_resource or info.subresource or not info.name:
-            return None
-        headers = message.headers
         if headers.get("User-Agent", "").startswith(BROWSERS) or "Impersonate-User" in headers:
             return None
         if "Impersonate-Group" in headers or "Impersonate-Uid" in headers:
+            return None
+        kind = self._kind(info)
+        if kind is None:
             return None
         try:
             if negotiate(headers.get("Accept", "")) != _PLAIN:
@@ -107,28 +121,49 @@ class QuickGet:
             user = self._authenticator.known(headers, peer)
         except StatusError:
             return None
-        value = self._value(info, user) if user is not None else None
-        if value is None or len(value) >= self._bytes_max:
+        if user is None:
+            return None
+        asked = Attributes(verb, info.group, info.resource, "", info.namespace, info.name)
+        return Admitted(info, kind, user) if self._authorizer.allows(user, asked) else None
+
+    def _kind(self, info: RequestInfo) -> ServedKind | None:
+        """The kind behind the path, if nothing about it is special."""
+        kind = self._scheme.by_plural(info.group, info.version, info.resource)
+        if kind is None or info.verb not in kind.verbs or kind.deprecated:
+            return None
+        if kind.stored_as is not None or not kind.storable:
+            return None
+        in_namespace = bool(info.namespace) and info.resource != "namespaces"
+        if kind.namespaced != in_namespace:
+            return None
+        return None if (info.verb, kind.group, kind.plural) in self._intercepted else kind
+
+
+class QuickGet:
+    """Answers a GET by name from memory."""
+
+    def __init__(self, gate: Gate, store: Store, bytes_max: int, counts: Counts) -> None:
+        self._gate = gate
+        self._store = store
+        self._bytes_max = bytes_max
+        self._counts = counts
+        self.answered = 0
+        """Those that were answered here."""
+
+    def answer(self, message: RawRequestMessage, peer: UserInfo | None) -> bytes | None:
+        """The whole answer, or None."""
+        if message.method != "GET" or "?" in message.path:
+            return None
+        admitted = self._gate.admitted(message, peer, "get")
+        if admitted is None:
+            return None
+        info, kind, _ = admitted
+        namespace = info.namespace if kind.namespaced else ""
+        row = self._store.get(codec.storage_key(kind, namespace, info.name))
+        if row is None or len(row.value) >= self._bytes_max:
             return None
         self.answered += 1
         key = ("get", info.resource, 200)
-        self.requests[key] = self.requests.get(key, 0) + 1
+        self._counts[key] = self._counts.get(key, 0) + 1
+        value = codec.splice(row.value, row.revision, codec.head_size(kind))
         return _OK % (len(value) + 1, value)
-
-    def _value(self, info: RequestInfo, user: UserInfo) -> bytes | None:
-        """The object's JSON if it is there, plain, and the user may see it."""
-        kind = self._scheme.by_plural(info.group, info.version, info.resource)
-        if kind is None or "get" not in kind.verbs or kind.deprecated or kind.stored_as is not None:
-            return None
-        namespace = "" if info.resource == "namespaces" else info.namespace
-        if kind.namespaced != bool(namespace):
-            return None
-        if (kind.group, kind.plural) in self._intercepted:
-            return None
-        asked = Attributes("get", info.group, info.resource, "", info.namespace, info.name)
-        if not self._authorizer.allows(user, asked):
-            return None
-        row = self._store.get(codec.storage_key(kind, namespace, info.name))
-        if row is None:
-            return None
-        return codec.splice(row.value, row.revision, codec.head_size(kind))

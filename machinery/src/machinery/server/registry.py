@@ -11,9 +11,10 @@ Every write is a compare-and-swap on the row that was read. A request that names
 the object has moved on; any other is tried again on the newer object. A write that changes nothing is not written.
 """
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from machinery.api import defaults, strategy, validation
@@ -33,6 +34,7 @@ from machinery.server.config import ServerConfig
 from machinery.server.deletion import Deleter
 from machinery.server.rbac import GROUP as RBAC_GROUP
 from machinery.server.services.allocator import AllocationLost, ServiceAllocator
+from machinery.server.unchanged import unchanged
 from machinery.store.interface import (
     Durability,
     KeyExists,
@@ -51,6 +53,8 @@ CONFLICT_TRIES = 5
 GENERATED_BASE_MAX = 58
 Change = Callable[[Document], Document]
 """From the live object to the wanted one; called again when the live one has moved on."""
+Begun = tuple[Document, asyncio.Future[Row]]
+"""A new object as it is being written, and the outcome."""
 
 
 class Stored:
@@ -181,6 +185,33 @@ class Registry:
                     stored.revision = int(told)
                 return stored
         raise _never_free()
+
+    def begin_create(
+        self, kind: ServedKind, document: Document, namespace: str, call: Call
+    ) -> Begun | None:
+        """`create` without a task: what is written and its outcome, where nothing has to be waited for before.
+
+        None where something has to, and nothing is done then. Raises StatusError as `create` does.
+        """
+        if kind is self._services or kind.group == RBAC_GROUP or call.dry_run:
+            return None
+        begun = self._begin(kind, document, namespace, call)
+        final = self._complete_create(kind, begun, namespace, call, manage=True)
+        key = codec.storage_key(kind, namespace, final["metadata"]["name"])
+        value = codec.encode(kind, final)
+        write = self.store.begin_create(key, value, self.durability(kind, namespace))
+        return None if write is None else (final, write)
+
+    def created(
+        self, kind: ServedKind, namespace: str, document: Document, write: asyncio.Future[Row]
+    ) -> Row:
+        """The row of a create that was begun and is done. Raises StatusError."""
+        try:
+            return write.result()
+        except KeyExists:
+            raise self._exists(kind, namespace, document) from None
+        except StoreUnavailable as error:
+            raise _unavailable(error) from error
 
     def _begin(self, kind: ServedKind, document: Document, namespace: str, call: Call) -> Document:
         """In its namespace. A rehearsal may carry a resourceVersion and gets it back, as upstream has it."""
@@ -546,26 +577,10 @@ def unavailable(error: StoreUnavailable) -> errors.StatusError:
     return errors.ServiceUnavailable(f"the store is unavailable: {error}")
 
 
+def _unavailable(error: StoreUnavailable) -> errors.StatusError:
+    log.error("the store refused a write", extra={"error": str(error)})
+    return errors.ServiceUnavailable(f"the store is unavailable: {error}")
+
+
 def _never_free() -> errors.StatusError:
     return errors.InternalError("failed to allocate an address or port: others were always faster")
-
-
-def unchanged(live: Document, new: Document) -> bool:
-    """Whether a write would change nothing but times of field managers."""
-    if live == new:
-        return True
-    old_meta, new_meta = live["metadata"], new["metadata"]
-    if {**live, "metadata": None} != {**new, "metadata": None}:
-        return False
-    skip = ("managedFields", "resourceVersion")
-    if {k: v for k, v in old_meta.items() if k not in skip} != {
-        k: v for k, v in new_meta.items() if k not in skip
-    }:
-        return False
-    return _managers(old_meta) == _managers(new_meta)
-
-
-def _managers(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
-    entries: Sequence[Mapping[str, Any]] = metadata.get("managedFields") or ()
-    plain = [{k: v for k, v in entry.items() if k != "time"} for entry in entries]
-    return sorted(plain, key=lambda entry: (entry.get("manager", ""), entry.get("operation", "")))

@@ -13,6 +13,7 @@ it is durable. A watcher sees every change after its revision once, in order, or
     └── StoreUnavailable the database did not take the write; nothing was changed
 """
 
+import asyncio
 import enum
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -161,6 +162,15 @@ class Store(Protocol):
         self, key: str, value: bytes, durability: Durability = Durability.DURABLE
     ) -> Row:
         """Raises KeyExists, StoreUnavailable."""
+        ...
+
+    def begin_create(
+        self, key: str, value: bytes, durability: Durability = Durability.DURABLE
+    ) -> asyncio.Future[Row] | None:
+        """`create` without a task: its outcome, where nothing has to be waited for before the write is on its way.
+
+        None, and nothing is done, where another write of the key is in flight or `create` would refuse at once.
+        """
         ...
 
     async def update(

@@ -123,6 +123,13 @@ class LogStore(ABC):
                 raise KeyExists(key)
         return await self._write(Change.CREATE, key, _exact(value), None, durability)
 
+    def begin_create(
+        self, key: str, value: bytes, durability: Durability = Durability.DURABLE
+    ) -> asyncio.Future[Row] | None:
+        if self._refusal or key in self._inflight or self._view.get(key) is not None:
+            return None
+        return self._begin(Change.CREATE, key, _exact(value), None, durability)
+
     async def update(
         self,
         key: str,
@@ -182,6 +189,16 @@ class LogStore(ABC):
     ) -> Row:
         if self._refusal:
             raise StoreUnavailable(self._refusal)
+        return await self._begin(change, key, value, previous, durability)
+
+    def _begin(
+        self,
+        change: Change,
+        key: str,
+        value: bytes | None,
+        previous: Row | None,
+        durability: Durability,
+    ) -> asyncio.Future[Row]:
         if previous is not None:
             if key in self._memory_keys:
                 durability = Durability.MEMORY
@@ -190,7 +207,7 @@ class LogStore(ABC):
         write = Write(change, key, value, previous, durability)
         self._inflight[key] = write
         self._submit(write)
-        return await write.future
+        return write.future
 
     @abstractmethod
     def _submit(self, write: Write) -> None:

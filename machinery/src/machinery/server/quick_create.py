@@ -1,0 +1,114 @@
+"""POST of a new object without a task: judged between two bytes, answered when the store has it.
+
+What a create does before its write waits for nothing: decode, defaults, admission, validation (registry.py). So it runs
+where the bytes arrive, and the store's outcome sends the answer. The client waits as long as ever, for the disk; what is
+saved is a quarter of the server's work: aiohttp's request, its tasks and their wake-ups.
+
+Whatever is refused before the write is left untouched to the usual way, which works it out again and words it. Limit: only
+bodies that came whole with their head, and no rehearsals.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from aiohttp.http import RawRequestMessage
+
+from machinery.meta.errors import StatusError
+from machinery.meta.resource import Document
+from machinery.server import codec
+from machinery.server.call import Call
+from machinery.server.handlers import call_of, warning_headers
+from machinery.server.negotiate import media_type
+from machinery.server.quick import Admitted, Counts, Gate
+from machinery.server.registry import Begun, Registry
+from machinery.server.replies import Reply, error_reply
+from machinery.server.user import UserInfo
+from machinery.store.interface import Row
+
+log = logging.getLogger(__name__)
+
+_CREATED = (
+    b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b\n"
+)
+_PARAMETERS = frozenset({"fieldManager", "fieldValidation"})
+_ANSWER_GROWTH = 8
+"""An answer is longer than its wish: defaults, managers. This much, generously."""
+
+
+class QuickCreate:
+    """Begins what it can."""
+
+    def __init__(self, gate: Gate, registry: Registry, bytes_max: int, counts: Counts) -> None:
+        self._gate = gate
+        self._registry = registry
+        self._body_bytes_max = bytes_max // _ANSWER_GROWTH
+        self._counts = counts
+        self.begun = 0
+        """Those that were begun here."""
+
+    def begin(
+        self,
+        message: RawRequestMessage,
+        body: bytes,
+        peer: UserInfo | None,
+        reply: Callable[[bytes], None],
+    ) -> bool:
+        """Whether the request was taken; `reply` is then called once, later, with the whole answer."""
+        if message.method != "POST" or len(body) > self._body_bytes_max or message.compression:
+            return False
+        if "Expect" in message.headers:
+            return False
+        admitted = self._gate.admitted(message, peer, "create")
+        if (
+            admitted is None
+            or admitted.info.name
+            or not _PARAMETERS.issuperset(admitted.info.query)
+        ):
+            return False
+        try:
+            call = call_of(message.headers, admitted.info, admitted.user)
+            begun = self._judged(message, body, admitted, call)
+        except StatusError:
+            return False
+        except Exception:
+            # the supervisor of a request: the usual way meets the same fault and answers 500
+            log.exception("quick create failed", extra={"path": admitted.info.path})
+            return False
+        if begun is None:
+            return False
+        self.begun += 1
+        document, write = begun
+        write.add_done_callback(lambda done: reply(self._answer(admitted, call, document, done)))
+        return True
+
+    def _judged(
+        self, message: RawRequestMessage, body: bytes, admitted: Admitted, call: Call
+    ) -> Begun | None:
+        kind = admitted.kind
+        media = media_type(message.headers.get("Content-Type", ""))
+        decoded = self._registry.bursts.body(kind, body, media, call.field_validation)
+        call.warnings.extend(decoded.warnings)
+        namespace = admitted.info.namespace if kind.namespaced else ""
+        return self._registry.begin_create(kind, decoded.document, namespace, call)
+
+    def _answer(
+        self, admitted: Admitted, call: Call, document: Document, write: asyncio.Future[Row]
+    ) -> bytes:
+        """The whole answer, as the usual way has it."""
+        info, kind, _ = admitted
+        status = 201
+        try:
+            row = self._registry.created(kind, info.namespace, document, write)
+            value = codec.splice(row.value, row.revision, codec.head_size(kind))
+            if call.warnings:
+                headers = warning_headers(call.warnings)
+                answer = Reply(201, value + b"\n", headers=headers).head("POST", True, False)
+            else:
+                answer = _CREATED % (len(value) + 1, value)
+        except StatusError as error:
+            status = error.status_code
+            answer = error_reply(error).head("POST", True, False)
+        key = ("create", info.resource, status)
+        self._counts[key] = self._counts.get(key, 0) + 1
+        return answer

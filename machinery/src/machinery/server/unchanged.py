@@ -1,0 +1,27 @@
+"""Whether a write would change nothing: then it is answered and not written, so that no watcher is woken for it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from machinery.meta.resource import Document
+
+
+def unchanged(live: Document, new: Document) -> bool:
+    """Whether a write would change nothing but times of field managers."""
+    if live == new:
+        return True
+    old_meta, new_meta = live["metadata"], new["metadata"]
+    if {**live, "metadata": None} != {**new, "metadata": None}:
+        return False
+    skip = ("managedFields", "resourceVersion")
+    if {k: v for k, v in old_meta.items() if k not in skip} != {
+        k: v for k, v in new_meta.items() if k not in skip
+    }:
+        return False
+    return _managers(old_meta) == _managers(new_meta)
+
+
+def _managers(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    entries: Sequence[Mapping[str, Any]] = metadata.get("managedFields") or ()
+    plain = [{k: v for k, v in entry.items() if k != "time"} for entry in entries]
+    return sorted(plain, key=lambda entry: (entry.get("manager", ""), entry.get("operation", "")))
