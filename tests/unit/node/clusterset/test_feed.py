@@ -13,6 +13,7 @@ from tests.support.loopclock import LoopClock
 
 from cluster_agent.node.annotations import Annotations
 from cluster_agent.node.clusterset.feed import (
+    FIRST_WORD_S,
     LAME_S,
     PATIENCE_S,
     SOURCE,
@@ -246,6 +247,25 @@ async def test_a_peers_pods_by_the_way_that_answers(node: Node) -> None:
     assert node.proxy.shares() == own | gateway, "not trusted yet"
     await settle(11.0)
     assert node.proxy.shares() == own | direct, "without anybody's word, by the clock"
+
+
+async def test_a_gateway_that_is_gone_says_nothing_about_pods_that_are_routed(node: Node) -> None:
+    await node.network("beta", 1)
+    await node.imported()
+    await node.slice("alpha", "10.0.0.5")
+    await node.slice("beta", "10.1.0.5")
+    node.gateway.say(beta="1/1")
+    node.start()
+    await settle()
+    direct = {"10.0.0.5 . 8080": 1, "10.1.0.5 . 8080": 1}
+    node.gateway.say(ready=False, beta="0/0")
+    await settle(60.0)
+    assert node.proxy.shares() == direct
+    node.gateway.say(ready=True)
+    await settle()
+    assert node.proxy.shares() == direct, "it has just begun to ask"
+    await settle(FIRST_WORD_S)
+    assert node.proxy.shares() == {"10.0.0.5 . 8080": 1}, "nobody has answered"
 
 
 async def test_disabled_routes_are_not_used_and_not_probed(node: Node) -> None:

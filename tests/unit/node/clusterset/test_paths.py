@@ -3,8 +3,21 @@
 import pytest
 from tests.unit.node.clusterset.sets import path, site, state
 
-from cluster_agent.node.clusterset.paths import SETTLE_S, UNROUTED_S, PeerPath, Ranges, choose_path
-from machinery.api.fleet.multicluster import DIRECT, GATEWAY, UNREACHABLE, NodeRange
+from cluster_agent.node.clusterset.paths import (
+    SETTLE_S,
+    UNROUTED_S,
+    PeerPath,
+    Ranges,
+    choose_path,
+    held_path,
+)
+from machinery.api.fleet.multicluster import (
+    DIRECT,
+    GATEWAY,
+    UNREACHABLE,
+    ClusterNetworkSpec,
+    NodeRange,
+)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +138,29 @@ def test_a_lame_gateway_is_the_reason() -> None:
     spec = site(1)
     found = choose_path("beta", spec, state(spec), None, 0.0, "no certificate")
     assert found.reason == "this node's gateway cannot ask: no certificate"
+
+
+@pytest.mark.parametrize(
+    ("before", "spec", "kept"),
+    [
+        pytest.param(path(1, "beta", "1", "1"), site(1), True, id="direct"),
+        pytest.param(path(1, "beta", "0", "1"), site(1), False, id="a gateway is reached by ours"),
+        pytest.param(path(1, "beta", "0", "0"), site(1), False, id="nothing to keep"),
+        pytest.param(None, site(1), False, id="never seen"),
+        pytest.param(
+            path(1, "beta", "1", "1"), site(1, routes="Disabled"), False, id="disabled since"
+        ),
+        pytest.param(path(1, "beta", "1", "1"), site(1, nodes=2), False, id="other nodes since"),
+    ],
+)
+def test_a_way_that_nobody_looks_at_any_more(
+    before: PeerPath | None, spec: ClusterNetworkSpec, kept: bool
+) -> None:
+    found = held_path(before, spec, "haproxy ended")
+    assert (found is not None) == kept
+    if found is not None:
+        assert found.same_way(before)
+        assert found.reason == "as it was last seen, this node's gateway cannot ask: haproxy ended"
 
 
 def test_only_what_moves_slots_is_another_way() -> None:

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from cluster_agent.node.annotations import Annotations
-from cluster_agent.node.clusterset.paths import PeerPath, choose_path
+from cluster_agent.node.clusterset.paths import PeerPath, choose_path, held_path
 from cluster_agent.node.clusterset.plan import (
     ImportPlan,
     Remark,
@@ -64,7 +64,7 @@ TICK_S = 1.0
 DEBOUNCE_S = 0.02
 PATIENCE_S = 5.0
 FIRST_WORD_S = 3.0
-"""How long the first state waits for the gateway to say which peers answer."""
+"""How long a gateway that has just started is given to say which peers answer."""
 LAME_S = 10.0
 """A gateway that serves nothing for shorter is being restarted: no reason to take it out of service."""
 INDEX = "clusterset-import"
@@ -142,6 +142,7 @@ class ClustersetFeed:
         self._served: frozenset[EgressKey] = frozenset()
         self._certificate: tuple[str, str, str] | None = None
         self._ready_at = clock.monotonic()
+        self._blind_until = float("-inf")
         self._listen()
 
     def _listen(self) -> None:
@@ -245,8 +246,7 @@ class ClustersetFeed:
         states = self._out.gateway.states
         for peer in self._sites():
             state = states.get(peer.cluster, PeerState())
-            answers = (*state.gateways.values(), *state.nodes.values())
-            if (peer.gateways or peer.nodes) and not any(answers):
+            if (peer.gateways or peer.nodes) and not _answers(state):
                 return False
         return True
 
@@ -286,12 +286,19 @@ class ClustersetFeed:
     def _look(self) -> bool:
         """Look at every way; whether one leads elsewhere now."""
         now, states, moved = self._clock.monotonic(), self._out.gateway.states, False
+        lame = self._lame()
+        blind = not any(_answers(state) for state in states.values())
+        if blind and lame:
+            self._blind_until = now + FIRST_WORD_S
+        blind = blind and now < self._blind_until
         found: dict[str, PeerPath] = {}
         for network in self._networks():
             name = network.metadata.name
             before = self.paths.get(name)
             state = states.get(name) or PeerState()
-            path = found[name] = choose_path(name, network.spec, state, before, now, self._lame())
+            held = held_path(before, network.spec, lame) if blind else None
+            path = held or choose_path(name, network.spec, state, before, now, lame)
+            found[name] = path
             if not path.same_way(before):
                 moved = True
                 log.info(
@@ -379,6 +386,10 @@ class ClustersetFeed:
             self._out.annotations.put(GATEWAY_NODE, self._site)
         elif now - self._ready_at >= LAME_S:
             self._out.annotations.put(GATEWAY_NODE, None)
+
+
+def _answers(state: PeerState) -> bool:
+    return any((*state.gateways.values(), *state.nodes.values()))
 
 
 def _keep(table: dict[ObjectKey, T], key: ObjectKey, value: T | None) -> None:

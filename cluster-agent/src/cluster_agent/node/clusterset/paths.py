@@ -9,12 +9,12 @@ nobody astray. The gateway's checks have steadied what comes in here (seconds of
 that was lost and answers again is trusted after `SETTLE_S` only: a zone that has just come back has other pods at its old
 addresses until its slices arrive, and its gateways know better. A node that was lost beside others that answer is
 taken for dead; one that never answered, or not for `UNROUTED_S`, is taken for not routed, and its pods are asked for at
-the gateways.
+the gateways. While our own gateway is gone nobody is asked, and direct ways stay as they were.
 """
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cluster_agent.node.gateway.model import PeerState
 from machinery.api.fleet.multicluster import (
@@ -165,6 +165,18 @@ def choose_path(
         ranges=before.ranges if before is not None and before.sites == nodes else Ranges.of(nodes),
         memory=memory,
     )
+
+
+def held_path(before: PeerPath | None, spec: ClusterNetworkSpec, lame: str) -> PeerPath | None:
+    """The direct way as it was last seen, for when this node's own gateway is gone and nobody is asked any more.
+
+    That is no word about the peer, and packets to its pods do not pass our gateway. None: choose.
+    """
+    if before is None or before.path != DIRECT or spec.direct_routes != "Enabled":
+        return None
+    if before.sites != spec.nodes:
+        return None
+    return replace(before, reason=f"as it was last seen, this node's gateway cannot ask: {lame}")
 
 
 def _remember(
