@@ -1,11 +1,14 @@
 """A fleet in virtual time: the real federation controllers over a memory store, with modelled members.
 
-One seed decides everything: what users do, which member stops, which link is cut or slow, how long each pod takes, every
-generated name. A day passes in the time that its work takes, and a history that breaks a rule is replayed by its seed:
+One seed decides everything: what users do, which member stops, which link is cut, mute, deaf, slow or flapping, whose
+clock is wrong, after which write the server dies, how long each pod takes, every generated name. A day passes in the time
+that its work takes, and a history that breaks a rule is replayed by its seed:
 
     python -m federation.simulator --seed 1234 --verbose
 
 What is real: controllers, planners, API server (registry, admission, watch cache, in-process client), informers, queues.
-What is modelled: members (their agent and their pods), links, users. What is left out: sockets, TLS, the database, two
-servers at once. Rules are in `federation.simulator.rules`, checked after every event and when all is quiet.
+What is modelled: members (their agent, their pods, grants of mode consistency, probes of each other in every second seed),
+links, users. What is left out: sockets, TLS, the database, two servers at once, and in nine of ten seeds the writing of
+Events. Rules are in `federation.simulator.rules`, checked after every write and, with more of them, when all is quiet.
+Bugs that are planted to see that they are found are in `federation.simulator.bugs`.
 """

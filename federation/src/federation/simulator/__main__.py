@@ -1,6 +1,7 @@
-"""`python -m federation.simulator`: many histories, or one again.
+"""`python -m federation.simulator`: many histories, or one again, or a hunt for planted bugs.
 
---seeds N plays the seeds 1 to N (from --first on) and stops at the first broken rule; --seed S --verbose tells one story.
+--seeds N plays N seeds (--from K: beginning with K) and stops at the first broken rule; --seed S --verbose tells one story;
+--bugs plants every bug of `federation.simulator.bugs` and looks for the first seed that shows it, among --seeds (500).
 """
 
 import argparse
@@ -13,13 +14,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
+from federation.simulator import bugs
 from federation.simulator.rules import Broken
 from federation.simulator.virtual import Deadlock, run
-from federation.simulator.world import Options, Told, history
+from federation.simulator.world import PLACES, Options, Told, history
 
 TAIL = 40
 """Lines of the story that are shown of a broken history."""
 PROGRESS_S = 2.0
+SEEDS, HUNTED = 200, 500
 COLLECT_EVERY = 8
 """Histories between two collections: one is short and small, and collecting costs as much as a tenth of it."""
 
@@ -30,6 +33,7 @@ class Outcome:
 
     seed: int
     events: int
+    faults: int
     virtual_s: float
     cpu_s: float
     writes: int
@@ -52,7 +56,16 @@ def play(seed: int, options: Options | None = None) -> Outcome:
         gc.collect()
     gc.enable()
     cpu_s = time.process_time() - started
-    return Outcome(seed, told.events, told.virtual_s, cpu_s, told.writes, broken, tuple(told.lines))
+    return Outcome(
+        seed,
+        told.events,
+        told.faults,
+        told.virtual_s,
+        cpu_s,
+        told.writes,
+        broken,
+        tuple(told.lines),
+    )
 
 
 def outcomes(seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
@@ -83,25 +96,93 @@ def report(outcome: Outcome, *, whole: bool) -> None:
         say(f"   or: python -m federation.simulator --seed {outcome.seed} --verbose")
 
 
+@dataclass(slots=True)
+class Sums:
+    """Of all seeds that were played."""
+
+    seeds: int = 0
+    events: int = 0
+    faults: int = 0
+    writes: int = 0
+    virtual_s: float = 0.0
+    cpu_s: float = 0.0
+    least: int = 0
+    """Events of the shortest history."""
+
+    def add(self, outcome: Outcome) -> None:
+        self.least = min(self.least, outcome.events) if self.seeds else outcome.events
+        self.seeds += 1
+        self.events += outcome.events
+        self.faults += outcome.faults
+        self.writes += outcome.writes
+        self.virtual_s += outcome.virtual_s
+        self.cpu_s += outcome.cpu_s
+
+    def __str__(self) -> str:
+        return (
+            f"{self.events} events ({self.least} or more each, {self.faults} of them faults), {len(PLACES)} members, "
+            f"{self.writes} writes, {self.virtual_s / 3600:.1f} virtual hours, {self.cpu_s:.1f} CPU seconds"
+        )
+
+
 def many(seeds: Sequence[int], jobs: int) -> int:
     """Play all; the exit code."""
-    events, virtual_s, cpu_s, writes, done = 0, 0.0, 0.0, 0, 0
+    sums = Sums()
     shown = time.monotonic()
     for outcome in outcomes(seeds, jobs):
-        done += 1
-        events, writes = events + outcome.events, writes + outcome.writes
-        virtual_s, cpu_s = virtual_s + outcome.virtual_s, cpu_s + outcome.cpu_s
+        sums.add(outcome)
         if outcome.broken:
             report(outcome, whole=False)
             return 1
         if time.monotonic() - shown > PROGRESS_S:
             shown = time.monotonic()
-            say(f"{done}/{len(seeds)} seeds, {events} events, {virtual_s / 3600:.1f} virtual hours")
-    say(
-        f"{done} seeds hold every rule: {events} events, {writes} writes, "
-        f"{virtual_s:.0f} virtual seconds, {cpu_s:.1f} CPU seconds"
-    )
+            say(f"{sums.seeds}/{len(seeds)} seeds: {sums}")
+    say(f"{sums.seeds} seeds hold every rule: {sums}")
     return 0
+
+
+def one(seed: int, *, whole: bool) -> int:
+    """Play one; the exit code."""
+    outcome = play(seed)
+    if whole or outcome.broken:
+        report(outcome, whole=whole)
+    if outcome.broken:
+        return 1
+    sums = Sums()
+    sums.add(outcome)
+    say(f"seed {seed} holds every rule: {sums}")
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------------- planted bugs
+def hunted(name: str, seeds: Sequence[int]) -> bugs.Caught:
+    """Look for one bug."""
+
+    def found(seed: int) -> tuple[str, float]:
+        outcome = play(seed)
+        return outcome.broken, outcome.cpu_s
+
+    return bugs.hunt(name, seeds, found)
+
+
+def every_bug(seeds: Sequence[int], jobs: int) -> int:
+    """Hunt all of them, print a table; the exit code."""
+    missed = 0
+    say(f"{'bug':<18} {'seed':>5} {'by rule':<10} {'CPU s':>6}  what is wrong")
+    with ProcessPoolExecutor(jobs) as pool:
+        for caught in pool.map(hunted, bugs.BUGS, [seeds] * len(bugs.BUGS)):
+            bug = bugs.BUGS[caught.name]
+            right = caught.rule in bug.rules
+            missed += not right
+            seed = str(caught.seed) if caught.seed else "-"
+            said = caught.rule or "not found"
+            say(f"{caught.name:<18} {seed:>5} {said:<10} {caught.cpu_s:>6.1f}  {bug.sentence}")
+            if caught.seed and not right:
+                say(f"    meant to break {', '.join(sorted(bug.rules))}, but: {caught.broken}")
+    say(
+        f"{len(bugs.BUGS) - missed} of {len(bugs.BUGS)} planted bugs are found within {len(seeds)} seeds"
+    )
+    return 1 if missed else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,24 +190,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m federation.simulator", description="A fleet in virtual time."
     )
-    parser.add_argument("--seeds", type=int, default=200, help="how many histories")
-    parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument("--seeds", type=int, help="how many histories (200; 500 with --bugs)")
+    parser.add_argument("--from", "--first", dest="first", type=int, default=1, help="first seed")
     parser.add_argument("--seed", type=int, help="play this one only")
     parser.add_argument("--verbose", action="store_true", help="tell the whole story")
+    parser.add_argument("--bugs", action="store_true", help="plant bugs and look for each")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes")
     arguments = parser.parse_args(argv)
-    if arguments.seed is None:
-        seeds = range(arguments.first, arguments.first + arguments.seeds)
-        return many(seeds, max(1, arguments.jobs))
-    outcome = play(arguments.seed)
-    if arguments.verbose or outcome.broken:
-        report(outcome, whole=arguments.verbose)
-    if not outcome.broken:
-        say(
-            f"seed {outcome.seed} holds every rule: {outcome.events} events, {outcome.writes} writes, "
-            f"{outcome.virtual_s:.0f} virtual seconds, {outcome.cpu_s:.2f} CPU seconds"
-        )
-    return 1 if outcome.broken else 0
+    if arguments.seed is not None:
+        return one(arguments.seed, whole=arguments.verbose)
+    count = arguments.seeds or (HUNTED if arguments.bugs else SEEDS)
+    seeds = range(arguments.first, arguments.first + count)
+    jobs = max(1, arguments.jobs)
+    return every_bug(seeds, jobs) if arguments.bugs else many(seeds, jobs)
 
 
 if __name__ == "__main__":

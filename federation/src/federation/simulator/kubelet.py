@@ -169,19 +169,20 @@ class Node:
         self._held[key] = (held, running)
         self.sync()
 
-    def remove(self, key: ObjectKey, ends_in_s: float) -> None:
-        """The Deployment is being deleted: what runs has ended then."""
+    def remove(self, key: ObjectKey) -> None:
+        """The Deployment is deleted: it goes, and what runs takes its grace, as long as it may be."""
         found = self._held.get(key)
         if found is not None:
-            for pod in found[0].pods:
-                self._stop(pod, ends_in_s)
-            found[0].doomed = True
+            held, _ = found
+            held.doomed = True
+            for pod in held.pods:
+                pod.deleted = True
+                self._stop(pod, self._grace())
 
     def gone(self, key: ObjectKey) -> None:
-        """The Deployment is gone, with its pods."""
-        found = self._held.pop(key, None)
-        for pod in found[0].pods if found is not None else ():
-            self._stop(pod, 0.0)
+        """The Deployment is no more; its pods may still be ending."""
+        self.remove(key)
+        self._held.pop(key, None)
 
     def power_lost(self) -> None:
         """All containers are gone at once, and the grants of this boot."""

@@ -277,7 +277,7 @@ class Member:
         if held.gone_at is None:
             wait = self.between(REMOVE_S)
             self.objects[ref] = held = replace(held, gone_at=now + wait)
-            self.node.remove(ref.key, wait)
+            self.node.remove(ref.key)
         assert held.gone_at is not None
         if now < held.gone_at:
             return held.gone_at - now

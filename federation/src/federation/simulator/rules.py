@@ -128,6 +128,7 @@ class Rules:
         self.server_since: float | None = None
         self._frozen_since: float | None = None
         self._reached_since: dict[str, float] = {}
+        self._unreached_since: dict[str, float | None] = {}
         self._retargeted: dict[ObjectKey, float] = {}
         self._judged: dict[str, int] = {}
 
@@ -170,8 +171,8 @@ class Rules:
                 if before != given and not moved and not back:
                     raise Broken("steady", f"{written.key} went from {before} to {given} unasked")
                 return  # what failover takes back or gives back was balanced when it was decided
-        if old is not None and _left(old) - _left(new):
-            return  # taken back: as it was before the cluster was lost
+        if old is not None and _leaving(old) - _leaving(new):
+            return  # taken back: as it was before the cluster was lost or drained
         held = {t.name: t.replicas for t in old.spec.clusters} if old is not None else {}
         if given != held and divided_by_room(new):
             self._usable(written, given, held)
@@ -224,6 +225,17 @@ class Rules:
                 self._reached_since.pop(name, None)
             else:
                 self._reached_since.setdefault(name, now)
+            if any(path.reaches(other, name) for other in path.members if other != name):
+                self._unreached_since[name] = None
+            elif self._unreached_since.get(name) is None:
+                self._unreached_since[name] = now
+
+    def _unseen(self, name: str, now: float) -> bool:
+        """Whether no other member can have told that the silent one is alive."""
+        if name not in self._unreached_since:
+            return True  # nobody probes
+        since = self._unreached_since[name]
+        return since is not None and now - since > WITNESS_S
 
     def _serves(self, name: str, written: Written, new: ResourceBinding) -> None:
         """Whether others are known to reach the cluster. Raises Broken."""
@@ -321,7 +333,7 @@ class Rules:
         lost = [
             n
             for n, s in silent.items()
-            if n not in self._reached_since  # silent it may be, but others see it live
+            if self._unseen(n, written.at)
             and s > CLOCK.suspect_s + AT_ONCE_S
             and abs(s - silent[name]) < CLOCK.unreachable_s - AT_ONCE_S
         ]

@@ -19,7 +19,7 @@ EVENTS = 102
 """Events of a chapter, at least."""
 IMAGES = ("whoami:1", "whoami:2", "whoami:3")
 REPLICAS_MAX = 9
-NAMESPACES_MAX, DEPLOYMENTS_MAX, ONES_MAX, CONFIGS_MAX = 3, 3, 2, 3
+NAMESPACES_MAX, DEPLOYMENTS_MAX, ONES_MAX, CONFIGS_MAX = 3, 3, 3, 3
 STRATEGIES = ("Duplicated", "Aggregated", "Static", "Pinned")
 REJOINS = ("keepOriginal", "bestScore", "longestRunning")
 ONE = "one-"
@@ -49,7 +49,8 @@ DECK: Sequence[str] = (
     *("power-loss", "slow", "skew", "resize", "deafen") * 2,
     *("flap",) * 8,
     *("kill-server",) * 7,
-    "restart-server", "mass-loss", "zone-loss", "outage", "cordon", "drain", "switch",
+    *("drain",) * 4,
+    "restart-server", "mass-loss", "zone-loss", "outage", "cordon", "switch",
 )  # fmt: skip
 """Kinds of faults, each as often as it is in here."""
 PATHS: Sequence[str] = ("path-cut",) * 4
@@ -105,7 +106,7 @@ class Scenario:
         self._deck: list[str] = []
         self._verbs: tuple[tuple[int, Callable[[], list[Step]]], ...] = (
             (5, self._create_deployment),
-            (3, self._create_one),
+            (6, self._create_one),
             (9, self._scale),
             (4, self._image),
             (6, self._label),
@@ -201,7 +202,7 @@ class Scenario:
 
     def _create_one(self) -> list[Step]:
         where = self._random.choice(self._book.namespaces)
-        name = f"{ONE}{self._random.randint(0, 1)}"
+        name = f"{ONE}{self._random.randint(0, 2)}"
         ones = len(self._book.deployments) - len(self._plain())
         if ones >= ONES_MAX or (where, name) in self._book.deployments:
             return []

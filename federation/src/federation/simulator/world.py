@@ -134,7 +134,7 @@ class World:
 
     def _member(self, place: Place, seed: int) -> Member:
         dice = random.Random(f"clock-{seed}-{place.name}")  # noqa: S311 - the seed decides
-        offset, rate = dice.uniform(-SKEW_S, SKEW_S), dice.uniform(1 - RATE, 1 + RATE)
+        offset, rate = dice.randint(-SKEW_S, SKEW_S), dice.uniform(1 - RATE, 1 + RATE)
         clock = MemberClock(self.loop, offset if self.options.skewed else 0.0, rate)
         part = self.options.member(place, clock, f"{seed}-{place.name}", self.server, self.copies)
         part.path = self._path if self.path is not None else None
