@@ -29,6 +29,7 @@ from federation.clusters.mirrors import Mirrors
 from federation.config import FederationConfig
 from federation.controllers import registry
 from federation.domains.clock import FailureClock
+from federation.propagation.admission.plugin import KarmadaKinds
 from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.kinds import FLEET
 from machinery.api.kinds import BUILTIN
@@ -132,7 +133,12 @@ class FederationServer:
                 ("create", "", "pods/eviction"): forwarder.evict,
             },
             raw_routes={LINK_PATH: self.links.accept},
-            admission=(OwnClusterOnly(), MembersObjects(), ExportsNamed()),
+            admission=(
+                OwnClusterOnly(),
+                MembersObjects(),
+                ExportsNamed(),
+                KarmadaKinds(self._ids),
+            ),
             bootstrap=access.common(),
             list_warnings=self._list_warnings,
         )

@@ -126,10 +126,21 @@ def test_a_return_ends_no_other_eviction_though_that_one_keeps_nothing() -> None
     assert {(t.cluster, t.reason) for t in settled.tasks} == {("beta", UNREACHABLE)}
 
 
-def test_longest_running_keeps_originals_that_never_stopped() -> None:
+@pytest.mark.parametrize(
+    ("says", "stays"),
+    [("2031-01-01T00:00:00Z", True), ("2031-01-01T00:20:00Z", False), ("", False)],
+    ids=["ran on, by a clock years ahead", "started anew", "does not run"],
+)
+def test_longest_running_keeps_originals_that_never_stopped(says: str, stays: bool) -> None:
+    """By what the cluster itself says now and said when it was left: no two clocks are compared."""
+    then = {"alpha": Seen(2, "2031-01-01T00:00:00Z")}
+    left = moves.evict(State(EVEN), "alpha", UNREACHABLE, "why", replace(facts({}), seen=then))
+    state = moves.decided(left, TWO, "now")
     known = facts(READY_ELSEWHERE, rejoin="longestRunning")
-    seen = dict(known.seen) | {"alpha": Seen(2, "2025-12-31T00:00:00Z")}
-    assert moves.settle(moved(), replace(known, seen=seen)).clusters == EVEN
+    seen = dict(known.seen) | {"alpha": Seen(2, says)}
+    found = moves.settle(state, replace(known, seen=seen))
+    assert found.clusters == (EVEN if stays else TWO)
+    assert moves.state_of(bound(state)) == state, "the words are kept in the binding"
 
 
 def test_what_was_replaced_is_remembered_until_it_is_balanced() -> None:

@@ -40,30 +40,42 @@ def plan(
     held: Document | None,
 ) -> list[Action]:
     """`template` is the dependency, `binding` (and the same as `held` document) its own binding."""
-    wanted = [
-        required_by(b)
-        for b in sorted(needed_by, key=lambda b: b.key)
-        if moves.running(b) and not b.deleting
-    ]
+    needing = sorted(
+        (b for b in needed_by if moves.running(b) and not b.deleting), key=lambda b: b.key
+    )
+    wanted = [required_by(b) for b in needing]
     if template is None or not propagatable(template):
         return []  # the binding goes with its template
     if binding is None or held is None:
-        return [_create(template, wanted)] if wanted else []
-    if binding.deleting or (held["spec"].get("requiredBy") or []) == wanted:
+        return [_create(template, wanted, inherited(needing))] if wanted else []
+    claimed = binding.spec.placement is not None
+    own = {} if claimed else inherited(needing)
+    change = {k: v for k, v in own.items() if held["spec"].get(k) != v}
+    if binding.deleting or (not change and (held["spec"].get("requiredBy") or []) == wanted):
         return []
-    if not wanted and binding.spec.placement is None:
+    if not wanted and not claimed:
         return [Delete(RESOURCE_BINDINGS, binding.key, uid=binding.metadata.uid)]
     return [
         Patch(
             RESOURCE_BINDINGS,
             binding.key,
-            {"spec": {"requiredBy": wanted or None}},
+            {"spec": {"requiredBy": wanted or None} | change},
             resource_version=held["metadata"]["resourceVersion"],
         )
     ]
 
 
-def _create(template: Document, wanted: list[Document]) -> Action:
+def inherited(needing: Iterable[ResourceBinding]) -> Document:
+    """What a dependency that no policy claims has of those who need it: the boldest of their wishes."""
+    specs = [b.spec for b in needing]
+    overwrite = any(s.conflict_resolution == "Overwrite" for s in specs)
+    return {
+        "conflictResolution": "Overwrite" if overwrite else "Abort",
+        "preserveResourcesOnDeletion": any(s.preserve_resources_on_deletion for s in specs),
+    }
+
+
+def _create(template: Document, wanted: list[Document], own: Document) -> Action:
     metadata = template["metadata"]
     return Create(
         RESOURCE_BINDINGS,
@@ -75,7 +87,7 @@ def _create(template: Document, wanted: list[Document]) -> Action:
                 "namespace": metadata["namespace"],
                 "ownerReferences": [owner(template)],
             },
-            "spec": {"resource": resource_reference(template), "requiredBy": wanted},
+            "spec": {"resource": resource_reference(template), "requiredBy": wanted} | own,
         },
         exists_ok=True,
     )

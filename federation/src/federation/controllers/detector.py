@@ -16,10 +16,12 @@ from federation.propagation import claims, interpreter
 from federation.propagation.claims import Claim
 from federation.propagation.matching import Policy
 from federation.propagation.resilience import DEMANDS, demanded, resilience
-from federation.propagation.templates import TEMPLATES, propagatable
+from federation.propagation.templates import PRIORITY_CLASSES, TEMPLATES, propagatable
 from federation.propagation.works import binding_name
 from machinery.api.fleet.policy import (
+    CLUSTER_OVERRIDE_POLICIES,
     CLUSTER_PROPAGATION_POLICIES,
+    OVERRIDE_POLICIES,
     PROPAGATION_POLICIES,
 )
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES
@@ -55,8 +57,8 @@ def resource_reference(template: Document) -> Document:
     }
 
 
-def wanted_spec(template: Document, policy: Policy) -> Document:
-    """The part of the binding's spec that this controller writes; null removes."""
+def wanted_spec(template: Document, policy: Policy, priority: int | None = None) -> Document:
+    """The part of the binding's spec that this controller writes; null removes. `priority`: of the policy's class."""
     spec = policy.spec
     suspension = spec.suspension
     return {
@@ -66,9 +68,11 @@ def wanted_spec(template: Document, policy: Policy) -> Document:
         "placement": compact(to_document(spec.placement)),
         "propagateDeps": spec.propagate_deps or None,
         "schedulerName": spec.scheduler_name,
+        "failover": spec.failover,
         "conflictResolution": spec.conflict_resolution,
         "suspension": compact(to_document(suspension)) if suspension is not None else None,
         "preserveResourcesOnDeletion": spec.preserve_resources_on_deletion or None,
+        "schedulePriority": None if priority is None else {"priority": priority},
     }
 
 
@@ -88,8 +92,12 @@ def plan(
     binding: ResourceBinding | None,
     held: Document | None,
     demands: str | None = None,
+    classes: Mapping[str, int] = {},
 ) -> list[Action]:
-    """`held` is the binding as a document, `binding` the view of the same; `demands` the annotation for the placer."""
+    """`held` is the binding as a document, `binding` the view of the same; `demands` the annotation for the placer.
+
+    `classes`: the values of the PriorityClasses by name.
+    """
     if binding is not None and binding.deleting:
         return []
     if template is None or not propagatable(template):
@@ -98,7 +106,13 @@ def plan(
         return [Delete(RESOURCE_BINDINGS, binding.key, uid=binding.metadata.uid)]
     if claim is None:
         return _unclaim(binding)
-    spec = wanted_spec(template, claim.policy)
+    wish = claim.policy.spec.schedule_priority
+    name = wish.priority_class_name if wish is not None else ""
+    if name and name not in classes:
+        why = f'PriorityClass.scheduling.k8s.io "{name}" not found'
+        text = f"Apply policy({claim.policy.key}) failed: {why}"
+        return [_event(template, "ApplyPolicyFailed", text, "Warning")]
+    spec = wanted_spec(template, claim.policy, classes.get(name))
     if held is None or binding is None:
         return [_create(template, claim.policy, spec, demands), _said(template, claim.policy)]
     if binding.spec.resource.uid != template["metadata"]["uid"]:
@@ -193,11 +207,11 @@ def _said(template: Document, policy: Policy) -> Action:
     return _event(template, "ApplyPolicySucceed", f"Apply policy({policy.key}) succeed")
 
 
-def _event(template: Document, reason: str, message: str) -> Action:
+def _event(template: Document, reason: str, message: str, level: str = "Normal") -> Action:
     resource = next(r for r in TEMPLATES if r.kind == template["kind"])
     metadata = template["metadata"]
     about = ObjectKey(metadata["namespace"], metadata["name"])
-    return Emit(resource, about, metadata["uid"], "Normal", reason, message)
+    return Emit(resource, about, metadata["uid"], level, reason, message)
 
 
 class DetectorReconciler:
@@ -209,7 +223,10 @@ class DetectorReconciler:
         self._templates = manager.informer(resource)
         self._policies = manager.informer(PROPAGATION_POLICIES)
         self._cluster_policies = manager.informer(CLUSTER_PROPAGATION_POLICIES)
+        self._override_policies = manager.informer(OVERRIDE_POLICIES)
+        self._cluster_override_policies = manager.informer(CLUSTER_OVERRIDE_POLICIES)
         self._resilience = manager.informer(RESILIENCE_POLICIES)
+        self._classes = manager.informer(PRIORITY_CLASSES)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._documents = manager.informer(BINDING_DOCUMENTS)
 
@@ -220,13 +237,21 @@ class DetectorReconciler:
         binding, document = self._bindings.get(name), self._documents.get(name)
         if template is not None and propagatable(template):
             marks = binding.metadata.annotations if binding is not None else {}
-            claim = claims.decide(
-                template, marks, self._policies.list(key.namespace), self._cluster_policies.list()
-            )
+            own, of_all = self._policies.list(key.namespace), self._cluster_policies.list()
+            claim = claims.decide(template, marks, own, of_all, self._overrides(key.namespace))
             if interpreter.is_workload(template):
                 wanted = demanded(resilience(template, self._resilience.list()))
-        actions = plan(template, claim, binding, document, wanted)
+        classes = {c["metadata"]["name"]: int(c["value"]) for c in self._classes.list()}
+        actions = plan(template, claim, binding, document, wanted, classes)
         return await self._executor.apply(actions)
+
+    def _overrides(self, namespace: str) -> frozenset[tuple[str, str]]:
+        """Namespace and name of the override policies that a claim may wait for."""
+        own = self._override_policies.list(namespace)
+        of_all = self._cluster_override_policies.list()
+        return frozenset(
+            (p.metadata.namespace, p.metadata.name) for p in (*own, *of_all) if not p.deleting
+        )
 
 
 def setup(manager: Manager) -> None:
@@ -241,12 +266,28 @@ def setup(manager: Manager) -> None:
         controller.watches(PROPAGATION_POLICIES, everything)
         controller.watches(CLUSTER_PROPAGATION_POLICIES, everything)
         controller.watches(RESILIENCE_POLICIES, everything)
+        controller.watches(OVERRIDE_POLICIES, _if_waiting(manager, everything))
+        controller.watches(CLUSTER_OVERRIDE_POLICIES, _if_waiting(manager, everything))
+        controller.watches(PRIORITY_CLASSES, everything)
         controller.watches(RESOURCE_BINDINGS, _template_of(resource))
 
 
 def _all_keys(templates: Any) -> Any:
     def keys(_: Any) -> list[ObjectKey]:
         return [ObjectKey(t["metadata"]["namespace"], t["metadata"]["name"]) for t in templates()]
+
+    return keys
+
+
+def _if_waiting(manager: Manager, everything: Any) -> Any:
+    """All templates, where some policy waits for override policies; otherwise nobody cares."""
+    own = manager.informer(PROPAGATION_POLICIES)
+    of_all = manager.informer(CLUSTER_PROPAGATION_POLICIES)
+
+    def keys(policy: Any) -> list[ObjectKey]:
+        everybody: list[Policy] = [*own.list(), *of_all.list()]
+        waiting = any(p.spec.dependent_overrides for p in everybody)
+        return list(everything(policy)) if waiting else []
 
     return keys
 

@@ -1,40 +1,84 @@
 """Namespace sync: every user namespace of the federation exists in every member, and goes everywhere when it is deleted.
 
 A namespace travels as a Work without a binding. Deleting it at the federation deletes its Works; each member's link
-then deletes the namespace there, with what is in it.
+then deletes the namespace there, with what is in it. Cluster override policies may change it for a member; where one cannot
+be applied, that member's Work stays as it is. One that is labelled so stays at home.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from federation.clusters.candidates import candidate
 from federation.controllers import dispatcher
+from federation.controllers.dispatcher import FAILED, Failed, Rendered
+from federation.placement.model import Candidate
+from federation.propagation.overrides.errors import PolicyFailed
+from federation.propagation.overrides.policies import NO_OVERRIDES, Overrides
 from federation.propagation.templates import NAMESPACES, unsynced_namespace
 from federation.propagation.works import work
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
+from machinery.api.fleet.policy import CLUSTER_OVERRIDE_POLICIES
 from machinery.api.fleet.work import BINDING_LABEL, WORK_DOCUMENTS
-from machinery.controller.action import Action, Result
+from machinery.controller.action import Action, Emit, Result
 from machinery.controller.manager import Manager
 from machinery.meta.resource import Document, ObjectKey
 
 BY_NAMESPACE = "namespace"
+STAYS = "namespace.karmada.io/skip-auto-propagation"
+"""Label: `true` keeps a namespace at home."""
 
 
 def wanted_works(
-    namespace: Document | None, name: str, clusters: Iterable[str]
-) -> dict[str, Document]:
+    namespace: Document | None,
+    name: str,
+    clusters: Iterable[str],
+    overrides: Overrides = NO_OVERRIDES,
+    fleet: Mapping[str, Candidate] = {},
+) -> Rendered:
     """A Work for each cluster; none when the namespace is gone, going or not to be synced."""
+    found = Rendered()
     if namespace is None or namespace["metadata"].get("deletionTimestamp"):
-        return {}
-    if unsynced_namespace(name):
-        return {}
+        return found
+    labels = namespace["metadata"].get("labels") or {}
+    if unsynced_namespace(name) or labels.get(STAYS) == "true":
+        return found
     body = {k: v for k, v in namespace.items() if k != "spec"}
-    return {cluster: work(body, cluster, conflict_resolution="Overwrite") for cluster in clusters}
+    spoken = overrides.of(body)
+    for cluster in clusters:
+        try:
+            changed = spoken.apply(body, fleet.get(cluster) or Candidate(cluster))
+        except PolicyFailed as error:
+            found.failed[cluster] = Failed(error.policy, str(error))
+            continue
+        found.works[cluster] = work(
+            body,
+            cluster,
+            body=changed.document,
+            notes=changed.annotations,
+            conflict_resolution="Overwrite",
+        )
+    return found
 
 
 def plan(
-    namespace: Document | None, name: str, clusters: Iterable[str], held: Iterable[Document]
+    namespace: Document | None,
+    name: str,
+    clusters: Iterable[str],
+    held: Iterable[Document],
+    overrides: Overrides = NO_OVERRIDES,
+    fleet: Mapping[str, Candidate] = {},
 ) -> list[Action]:
     """As the dispatcher's, for a namespace."""
-    return dispatcher.plan(wanted_works(namespace, name, clusters), held)
+    found = wanted_works(namespace, name, clusters, overrides, fleet)
+    actions = dispatcher.plan(found.works, held, found.failed)
+    for cluster, failure in sorted(found.failed.items()):
+        assert namespace is not None, "a namespace that is gone is not overridden"
+        said = (
+            f"Apply override policy({failure.policy}) for cluster({cluster}) failed: {failure.why}"
+        )
+        uid = namespace["metadata"].get("uid", "")
+        actions.append(Emit(NAMESPACES, ObjectKey("", name), uid, "Warning", FAILED, said))
+    return actions
 
 
 def namespace_keys(document: Document) -> list[ObjectKey]:
@@ -50,16 +94,20 @@ class NamespaceReconciler:
         self._executor = manager.executor
         self._namespaces = manager.informer(NAMESPACES)
         self._clusters = manager.informer(CLUSTERS)
+        self._overrides = manager.informer(CLUSTER_OVERRIDE_POLICIES)
         self._works = manager.informer(WORK_DOCUMENTS, label_selector=f"!{BINDING_LABEL}")
         self._works.add_index(BY_NAMESPACE, namespace_keys)
 
     async def reconcile(self, key: ObjectKey) -> Result:
-        members = [c.metadata.name for c in self._clusters.list() if not c.deleting]
+        members = [c for c in self._clusters.list() if not c.deleting]
+        overrides = Overrides(tuple(self._overrides.list()))
         actions = plan(
             self._namespaces.get(key),
             key.name,
-            sorted(members),
+            sorted(c.metadata.name for c in members),
             self._works.by_index(BY_NAMESPACE, key),
+            overrides,
+            {c.metadata.name: candidate(c) for c in members} if overrides != NO_OVERRIDES else {},
         )
         return await self._executor.apply(actions)
 
@@ -78,4 +126,12 @@ def setup(manager: Manager) -> None:
     controller = manager.controller("namespace-sync", NamespaceReconciler(manager))
     controller.watches(NAMESPACES)
     controller.watches(CLUSTERS, everything)
+    controller.watches(CLUSTER_OVERRIDE_POLICIES, _all_of(namespaces))
     controller.watches(WORK_DOCUMENTS, namespace_keys, label_selector=f"!{BINDING_LABEL}")
+
+
+def _all_of(namespaces: Any) -> Any:
+    def keys(_: object) -> list[ObjectKey]:
+        return [ObjectKey("", n["metadata"]["name"]) for n in namespaces.list()]
+
+    return keys

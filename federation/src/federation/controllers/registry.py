@@ -20,6 +20,7 @@ from federation.controllers import (
     namespaces,
     networks,
     placer,
+    policies,
     revisions,
     statuses,
 )
@@ -63,6 +64,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     failback.setup(manager, operator)
     for room in (
         detector,
+        policies,
         placer,
         failover,
         dispatcher,

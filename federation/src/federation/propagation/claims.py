@@ -8,7 +8,7 @@ namespaced one. The policy that the federation came with is what a template has 
 Karmada keeps the claim on the template; here it is on the binding alone, since the template is its user's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,10 +78,16 @@ def decide(
     marks: Mapping[str, str],
     policies: Iterable[PropagationPolicy],
     cluster_policies: Iterable[ClusterPropagationPolicy],
+    overrides: Collection[tuple[str, str]] = (),
 ) -> Claim | None:
-    """Whose the template is. `marks` are its binding's annotations, `policies` those of its namespace."""
+    """Whose the template is. `marks` are its binding's annotations, `policies` those of its namespace.
+
+    `overrides` (namespace, name) exist: a policy that depends on others is not there before them, but keeps what it has.
+    """
     own, of_all = list(policies), list(cluster_policies)
     held = held_by(marks, own, of_all)
+    own = [p for p in own if _ready(p, overrides)]
+    of_all = [p for p in of_all if _ready(p, overrides)]
     if held is None or not policy_precision(held, template) or _yields(held):
         best = claimant(template, own, of_all)
         return None if best is None else Claim(best)
@@ -93,6 +99,11 @@ def decide(
     if taker is None or _selects_less(taker, template):
         return Claim(held)
     return Claim(taker, _key(held))
+
+
+def _ready(policy: Policy, overrides: Collection[tuple[str, str]]) -> bool:
+    wanted = policy.spec.dependent_overrides
+    return all((policy.metadata.namespace, name) in overrides for name in wanted)
 
 
 def _yields(policy: Policy) -> bool:

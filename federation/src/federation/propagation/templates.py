@@ -18,6 +18,9 @@ SERVICE_EXPORTS = dynamic(
     "multicluster.x-k8s.io", "v1beta1", "serviceexports", "ServiceExport", True
 )
 
+PRIORITY_CLASSES = dynamic("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False)
+"""Not propagated: policies name them."""
+
 TEMPLATES: tuple[Resource[Document], ...] = (DEPLOYMENTS, CONFIGMAPS, SECRETS, SERVICEACCOUNTS)
 """Kinds that a policy can select."""
 DEPENDENCIES: tuple[Resource[Document], ...] = (CONFIGMAPS, SECRETS, SERVICEACCOUNTS)

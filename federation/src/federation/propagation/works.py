@@ -127,13 +127,13 @@ def work(  # noqa: PLR0913
     name = work_name(template["kind"], source.get("namespace", ""), source["name"])
     namespace = execution_namespace(cluster)
     annotations = {CONFLICT_RESOLUTION: conflict_resolution.lower()}
-    labels: dict[str, str] = {}
+    owner = "" if binding is None else binding["uid"]
+    labels = {WORK_ID: work_id(owner, namespace, name)}
     if binding is not None:
         annotations[BINDING_NAME] = binding["name"]
         if binding.get("namespace"):
             annotations[BINDING_NAMESPACE] = binding["namespace"]
-        labels[BINDING_LABEL] = binding["uid"]
-        labels[WORK_ID] = work_id(binding["uid"], namespace, name)
+        labels[BINDING_LABEL] = owner
     inner = annotations | {
         TEMPLATE_UID: source.get("uid", ""),
         TEMPLATE_GENERATION: str(source.get("generation", 0)),

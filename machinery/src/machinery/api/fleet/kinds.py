@@ -2,7 +2,8 @@
 
 The schemas say what Karmada's CustomResourceDefinitions say of the fields that we act on; parts that are handed through
 (statuses of members, manifests) keep their unknown fields. Fields of Karmada that nothing acts on yet stand in no schema,
-so that strict clients hear `unknown field` instead of a promise.
+so that strict clients hear `unknown field` instead of a promise; a few that Karmada's samples use are kept and warned about
+(`federation.propagation.admission`). The order of fields is Go's, since messages show values in it.
 """
 
 from machinery.api.fleet.multicluster_kinds import MULTICLUSTER
@@ -37,16 +38,25 @@ _AFFINITY_FIELDS = {
     "exclude": array(TEXT),
 }
 AFFINITY = struct(**_AFFINITY_FIELDS)
-AFFINITY_TERM = struct(("affinityName",), affinityName=TEXT, **_AFFINITY_FIELDS)
+_TERM_NAME = TEXT | {"minLength": 1, "maxLength": 32}
+AFFINITY_TERM = struct(
+    ("affinityName",),
+    affinityName=_TERM_NAME,
+    **_AFFINITY_FIELDS,
+    overflowAffinities=array(
+        struct(("affinityName",), affinityName=_TERM_NAME, **_AFFINITY_FIELDS)
+    ),
+)
 SPREAD = struct(
     spreadByField=choice("cluster", "region", "zone", "provider"), spreadByLabel=TEXT,
-    minGroups=NUMBER, maxGroups=NUMBER,
+    maxGroups=NUMBER, minGroups=NUMBER,
 )  # fmt: skip
+_GROUPED = struct(("groupByLabelKey",), groupByLabelKey=TEXT)
 STATIC_WEIGHT = struct(
     ("targetCluster", "weight"), targetCluster=AFFINITY, weight=LARGE | {"minimum": 1}
 )
 REPLICA_SCHEDULING = struct(
-    replicaSchedulingType=choice("Duplicated", "Divided"),
+    replicaSchedulingType=choice("Duplicated", "Divided") | {"default": "Divided"},
     replicaDivisionPreference=choice("Aggregated", "Weighted"),
     weightPreference=struct(
         staticWeightList=array(STATIC_WEIGHT), dynamicWeight=choice("AvailableReplicas")
@@ -58,10 +68,28 @@ PLACEMENT = struct(
     clusterTolerations=array(TOLERATION),
     spreadConstraints=array(SPREAD),
     replicaScheduling=REPLICA_SCHEDULING,
+    workloadAffinity=struct(affinity=_GROUPED, antiAffinity=_GROUPED),
 )
-SUSPENSION = struct(
-    dispatching=FLAG, dispatchingOnClusters=struct(clusterNames=array(TEXT)), scheduling=FLAG
+_STATE = struct(
+    ("rules",),
+    rules=array(
+        struct(("aliasLabelName", "jsonPath"), aliasLabelName=TEXT, jsonPath=TEXT)
+    ),
+)  # fmt: skip
+FAILOVER = struct(
+    application=struct(
+        ("decisionConditions",),
+        decisionConditions=struct(tolerationSeconds=NUMBER),
+        purgeMode=choice("Directly", "Gracefully", "Never"),
+        gracePeriodSeconds=NUMBER,
+        statePreservation=_STATE,
+    ),
+    cluster=struct(purgeMode=choice("Directly", "Gracefully"), statePreservation=_STATE),
 )
+_SUSPENDED = {"dispatching": FLAG, "dispatchingOnClusters": struct(clusterNames=array(TEXT))}
+SUSPENSION = struct(**_SUSPENDED, scheduling=FLAG)
+"""Of a binding; a policy cannot suspend scheduling."""
+CONFLICT_RESOLUTION = choice("Abort", "Overwrite") | {"default": "Abort"}
 RESOURCE_SELECTOR = struct(
     ("apiVersion", "kind"),
     apiVersion=TEXT, kind=TEXT, namespace=TEXT, name=TEXT, labelSelector=LABEL_SELECTOR,
@@ -69,14 +97,23 @@ RESOURCE_SELECTOR = struct(
 POLICY_SPEC = struct(
     ("resourceSelectors",),
     resourceSelectors=array(RESOURCE_SELECTOR, minItems=1),
+    association=FLAG,
     propagateDeps=FLAG,
     placement=PLACEMENT,
-    priority=NUMBER,
-    preemption=choice("Always", "Never"),
-    schedulerName=TEXT,
-    conflictResolution=choice("Abort", "Overwrite"),
-    suspension=SUSPENSION,
+    priority=NUMBER | {"default": 0},
+    preemption=choice("Always", "Never") | {"default": "Never"},
+    dependentOverrides=array(TEXT),
+    schedulerName=TEXT | {"default": "default-scheduler"},
+    failover=FAILOVER,
+    conflictResolution=CONFLICT_RESOLUTION,
+    activationPreference=choice("Lazy"),
+    suspension=struct(**_SUSPENDED),
     preserveResourcesOnDeletion=FLAG,
+    schedulePriority=struct(
+        ("priorityClassName", "priorityClassSource"),
+        priorityClassSource=choice("KubePriorityClass"),
+        priorityClassName=TEXT,
+    ),
 )
 _VALUE: Schema = {"x-kubernetes-preserve-unknown-fields": True}
 _OPERATORS = choice("add", "remove", "replace")
@@ -86,6 +123,7 @@ _WORDS = struct(
 )  # fmt: skip
 _MARKS = struct(("operator",), operator=_OPERATORS, value=mapping(TEXT))
 _INSIDE = struct(("operator", "subPath"), subPath=TEXT, operator=_OPERATORS, value=_VALUE)
+FIELD_OVERRIDER = struct(("fieldPath",), fieldPath=TEXT, json=array(_INSIDE), yaml=array(_INSIDE))
 OVERRIDERS = struct(
     plaintext=array(
         struct(("operator", "path"), path=TEXT, operator=_OPERATORS, value=_VALUE)
@@ -103,9 +141,7 @@ OVERRIDERS = struct(
     argsOverrider=array(_WORDS),
     labelsOverrider=array(_MARKS),
     annotationsOverrider=array(_MARKS),
-    fieldOverrider=array(
-        struct(("fieldPath",), fieldPath=TEXT, json=array(_INSIDE), yaml=array(_INSIDE))
-    ),
+    fieldOverrider=array(FIELD_OVERRIDER),
 )  # fmt: skip
 OVERRIDE_SPEC = struct(
     resourceSelectors=array(RESOURCE_SELECTOR),
@@ -138,7 +174,8 @@ BINDING_SPEC = struct(
     gracefulEvictionTasks=array(
         struct(
             ("fromCluster", "reason", "producer"),
-            fromCluster=TEXT, purgeMode=TEXT, replicas=NUMBER, reason=TEXT, message=TEXT,
+            fromCluster=TEXT, purgeMode=TEXT, replicas=NUMBER,
+            reason=TEXT | {"minLength": 1, "maxLength": 32}, message=TEXT,
             producer=TEXT, gracePeriodSeconds=NUMBER, creationTimestamp=TIME,
         )
     ),
@@ -146,10 +183,12 @@ BINDING_SPEC = struct(
         struct(("name",), namespace=TEXT, name=TEXT, clusters=array(TARGET))
     ),
     schedulerName=TEXT,
-    conflictResolution=choice("Abort", "Overwrite"),
+    failover=FAILOVER,
+    conflictResolution=CONFLICT_RESOLUTION,
     rescheduleTriggeredAt=TIME,
     suspension=SUSPENSION,
     preserveResourcesOnDeletion=FLAG,
+    schedulePriority=struct(priority=NUMBER),
 )  # fmt: skip
 BINDING_STATUS = struct(
     schedulerObservedGeneration=LARGE,

@@ -77,16 +77,27 @@ class Suspension(View):
     scheduling: bool = False
 
 
+class SchedulePriority(View):
+    priority_class_source: str = ""
+    priority_class_name: str = ""
+
+
 class PropagationSpec(View):
     resource_selectors: tuple[ResourceSelector, ...] = ()
     propagate_deps: bool = False
     placement: Placement = Placement()
     priority: int = 0
     preemption: str = "Never"
+    dependent_overrides: tuple[str, ...] = ()
+    """The policy claims nothing before override policies of these names exist (of its namespace, or of the cluster)."""
     scheduler_name: str = "default-scheduler"
+    failover: dict[str, Any] | None = None
+    """Handed on to bindings; nothing acts on it yet."""
     conflict_resolution: str = "Abort"
     suspension: Suspension | None = None
     preserve_resources_on_deletion: bool = False
+    schedule_priority: SchedulePriority | None = None
+    """Its class's value is handed on to bindings; nothing acts on it yet."""
 
 
 class PropagationPolicy(Object):

@@ -1,0 +1,92 @@
+"""The admission of Karmada's kinds: filled in, refused, warned about, and guarded against deletion.
+
+What Karmada's samples say and nothing here acts on yet is kept and warned about, never dropped.
+"""
+
+from collections.abc import Iterator
+
+from federation.propagation.admission import defaults, rules
+from machinery.kit.ids import Ids
+from machinery.meta.errors import Forbidden
+from machinery.meta.resource import Document
+from machinery.server.admission.interface import AdmissionRequest
+
+PROTECTED = "resourcetemplate.karmada.io/deletion-protected"
+"""Label: with the value Always the object cannot be deleted."""
+_PROPAGATION = ("PropagationPolicy", "ClusterPropagationPolicy")
+_OVERRIDE = ("OverridePolicy", "ClusterOverridePolicy")
+_BINDINGS = ("ResourceBinding", "ClusterResourceBinding")
+_GROUPS = ("policy.karmada.io", "work.karmada.io")
+_WRITES = ("create", "update")
+IDLE_FIELDS = ("association", "activationPreference", "failover", "schedulePriority")
+"""Fields of a policy that are kept, and that nothing acts on yet."""
+
+
+def denied(webhook: str, why: str) -> Forbidden:
+    """A refusal as a webhook's."""
+    return Forbidden(f'admission webhook "{webhook}" denied the request: {why}')
+
+
+class KarmadaKinds:
+    """Policies, bindings and Works."""
+
+    def __init__(self, ids: Ids) -> None:
+        self._ids = ids
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        document = request.document
+        if request.kind.group not in _GROUPS or request.subresource or request.verb not in _WRITES:
+            return document
+        kind, creating = request.kind.kind, request.verb == "create"
+        if kind in _PROPAGATION:
+            return defaults.propagation_policy(document, self._ids.uid() if creating else "")
+        if kind == "OverridePolicy":
+            return defaults.override_policy(document)
+        if kind in _BINDINGS and creating:
+            return defaults.binding(document, self._ids.uid())
+        if kind == "Work" and (request.old is None or _spec_changed(document, request.old)):
+            return defaults.work(document, self._ids.uid())
+        return document
+
+    def validate(self, request: AdmissionRequest) -> None:
+        if request.verb == "delete":
+            _guard(request.old)
+        if request.kind.group != "policy.karmada.io" or request.verb not in _WRITES:
+            return
+        document, kind = request.document, request.kind.kind
+        why = ""
+        if kind in _PROPAGATION:
+            if request.old is not None:
+                why = rules.policy_changed(document, request.old)
+            why = why or rules.propagation_policy(document)
+            request.call.warnings.extend(idle(document))
+        elif kind in _OVERRIDE:
+            why = rules.override_policy(document)
+        if why:
+            raise denied(f"{kind.lower()}.karmada.io", why)
+
+
+def idle(policy: Document) -> Iterator[str]:
+    """Warnings on what a policy says and nothing acts on yet."""
+    spec = policy.get("spec") or {}
+    for field in IDLE_FIELDS:
+        if spec.get(field):
+            yield f"spec.{field}: kept, but nothing acts on it yet"
+    placement = spec.get("placement") or {}
+    if placement.get("workloadAffinity"):
+        yield "spec.placement.workloadAffinity: kept, but nothing acts on it yet"
+    if any(term.get("overflowAffinities") for term in placement.get("clusterAffinities") or ()):
+        yield "spec.placement.clusterAffinities: overflowAffinities are kept, but nothing acts on them yet"
+
+
+def _spec_changed(new: Document, old: Document) -> bool:
+    return new.get("spec") is not old.get("spec") and new.get("spec") != old.get("spec")
+
+
+def _guard(held: Document | None) -> None:
+    labels = ((held or {}).get("metadata") or {}).get("labels") or {}
+    if labels.get(PROTECTED) == "Always":
+        raise denied(
+            "resourcedeletionprotection.karmada.io",
+            f"This resource is protected, please make sure to remove the label: {PROTECTED}",
+        )
