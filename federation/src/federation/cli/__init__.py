@@ -21,6 +21,9 @@ VERBS = {
     "drain": "a cluster's replicas start elsewhere, then leave it",
     "uncordon": "a cluster is used again; ends cordon and drain",
     "leave": "a cluster leaves the federation, unless it holds the last copy of something",
+    "backup": "the federation's whole state into one file",
+    "restore": "a backup into an empty data directory",
+    "divide": "how a planner would divide replicas over clusters; reads a question from standard input",
     "debug": "dump the state of a lab's processes, secrets removed",
 }
 

@@ -4,11 +4,13 @@
 weight / (2 x seats + 1); of equals the one with fewer seats, then by name, forwards or backwards by the parity of a hash
 of the template's uid, so that single-replica workloads do not all land on the first name. `balance` fills groups evenly:
 no two differ by more than one unless a group is full.
+
+Nothing here counts up to the number of replicas: a divisor method is a rounding, so the seats are rounded first and only
+the few that rounding gave too many or too few are settled one by one. A billion replicas cost what ten do.
 """
 
 import heapq
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 
 from federation.placement.model import Unschedulable
 
@@ -25,14 +27,51 @@ def webster(seats: int, weights: Mapping[str, int], uid: str) -> dict[str, int]:
     """`seats` divided by weight; names with weight 0 get none."""
     forwards = fnv1a_32(uid) % 2 == 0
     names = sorted((name for name, weight in weights.items() if weight > 0), reverse=not forwards)
-    given = dict.fromkeys(names, 0)
-    heap = [(-Fraction(weights[name]), 0, rank, name) for rank, name in enumerate(names)]
-    heapq.heapify(heap)
-    for _ in range(seats if names else 0):
-        _, held, rank, name = heap[0]
-        given[name] = held + 1
-        quotient = Fraction(weights[name], 2 * (held + 1) + 1)
-        heapq.heapreplace(heap, (-quotient, held + 1, rank, name))
+    given = sainte_lague(seats, [weights[name] for name in names])
+    return dict(zip(names, given, strict=True))
+
+
+def sainte_lague(seats: int, weights: Sequence[int]) -> list[int]:
+    """Seats by position for weights > 0: of equal quotients the one with fewer seats comes first, then the lower position.
+
+    The seats whose quotient weight / (2k - 1) is at least total / (2 x seats) are weight x seats / total rounded to the
+    nearest, and they are the first that the one-by-one procedure gives. So it is continued from there, or taken back.
+    """
+    if not weights or seats <= 0:
+        return [0] * len(weights)
+    total = sum(weights)
+    twice, double = 2 * seats, 2 * total
+    given = [(weight * twice + total) // double for weight in weights]
+    missing = seats - sum(given)
+    if missing == 0:
+        return given
+    # Two quotients that differ do so by more than 1 / (largest divisor)²: scaled by more than that they compare as integers.
+    scale = 2 * (2 * max(given) + 2 * abs(missing) + 3).bit_length()
+    if missing > 0:
+        following = [
+            (-((weight << scale) // (2 * held + 1)), held, position)
+            for position, (weight, held) in enumerate(zip(weights, given, strict=True))
+        ]
+        heapq.heapify(following)
+        for _ in range(missing):
+            _, held, position = following[0]
+            given[position] = held + 1
+            quotient = (weights[position] << scale) // (2 * held + 3)
+            heapq.heapreplace(following, (-quotient, held + 1, position))
+        return given
+    last = [
+        ((weight << scale) // (2 * held - 1), 1 - held, -position)
+        for position, (weight, held) in enumerate(zip(weights, given, strict=True))
+        if held
+    ]
+    heapq.heapify(last)
+    for _ in range(-missing):
+        _, less, back = heapq.heappop(last)
+        held, position = -less, -back
+        given[position] = held
+        if held:
+            quotient = (weights[position] << scale) // (2 * held - 1)
+            heapq.heappush(last, (quotient, 1 - held, -position))
     return given
 
 
@@ -84,6 +123,14 @@ def balance(
         open_groups = [name for name in order if given[name] < room[name]]
         lowest = min(given[name] for name in open_groups)
         level = [name for name in open_groups if given[name] == lowest]
+        higher = [given[name] for name in open_groups if given[name] > lowest]
+        ceiling = min([room[name] for name in level] + higher)
+        rounds = min(ceiling - lowest, left // len(level))
+        if rounds > 0:
+            for name in level:
+                given[name] += rounds
+            left -= rounds * len(level)
+            continue
         level.sort(key=lambda name: (-min(held.get(name, 0), lowest + 1), rank[name]))
         for name in level[:left]:
             given[name] += 1
