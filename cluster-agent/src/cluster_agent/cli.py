@@ -3,6 +3,7 @@
 control   the member's API, controllers, scheduler, and its link to the federation
 node      kubelet of this machine
 join      ask the federation for this cluster's identity, before control runs for the first time
+backup    this cluster's whole state into one file; restore makes an empty data directory of it
 link      make a cluster that runs already (EKS, GKE, k3s, any Kubernetes) a member: the link alone, beside it
 """
 
@@ -131,6 +132,10 @@ def parser() -> argparse.ArgumentParser:
     join.add_argument("--ca-file", default="", help="PEM of the federation's CA")
     join.add_argument("--ca-data", default="", help="the same, base64")
     join.add_argument("--data-dir", required=True, help="dataDir of the control plane")
+    for name, text in (("backup", "the cluster's state into one file"), ("restore", "and back")):
+        verb = verbs.add_parser(name, help=text)
+        verb.add_argument("file", help="the backup")
+        verb.add_argument("--config", required=True, help="YAML file of the control plane")
     _add_link(verbs.add_parser("link", help="make a cluster that runs already a member"))
     return top
 
@@ -176,6 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return _serve(_node(node_config(settings.load(NodeFile, file=arguments.config))))
             case "link":
                 return _link(arguments)
+            case "backup" | "restore":
+                return _keep(arguments)
             case _:
                 return _join(arguments)
     except (ConfigError, ValueError) as error:
@@ -357,6 +364,31 @@ def _join(arguments: argparse.Namespace) -> int:
     print(f"Joined: cluster {arguments.cluster} has its certificate in {directory}.")
     print("In the control file, give:")
     print(f"  federation: {{url: {arguments.federation}, caFile: {directory}/federation-ca.crt}}")
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------------------- backups
+def _keep(arguments: argparse.Namespace) -> int:
+    from machinery.kit.clock import rfc3339
+    from machinery.server.backup import BackupError, Program, back_up, restore
+
+    file = settings.load(ControlFile, file=arguments.config)
+    program = Program("member", __version__, "store@head")
+    try:
+        if arguments.verb == "restore":
+            done = asyncio.run(restore(program, arguments.file, file.dataDir, file.databaseUrl))
+            print(
+                f"{file.dataDir}: {done.objects} objects, taken {done.taken}; start the control plane with it."
+            )
+            return 0
+        taken = rfc3339(SystemClock().now())
+        work = back_up(program, arguments.file, file.dataDir, file.databaseUrl, taken)
+        done = asyncio.run(work)
+    except BackupError as error:
+        print(f"cluster-agent: {error}", file=sys.stderr)
+        return 1
+    print(f"{arguments.file}: {done.objects} objects at revision {done.revision}.")
+    print("It is NOT encrypted, and whoever reads it is administrator of this cluster.")
     return 0
 
 

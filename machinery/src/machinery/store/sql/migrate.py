@@ -40,6 +40,14 @@ def heads(target: str) -> frozenset[str]:
     return frozenset(newest)
 
 
+def known() -> frozenset[str]:
+    """Every revision of both bases that these scripts can make."""
+    found: set[str] = set()
+    for script in (scripts() / "versions").glob("*/*.py"):
+        found.add(dict(_REVISION.findall(script.read_text(encoding="utf-8")))["revision"])
+    return frozenset(found)
+
+
 def upgrade(connection: Connection, target: str = "store@head") -> None:
     """Bring the schema to `target`: `store@head` for a cluster, `heads` for the federation. Raises MigrationError."""
     if inspect(connection).has_table("alembic_version"):

@@ -19,12 +19,14 @@ from sqlalchemy.pool import NullPool
 from machinery.store.interface import StoreUnavailable
 from machinery.store.sql.migrate import MigrationError, upgrade
 from machinery.store.sql.replay import Replay
+from machinery.store.view import FIRST_REVISION
 
 MIGRATION_LOCK = 7_020_117_312
 APPEND_LOCK = 7_020_117_311
 """The lock that `store_append` takes (migration store_0001)."""
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 30.0
+FILL_TIMEOUT_S = 600.0
 TAIL_ROWS_MAX = 2_000
 NUMBER_ONLY = 0
 """The change of a row that wants a revision and no place in the log."""
@@ -39,6 +41,8 @@ FROM store_state s LEFT JOIN LATERAL (
 """
 ISSUED = "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM store_revision"
 REPLAY = "SELECT revision, key, change, value, create_revision FROM store_log ORDER BY revision"
+FILLED = "SELECT EXISTS (SELECT FROM store_log)"
+SCHEMA = "SELECT version_num FROM alembic_version"
 END_BACKEND = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2
 """
@@ -183,6 +187,27 @@ class PostgresConnection:
                 replay.add(*record)
         replay.revision = max(replay.revision, issued)
         return replay
+
+    async def schema(self) -> list[str]:
+        """The revisions of the schema. Raises one of LOST."""
+        return [str(row[0]) for row in await self._driver.fetch(SCHEMA)]
+
+    async def fill(self, rows: Sequence[Logged], revision: int) -> bool:
+        """Put these rows into a log that never held one, in one transaction, and number on above `revision`.
+
+        False, and nothing done, for a log that was ever used. Raises one of LOST.
+        """
+        driver = self._driver
+        async with driver.transaction():
+            await driver.execute("SELECT pg_advisory_xact_lock($1)", APPEND_LOCK)
+            if await driver.fetchval(FILLED) or await driver.fetchval(ISSUED) > FIRST_REVISION:
+                return False
+            await driver.copy_records_to_table(
+                "store_log", records=rows, columns=list(Logged._fields), timeout=FILL_TIMEOUT_S
+            )
+            await driver.execute("UPDATE store_state SET compacted = $1", revision)
+            await driver.execute("SELECT setval('store_revision', $1)", revision)
+        return True
 
     async def trim(self, revisions: Sequence[int], compacted: int) -> None:
         """Delete superseded rows; everything superseded up to `compacted` is then gone."""
