@@ -14,6 +14,8 @@ from tests.support.fleet import AWAY, KUBECTL, Fleet, clusters_ready, standing, 
 from tests.support.postgres import Postgres, postgres
 from tests.support.survival import Scene
 
+from federation.lab import faults
+
 __all__ = ["postgres"]  # the fixture
 
 ORDER = ("test_lab", "test_acceptance_newcomer", "test_acceptance_fleet", "test_acceptance_kills")
@@ -64,7 +66,8 @@ def scene(survivor: Fleet, tmp_path: Path) -> Iterator[Scene]:
     until(lambda: clusters_ready(survivor), "all members Ready")
     scene = Scene(survivor, f"survives-{next(NUMBERS)}", tmp_path)
     yield scene
-    survivor.up()
+    if faults.load(survivor.directory) != faults.Faults():
+        survivor.up()  # what a test that failed left
     scene.end()
 
 

@@ -9,6 +9,9 @@ from tests.support.fleet import MEMBERS, ZONES, Fleet, clusters_ready, run, unti
 from tests.support.sampler import Sample, gaps
 from tests.support.survival import DOMAIN, FLEET, Scene, dips, events_about, in_zone
 
+from federation.lab import inject
+from machinery.kit.clock import SystemClock
+
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.root,
@@ -38,10 +41,11 @@ def test_ten_flaps_move_nothing(survivor: Fleet, scene: Scene) -> None:
         start = until(lambda: sampler.first(all_six, 0), "samples of all six")
         stood = scene.placement("web")
         begun = time.time()
+        lines = inject.injector(survivor.directory, SystemClock())  # without the start of `fedctl`
         for _ in range(FLAPS):
-            survivor.lab("cut", "zone-c")
+            lines.cut("zone-c", "", one_way=False)
             time.sleep(FLAP_S)
-            survivor.lab("heal", "zone-c")
+            lines.heal("zone-c", "", one_way=False)
             time.sleep(BETWEEN_S)
         until(lambda: clusters_ready(survivor), "all members Ready")
         ended = time.time()

@@ -30,7 +30,7 @@ WANTED = 6
 TRAFFIC_S = 6.0
 RECOVERY_S = 30.0
 RETURN_S = 60.0
-GAP_S = 2.0
+GAP_S = 5.0
 
 
 def recovered(sample: Sample) -> bool:
