@@ -140,7 +140,7 @@ def test_longest_running_keeps_originals_that_never_stopped(says: str, stays: bo
     seen = dict(known.seen) | {"alpha": Seen(2, says)}
     found = moves.settle(state, replace(known, seen=seen))
     assert found.clusters == (EVEN if stays else TWO)
-    assert moves.state_of(bound(state)) == state, "the words are kept in the binding"
+    assert moves.state_of(bound(state)).before == state.before, "the words are kept in the binding"
 
 
 def test_what_was_replaced_is_remembered_until_it_is_balanced() -> None:
@@ -179,8 +179,8 @@ def test_a_decision_that_gives_back_takes_the_kept_ones() -> None:
     assert after.running == {"alpha": 2, "beta": 3, "gamma": 3}
 
 
-def test_a_state_survives_the_binding() -> None:
-    state = moves.settle(moved(), facts(READY_ELSEWHERE))
+def bound(state: State) -> ResourceBinding:
+    """A binding in which the state is written."""
     binding = msgspec.convert({"metadata": {"name": "web", "namespace": "demo"}}, ResourceBinding)
     patch = moves.patch(binding, state).patch
     assert isinstance(patch, dict)
@@ -188,8 +188,12 @@ def test_a_state_survives_the_binding() -> None:
         "metadata": {"annotations": patch["metadata"]["annotations"]},
         "spec": patch["spec"],
     }
-    again = moves.state_of(msgspec.convert(document, ResourceBinding))
-    assert again == replace(state, tasks=tuple(replace(t) for t in state.tasks))
+    return msgspec.convert(document, ResourceBinding)
+
+
+def test_a_state_survives_the_binding() -> None:
+    state = moves.settle(moved(), facts(READY_ELSEWHERE))
+    assert moves.state_of(bound(state)) == state
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "7"])

@@ -167,7 +167,7 @@ def _evicted(due: Due, now: str) -> list[Action]:
     settled = not placer.open_question(binding)
     facts = moves.Facts(
         placer.question(binding),
-        {},
+        moves.reported(binding.status.aggregated_status, frozenset({due.cluster})),
         fenced=due.fenced,
         grace_s=math.ceil(due.stop_s),
         settled=settled,

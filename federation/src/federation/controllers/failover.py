@@ -6,13 +6,12 @@ far as at least the wanted number stays ready without it. Whatever remains waits
 harm nobody, too few do.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 from federation.controllers import placer
 from federation.controllers.evictor import drained
 from federation.propagation import moves
-from federation.propagation.moves import Facts, Seen, State
+from federation.propagation.moves import Facts, State
 from federation.propagation.resilience import resilience
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.coordination import LEASES, Lease
@@ -25,7 +24,7 @@ from machinery.api.fleet.cluster import (
     Cluster,
 )
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES
-from machinery.api.fleet.work import RESOURCE_BINDINGS, AggregatedStatusItem, ResourceBinding
+from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.client.informer import Informer
 from machinery.controller.action import Action, Result
 from machinery.controller.manager import Manager
@@ -42,25 +41,6 @@ def believed(cluster: Cluster, lease: Lease | None) -> bool:
         return False
     word = lease.metadata.annotations.get(INVENTORY_WANTED, "") if lease is not None else ""
     return not word or cluster.metadata.annotations.get(INVENTORY) == word
-
-
-def reported(items: Iterable[AggregatedStatusItem], seen: frozenset[str]) -> dict[str, Seen]:
-    """What believed clusters say of the workload; one that says nothing has none ready."""
-    found = {name: Seen() for name in seen}
-    for item in items:
-        if item.cluster_name in seen and item.status is not None:
-            status = item.status
-            ready = status.get("readyReplicas")
-            found[item.cluster_name] = Seen(ready if isinstance(ready, int) else 0, _since(status))
-    return found
-
-
-def _since(status: dict[str, Any]) -> str:
-    """When the workload became available there, by the member's clock; empty when it is not."""
-    for held in status.get("conditions") or ():
-        if held.get("type") == "Available" and held.get("status") == "True":
-            return str(held.get("lastTransitionTime", ""))
-    return ""
 
 
 def plan(binding: ResourceBinding, facts: Facts) -> list[Action]:
@@ -134,7 +114,7 @@ class FailoverReconciler:
         own = resilience(template, self._policies.list())
         return Facts(
             placer.question(binding),
-            reported(binding.status.aggregated_status, seen),
+            moves.reported(binding.status.aggregated_status, seen),
             frozenset(c.metadata.name for c in clusters if drained(c)),
             frozenset(c.metadata.name for c in clusters if not c.deleting),
             own.rejoin,

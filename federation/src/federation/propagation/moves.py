@@ -13,12 +13,13 @@ that a crash between any two leaves something that the next pass goes on from.
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from machinery.api.fleet.work import (
     RESOURCE_BINDINGS,
+    AggregatedStatusItem,
     GracefulEvictionTask,
     ResourceBinding,
 )
@@ -50,10 +51,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """A placement to go back to while its question stands."""
+    """A placement to go back to while its question stands. `since`: since when the workload ran well in the cluster that
+    was left, in that cluster's own words."""
 
     question: str
     clusters: Mapping[str, int]
+    since: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ def state_of(binding: ResourceBinding) -> State:
     """The binding's move."""
     annotations = binding.metadata.annotations
     before = {
-        cluster: Before(held["question"], held["clusters"])
+        cluster: Before(held["question"], held["clusters"], held.get("since", ""))
         for cluster, held in _read(annotations.get(BEFORE, "")).items()
     }
     displaced = _read(annotations.get(DISPLACED, ""))
@@ -171,6 +174,25 @@ def _read(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def reported(items: Iterable[AggregatedStatusItem], seen: frozenset[str]) -> dict[str, Seen]:
+    """What those clusters say of the workload; one that says nothing has none ready."""
+    found = {name: Seen() for name in seen}
+    for item in items:
+        if item.cluster_name in seen and item.status is not None:
+            status = item.status
+            ready = status.get("readyReplicas")
+            found[item.cluster_name] = Seen(ready if isinstance(ready, int) else 0, _since(status))
+    return found
+
+
+def _since(status: Mapping[str, Any]) -> str:
+    """When the workload became available there, by the member's clock; empty when it is not."""
+    for held in status.get("conditions") or ():
+        if held.get("type") == "Available" and held.get("status") == "True":
+            return str(held.get("lastTransitionTime", ""))
+    return ""
+
+
 # ---------------------------------------------------------------------------------------------------- writing
 def patch(
     binding: ResourceBinding, new: State, annotations: Mapping[str, str | None] | None = None
@@ -178,6 +200,7 @@ def patch(
     """The whole state as one compare-and-swap."""
     before = {
         cluster: {"question": held.question, "clusters": dict(held.clusters)}
+        | ({"since": held.since} if held.since else {})
         for cluster, held in new.before.items()
     }
     marks: dict[str, str | None] = {
@@ -245,6 +268,7 @@ def evict(state: State, cluster: str, reason: str, why: str, facts: Facts) -> St
             (b for b in reversed(list(state.before.values())) if cluster in b.clusters),
             Before("", {}),
         )
+    whole = replace(whole, since=facts.seen.get(cluster, Seen()).running_since)
     before = dict(state.before) | ({cluster: whole} if whole.clusters else {})
     displaced = state.displaced or dict(state.clusters)
     return State(clusters, (*tasks, task), before, displaced)
@@ -377,7 +401,9 @@ def _original(state: State, task: Task, held: Before, facts: Facts) -> bool:
             return skew(held.clusters, facts) < skew(state.clusters, facts)
         case "longestRunning":
             since = facts.seen[task.cluster].running_since
-            return bool(since) and since <= task.created
+            return (
+                bool(since) and since == held.since
+            )  # one clock's words, which nobody compares with another's
         case _:
             return False
 

@@ -131,7 +131,7 @@ BUGS: Mapping[str, Bug] = {
     "surge forgotten": _bug(
         "every replica that was decided is taken for one that is ready",
         "surge",
-        (failover, "reported", _all_ready),
+        (moves, "reported", _all_ready),
     ),
     "panic": _bug(
         "a server that lost most of its members evacuates them",

@@ -258,7 +258,7 @@ class Member:
                 running = replace(running, observed=running.generation, pods=())
                 self.node.apply(ref.key, work, running)
             else:
-                running = workload.step(running, now, self._random.random)
+                running = workload.step(running, now, self._random.random, self._clock.wall)
         self.objects[ref] = Held(manifest, work, running)
         return ""
 

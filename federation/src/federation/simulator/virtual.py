@@ -11,6 +11,7 @@ import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
+from machinery.kit.clock import rfc3339
 from machinery.kit.tasks import cancel_all
 
 T = TypeVar("T")
@@ -113,6 +114,10 @@ class MemberClock:
 
     def monotonic(self) -> float:
         return self._loop.time() * self.rate
+
+    def wall(self, monotonic: float) -> str:
+        """What the wall clock shows at that time, if nobody sets it until then."""
+        return rfc3339(EPOCH + dt.timedelta(seconds=monotonic / self.rate + self.offset_s))
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / self.rate + ROUNDING_S)

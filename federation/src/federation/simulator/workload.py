@@ -23,10 +23,11 @@ NEVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class ModelPod:
-    """One pod: which template, and from when it is ready."""
+    """One pod: which template, from when it is ready, and what the member's wall clock shows then."""
 
     version: str
     ready_at: float
+    ready_wall: str = ""
 
     def ready(self, now: float) -> bool:
         return self.ready_at <= now
@@ -65,8 +66,10 @@ def applied(held: Running | None, manifest: Document, now: float) -> Running:
     return replace(held, manifest=manifest, generation=held.generation + 1, changed_at=now)
 
 
-def step(held: Running, now: float, roll: Callable[[], float]) -> Running:
-    """One pass of the member's controllers."""
+def step(
+    held: Running, now: float, roll: Callable[[], float], wall: Callable[[float], str]
+) -> Running:
+    """One pass of the member's controllers. `wall` is what the wall clock shows at a time of `now`'s kind."""
     wanted, version = held.wanted, held.version
     old = [pod for pod in held.pods if pod.version != version]
     new = [pod for pod in held.pods if pod.version == version][:wanted]
@@ -75,7 +78,8 @@ def step(held: Running, now: float, roll: Callable[[], float]) -> Running:
     surge = 1 if old else wanted
     room = wanted + surge - len(old) - len(new)
     for _ in range(max(0, min(room, wanted - len(new)))):
-        new.append(ModelPod(version, _ready_at(version, now, roll)))
+        at = _ready_at(version, now, roll)
+        new.append(ModelPod(version, at, wall(at) if at < NEVER else ""))
     return replace(held, observed=held.generation, pods=(*old, *new))
 
 
@@ -147,16 +151,18 @@ def status(held: Running, now: float, counts: Counts) -> Document:
 
 def _conditions(held: Running, counts: Counts, now: float) -> list[dict[str, Any]]:
     ready = counts.ready
-    enough = (
-        ready >= held.wanted - max(1, held.wanted // 4) if held.wanted > 1 else ready >= held.wanted
-    )
+    needed = held.wanted - max(1, held.wanted // 4) if held.wanted > 1 else held.wanted
+    enough = ready >= needed
     if settled(held, counts):
         progressing = ("True", "NewReplicaSetAvailable")
     elif now >= held.changed_at + DEADLINE_S:
         progressing = ("False", "ProgressDeadlineExceeded")
     else:
         progressing = ("True", "ReplicaSetUpdated")
+    available = {"type": "Available", "status": "True" if enough else "False", "reason": "Counted"}
+    if enough and (since := sorted((p.ready_at, p.ready_wall) for p in held.pods if p.ready(now))):
+        available["lastTransitionTime"] = since[min(len(since), max(1, needed)) - 1][1]
     return [
-        {"type": "Available", "status": "True" if enough else "False", "reason": "Counted"},
+        available,
         {"type": "Progressing", "status": progressing[0], "reason": progressing[1]},
     ]
