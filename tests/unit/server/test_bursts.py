@@ -39,7 +39,7 @@ def test_a_remembered_wish_equals_a_fresh_one(metadata: dict[str, Any]) -> None:
     bursts = Bursts()
     for name in ("first", "second"):
         asked = pod(**{**metadata, **({"name": name} if "name" in metadata else {})})
-        wish = bursts.wish(POD, asked)
+        wish = bursts.wish(POD, asked, asked)
         filled = apply_defaults(POD, asked)
         assert wish.document == filled
         told = update_manager(POD, None, filled, "kubectl", NOW)

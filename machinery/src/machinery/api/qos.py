@@ -20,7 +20,11 @@ def qos_class(spec: Document) -> str:
     some = guaranteed = False
     for index, owner in enumerate(owners):
         resources = owner.get("resources") or {}
-        requests, limits = _counted(resources.get("requests")), _counted(resources.get("limits"))
+        limits = _counted(resources.get("limits"))
+        if some and not limits:
+            guaranteed = False
+            continue
+        requests = _counted(resources.get("requests"))
         some = some or bool(requests or limits)
         full = len(limits) == len(_COUNTED) and all(
             requests.get(name, value) == value for name, value in limits.items()
@@ -32,9 +36,9 @@ def qos_class(spec: Document) -> str:
 
 
 def _counted(amounts: dict[str, Any] | None) -> dict[str, Any]:
-    if not amounts:
-        return {}
-    parsed = {
-        name: quantity.quantity_of(amounts[name]).value for name in _COUNTED if name in amounts
-    }
-    return {name: value for name, value in parsed.items() if value}
+    found: dict[str, Any] = {}
+    if amounts:
+        for name in _COUNTED:
+            if name in amounts and (value := quantity.quantity_of(amounts[name]).value):
+                found[name] = value
+    return found

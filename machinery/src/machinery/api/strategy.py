@@ -36,9 +36,11 @@ _CONDITIONAL_ONLY: Final = frozenset(
 _STATUS_MAY_RELABEL: Final = frozenset(
     {("", "Pod"), ("", "Node"), ("", "Namespace"), ("apps", "ReplicaSet")}
 )
-_SERVER_SET: Final = (
-    "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp",
-    "deletionGracePeriodSeconds", "selfLink",
+_SERVER_SET: Final = frozenset(
+    {
+        "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp",
+        "deletionGracePeriodSeconds", "selfLink",
+    }
 )  # fmt: skip
 _STAMP: Final = ("apiVersion", "kind", "metadata", "status")
 _APPROVALS: Final = ("Approved", "Denied")

@@ -46,7 +46,7 @@ def name_advice(pod: Document) -> tuple[str, ...]:
 
 def _name(document: Document, use: str) -> Iterator[str]:
     name = (document.get("metadata") or {}).get("name", "")
-    if name and (complaints := names.dns_label(name)):
+    if name and not names.is_dns_label(name) and (complaints := names.dns_label(name)):
         text = " ".join(complaints)
         yield (
             f"metadata.name: {use}, which can result in surprising behavior; a DNS label is "

@@ -21,21 +21,36 @@ class Ids(Protocol):
         ...
 
 
+_PAIRS = [first + second for first in SUFFIX_ALPHABET for second in SUFFIX_ALPHABET]
+_FIVE_LETTERS = len(SUFFIX_ALPHABET) ** 5
+_UIDS_AT_ONCE = 64
+
+
 class SystemIds:
     """Ids of the operating system's randomness; suffixes, which are no secret, of a generator seeded by it."""
 
     def __init__(self) -> None:
         self._random = random.Random()
+        self._digits: list[str] = []
 
     def uid(self) -> str:
-        digits = os.urandom(16).hex()  # uuid4 without the object: several are made for each pod
+        """uuid4 without the object, its digits fetched for many at once: several are made for each pod."""
+        if not self._digits:
+            fetched = os.urandom(16 * _UIDS_AT_ONCE).hex()
+            self._digits = [fetched[i : i + 32] for i in range(0, len(fetched), 32)]
+        digits = self._digits.pop()
         variant = "89ab"[int(digits[16], 16) & 3]
         return (
             f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
         )
 
     def suffix(self, length: int = 5) -> str:
-        return "".join(self._random.choices(SUFFIX_ALPHABET, k=length))
+        if length != 5:
+            return "".join(self._random.choices(SUFFIX_ALPHABET, k=length))
+        found = int(self._random.random() * _FIVE_LETTERS)
+        found, pair = divmod(found, len(_PAIRS))
+        letter, other = divmod(found, len(_PAIRS))
+        return _PAIRS[pair] + _PAIRS[other] + SUFFIX_ALPHABET[letter]
 
 
 class SeededIds:

@@ -166,13 +166,15 @@ class Registry:
     ) -> Stored:
         """POST to a collection. Raises AlreadyExists, Invalid, Forbidden …"""
         told = str((document.get("metadata") or {}).get("resourceVersion") or "")
-        document = self._begin(kind, document, namespace, call)
+        origin, document = document, self._begin(kind, document, namespace, call)
         generated = document["metadata"].get("generateName", "")
         named = bool(document["metadata"].get("name"))
         if kind is self._services:
             await self.current()
         for attempt in range(ALLOCATION_TRIES):
-            final = self._complete_create(kind, document, namespace, call, manage=manage)
+            final = self._complete_create(
+                kind, document, namespace, call, origin=origin, manage=manage
+            )
             try:
                 stored = await self._insert(kind, final, namespace, call)
             except KeyExists:
@@ -196,7 +198,7 @@ class Registry:
         if kind is self._services or kind.group == RBAC_GROUP or call.dry_run:
             return None
         begun = self._begin(kind, document, namespace, call)
-        final = self._complete_create(kind, begun, namespace, call, manage=True)
+        final = self._complete_create(kind, begun, namespace, call, origin=document)
         key = codec.storage_key(kind, namespace, final["metadata"]["name"])
         value = codec.encode(kind, final)
         write = self.store.begin_create(key, value, self.durability(kind, namespace))
@@ -229,24 +231,34 @@ class Registry:
             raise errors.BadRequest("resourceVersion should not be set on objects to be created")
         return {**document, "metadata": metadata}
 
-    def _complete_create(
-        self, kind: ServedKind, document: Document, namespace: str, call: Call, *, manage: bool
+    def _complete_create(  # noqa: PLR0913 - a create has this many circumstances
+        self,
+        kind: ServedKind,
+        document: Document,
+        namespace: str,
+        call: Call,
+        *,
+        origin: Document,
+        manage: bool = True,
     ) -> Document:
+        """The object as it will be stored. `origin` is `document` as it came, before it was given its namespace."""
         metadata = document["metadata"]
         generate = metadata.get("generateName", "")
         if not metadata.get("name") and generate:
             name = generate[:GENERATED_BASE_MAX] + self.ids.suffix()
             document = {**document, "metadata": {**metadata, "name": name}}
-        wish = self._wish(kind, document)
+        wish = self._wish(kind, document, origin)
         asked = defaults.apply_defaults(kind, document) if wish is None else wish.document
         name = asked["metadata"].get("name", "")
         request = AdmissionRequest("create", kind, namespace, name, "", asked, None, call)
-        document = strategy.prepare_create(kind, self.admission.admit(request))
+        admitted = self.admission.admit(request)
+        document = strategy.prepare_create(kind, admitted)
         now = rfc3339(self.clock.now())
         stamp = {"uid": self.ids.uid(), "creationTimestamp": now}
         document = {**document, "metadata": {**document["metadata"], **stamp}}
         document = self._allocated(kind, document, None, call)
-        causes = validation.validate_create(kind, document)
+        sound = wish is not None and wish.sound and admitted["metadata"] is asked["metadata"]
+        causes = validation.validate_create(kind, document, sound_metadata=sound)
         if causes:
             raise errors.invalid(
                 kind.kind, kind.group, document["metadata"].get("name", ""), causes
@@ -263,11 +275,11 @@ class Registry:
             return with_creator(kind, document, wish.fields, call.manager, now)
         return self._recorded(kind, None, asked, document, call, "")
 
-    def _wish(self, kind: ServedKind, document: Document) -> Wish | None:
+    def _wish(self, kind: ServedKind, document: Document, origin: Document) -> Wish | None:
         """What is remembered of such pods; None where there is nothing to remember."""
-        if not is_pod(kind) or not self._track_managers:
+        if not is_pod(kind) or not self._track_managers or "managedFields" in document["metadata"]:
             return None
-        return None if "managedFields" in document["metadata"] else self.bursts.wish(kind, document)
+        return self.bursts.wish(kind, document, origin)
 
     async def _insert(
         self, kind: ServedKind, document: Document, namespace: str, call: Call

@@ -58,7 +58,10 @@ def with_creator(
     kind: ServedKind, new: Document, fields: FieldSet, manager: str, time: str
 ) -> Document:
     """A new object with its first manager: what `update_manager` makes of it, its fields known before."""
-    return with_entries(new, [Entry(manager, UPDATE, kind.api_version, "", time, fields)])
+    if not fields:
+        return strip(new)
+    row = Entry(manager, UPDATE, kind.api_version, "", time, fields).document()
+    return {**new, "metadata": {**new["metadata"], "managedFields": [row]}}
 
 
 def _rows(held: list[Entry], own: Entry, removed: FieldSet) -> list[Entry]:

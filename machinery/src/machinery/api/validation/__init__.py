@@ -121,10 +121,14 @@ _SUBRESOURCE: Final[Mapping[tuple[str, Kind], UpdateCheck]] = {
 }
 
 
-def validate_create(kind: ServedKind, document: Document) -> list[Document]:
-    """Causes against a new object."""
+def validate_create(
+    kind: ServedKind, document: Document, *, sound_metadata: bool = False
+) -> list[Document]:
+    """Causes against a new object. `sound_metadata` says that of its metadata only the name is not known to be right."""
     causes = Causes()
-    if kind.kind not in _NAMELESS and kind.storable:
+    if sound_metadata:
+        metadata.validate_name(kind, document["metadata"], causes)
+    elif kind.kind not in _NAMELESS and kind.storable:
         metadata.validate(kind, document, causes)
     if kind.custom:
         custom.validate(schemas.schema_of(kind), document, causes)

@@ -39,10 +39,7 @@ def validate(kind: ServedKind, document: Document, causes: Causes) -> None:
     check = _NAME_CHECKS.get(kind.group_kind, names.dns_subdomain)
     if base := metadata.get("generateName"):
         causes.invalid_each("metadata.generateName", base, check(_as_whole(base)))
-    if name := metadata.get("name"):
-        causes.invalid_each("metadata.name", name, check(name))
-    else:
-        causes.required("metadata.name", "name or generateName is required")
+    validate_name(kind, metadata, causes)
     namespace = metadata.get("namespace")
     if kind.namespaced:
         if namespace:
@@ -53,6 +50,24 @@ def validate(kind: ServedKind, document: Document, causes: Causes) -> None:
         causes.forbidden("metadata.namespace", "not allowed on this type")
     causes.not_negative("metadata.generation", metadata.get("generation"))
     _common(metadata, causes)
+
+
+def validate_name(kind: ServedKind, metadata: Document, causes: Causes) -> None:
+    """The name alone."""
+    name = metadata.get("name")
+    if not name:
+        causes.required("metadata.name", "name or generateName is required")
+    elif not names.is_dns_label(name):  # whatever a kind asks of names, a label is one
+        check = _NAME_CHECKS.get(kind.group_kind, names.dns_subdomain)
+        causes.invalid_each("metadata.name", name, check(name))
+
+
+def is_sound(kind: ServedKind, document: Document) -> bool:
+    """Whether the metadata of a new object has no fault, the name aside."""
+    causes = Causes()
+    named = {**(document.get("metadata") or {}), "name": "a"}
+    validate(kind, {"metadata": named}, causes)
+    return not causes
 
 
 def validate_update(kind: ServedKind, new: Document, old: Document, causes: Causes) -> None:

@@ -4,9 +4,11 @@ A Role may only be written by who holds all of its rules (or the verb `escalate`
 rules of the role it names (or the verb `bind` on that role). system:masters hold everything.
 """
 
+from typing import ClassVar
+
 from machinery.meta.errors import Forbidden, NotFound
 from machinery.meta.resource import Document
-from machinery.server.admission.interface import AdmissionRequest, refuse
+from machinery.server.admission.interface import AdmissionRequest, Kinds, refuse
 from machinery.server.authz import Authorizer
 from machinery.server.rbac import GROUP, Attributes, Rule, compact_text, uncovered
 from machinery.server.user import MASTERS, UserInfo
@@ -16,6 +18,10 @@ _ROLES = frozenset({"roles", "clusterroles"})
 
 class RbacEscalation:
     """Guards writes of RBAC objects."""
+
+    kinds: ClassVar[Kinds] = frozenset(
+        (GROUP, kind) for kind in ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
+    )
 
     def __init__(self, authorizer: Authorizer) -> None:
         self._authorizer = authorizer

@@ -28,8 +28,12 @@ class AdmissionRequest:
     call: Call
 
 
+Kinds = frozenset[tuple[str, str]]
+"""(group, kind)."""
+
+
 class Plugin(Protocol):
-    """Both methods see every write; most leave most alone."""
+    """Both methods see every write, or those of the kinds that an attribute `kinds: ClassVar[Kinds]` names."""
 
     def admit(self, request: AdmissionRequest) -> Document:
         """The object to go on with: request.document or a changed copy of it."""
@@ -45,15 +49,25 @@ class Admission:
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
         self._plugins = tuple(plugins)
+        self._concerned: dict[tuple[str, str], tuple[Plugin, ...]] = {}
 
     def admit(self, request: AdmissionRequest) -> Document:
-        for plugin in self._plugins:
+        for plugin in self._of(request.kind):
             request.document = plugin.admit(request)
         return request.document
 
     def validate(self, request: AdmissionRequest) -> None:
-        for plugin in self._plugins:
+        for plugin in self._of(request.kind):
             plugin.validate(request)
+
+    def _of(self, kind: ServedKind) -> tuple[Plugin, ...]:
+        """The plugins that look at the kind."""
+        key = kind.group_kind
+        found = self._concerned.get(key)
+        if found is None:
+            found = tuple(p for p in self._plugins if key in getattr(p, "kinds", (key,)))
+            self._concerned[key] = found
+        return found
 
 
 def refuse(request: AdmissionRequest, why: str) -> Forbidden:

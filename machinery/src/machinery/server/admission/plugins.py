@@ -9,17 +9,18 @@ NodeRestriction         a kubelet writes its own Node and the pods bound to it, 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from machinery.kit.clock import Clock, rfc3339
 from machinery.meta.errors import Forbidden, NotFound
 from machinery.meta.resource import Document
-from machinery.server.admission.interface import AdmissionRequest, refuse
+from machinery.server.admission.interface import AdmissionRequest, Kinds, refuse
 from machinery.server.cache import KindCache
 
 Peek = Callable[[str, str, str], Document | None]
 """(group/plural, namespace, name) -> the committed object; the core group is written `core`."""
 
+PODS: Kinds = frozenset({("", "Pod")})
 IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
@@ -79,6 +80,8 @@ def _is_pod(request: AdmissionRequest) -> bool:
 class DefaultTolerationSeconds:
     """Gives pods their patience with failing nodes."""
 
+    kinds: ClassVar[Kinds] = PODS
+
     def admit(self, request: AdmissionRequest) -> Document:
         if not _is_pod(request) or request.verb not in ("create", "update"):
             return request.document
@@ -106,6 +109,8 @@ def _tolerated(held: list[Document], key: str) -> bool:
 
 class Priority:
     """Resolves priorityClassName."""
+
+    kinds: ClassVar[Kinds] = PODS
 
     def __init__(self, classes: KindCache | None) -> None:
         self._classes = classes
@@ -178,6 +183,8 @@ class Priority:
 class RuntimeClass:
     """A pod's RuntimeClass must exist; its overhead is the pod's."""
 
+    kinds: ClassVar[Kinds] = PODS
+
     def __init__(self, classes: KindCache | None) -> None:
         self._classes = classes
 
@@ -215,6 +222,8 @@ class RuntimeClass:
 class TaintNewNodes:
     """A fresh node gets no pods until the node lifecycle controller has seen it ready."""
 
+    kinds: ClassVar[Kinds] = frozenset({("", "Node")})
+
     def admit(self, request: AdmissionRequest) -> Document:
         if request.verb != "create" or request.kind.kind != "Node" or request.subresource:
             return request.document
@@ -231,6 +240,8 @@ class TaintNewNodes:
 
 class CertificateIdentity:
     """A CSR carries who asked, and when its conditions came."""
+
+    kinds: ClassVar[Kinds] = frozenset({("certificates.k8s.io", "CertificateSigningRequest")})
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -284,6 +295,10 @@ class CertificateIdentity:
 
 class NodeRestriction:
     """A kubelet's hands are tied to its own node."""
+
+    kinds: ClassVar[Kinds] = frozenset(
+        {("", "Node"), ("", "Pod"), ("coordination.k8s.io", "Lease")}
+    )
 
     def __init__(self, peek: Peek) -> None:
         self._peek = peek

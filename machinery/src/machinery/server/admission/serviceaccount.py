@@ -3,12 +3,12 @@
 The token is projected: the kubelet asks for one bound to the pod and renews it; nothing secret stands in the pod.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from machinery.kit.ids import Ids
 from machinery.meta.resource import Document
-from machinery.server.admission.interface import AdmissionRequest, refuse
-from machinery.server.admission.plugins import Peek
+from machinery.server.admission.interface import AdmissionRequest, Kinds, refuse
+from machinery.server.admission.plugins import PODS, Peek
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_SECONDS = 3607
@@ -17,6 +17,8 @@ MIRROR = "kubernetes.io/config.mirror"
 
 class ServiceAccount:
     """Fills in serviceAccountName and the token volume."""
+
+    kinds: ClassVar[Kinds] = PODS
 
     def __init__(self, peek: Peek, ids: Ids) -> None:
         self._peek = peek

@@ -105,9 +105,10 @@ class SqliteFile:
 
     def commit(self, commit: Commit) -> frozenset[int]:
         """Make it durable; the revisions that lost against a row already there. Raises StoreUnavailable."""
+        pack = self._codec.pack
         rows = [
-            row if row.value is None else row._replace(value=self._codec.pack(row.value))
-            for row in commit.rows
+            LogRow(number, key, change, None if value is None else pack(value), created, previous)
+            for number, key, change, value, created, previous in commit.rows
         ]
         try:
             refused = self._transaction(rows, commit)
