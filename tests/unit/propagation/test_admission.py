@@ -7,20 +7,29 @@ import msgspec
 import pytest
 import yaml
 
-from federation.controllers import policies
+from federation.controllers import (
+    defaults,
+    dependencies,
+    detector,
+    dispatcher,
+    namespaces,
+    policies,
+)
+from federation.propagation import claims
 from federation.propagation.admission import rules
 from federation.propagation.admission.defaults import CLUSTER_POLICY_FINALIZER, POLICY_FINALIZER
 from federation.propagation.admission.plugin import KarmadaKinds, idle
 from federation.propagation.admission.shape import roundtrip, shown
+from federation.propagation.works import work
 from machinery.api import schemas, strategy
 from machinery.api.decode import decode_body
 from machinery.api.defaults import apply_defaults
 from machinery.api.fleet.kinds import FLEET
 from machinery.api.fleet.policy import ClusterPropagationPolicy, PropagationPolicy
-from machinery.api.fleet.work import ResourceBinding
+from machinery.api.fleet.work import BINDING_LABEL, ResourceBinding
 from machinery.api.scheme import Scheme
 from machinery.api.validation import validate_create
-from machinery.controller.action import Patch
+from machinery.controller.action import Create, Patch
 from machinery.kit.ids import SystemIds
 from machinery.meta.errors import Forbidden
 from machinery.meta.resource import Document
@@ -442,3 +451,74 @@ def test_a_policy_goes_when_nothing_is_claimed_by_it() -> None:
 )
 def test_a_policy_stays(held: Any, claims: list[ResourceBinding]) -> None:
     assert policies.plan(held, claims) == []
+
+
+# ------------------------------------------------------------------------------------------- what our controllers write
+WEB: Document = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "web", "namespace": "demo", "uid": "u-1", "generation": 3},
+    "spec": {
+        "replicas": 2,
+        "template": {
+            "metadata": {},
+            "spec": {
+                "containers": [{"name": "c", "image": "i"}],
+                "volumes": [{"name": "v", "configMap": {"name": "settings"}}],
+            },
+        },
+    },
+}
+SETTINGS: Document = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "settings", "namespace": "demo", "uid": "c-1"},
+}
+SPREAD = claims.Claim(msgspec.convert(defaults.DEFAULT_SPREAD, ClusterPropagationPolicy))
+
+
+def stored_as(document: Document) -> Document:
+    """After defaults and admission, as the API keeps it."""
+    filled = apply_defaults(KINDS[document["kind"]], document)
+    metadata = {"uid": "b-1", "resourceVersion": "1"}
+    admitted = plugin().admit(request(filled))
+    return admitted | {"metadata": admitted["metadata"] | metadata}
+
+
+def created(actions: list[Any]) -> Document:
+    (document,) = (a.document for a in actions if isinstance(a, Create))
+    return dict(document)
+
+
+def test_a_binding_that_was_admitted_is_what_the_detector_wants() -> None:
+    held = stored_as(created(detector.plan(WEB, SPREAD, None, None)))
+    assert BINDING_LABEL in held["metadata"]["labels"]
+    assert detector.plan(WEB, SPREAD, msgspec.convert(held, ResourceBinding), held) == []
+
+
+def test_a_dependency_that_was_admitted_is_what_is_wanted() -> None:
+    bound = created(detector.plan(WEB, SPREAD, None, None))
+    bound["spec"] = bound["spec"] | {"clusters": [{"name": "alpha", "replicas": 2}]}
+    needing = [msgspec.convert(bound, ResourceBinding)]
+    held = stored_as(created(dependencies.plan(SETTINGS, needing, None, None)))
+    view = msgspec.convert(held, ResourceBinding)
+    assert dependencies.plan(SETTINGS, needing, view, held) == []
+
+
+def test_works_that_were_admitted_are_what_the_dispatcher_wants() -> None:
+    bound = stored_as(created(detector.plan(WEB, SPREAD, None, None)))
+    bound["spec"] = bound["spec"] | {"clusters": [{"name": "alpha", "replicas": 2}]}
+    wanted = dispatcher.wanted_works(msgspec.convert(bound, ResourceBinding), WEB, ["alpha"])
+    held = [stored_as(work) for work in wanted.values()]
+    assert dispatcher.plan(wanted, held) == []
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo", "uid": "n-1"}}
+    travelling = namespaces.wanted_works(space, "demo", ["alpha"]).works
+    assert dispatcher.plan(travelling, [stored_as(w) for w in travelling.values()]) == []
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web", "namespace": "demo", "uid": "s-1"},
+        "spec": {"clusterIP": "None", "ports": [{"port": 80}]},
+    }
+    headless = {"alpha": work(service, "alpha")}
+    assert dispatcher.plan(headless, [stored_as(headless["alpha"])]) == []
