@@ -34,7 +34,7 @@ LONG = os.environ.get("UBERNETES_TEST_LONG", "") not in ("", "0")
 OWN, FLEET = "svc.cluster.local", "svc.clusterset.local"
 """Names of Services: of the client's own cluster, and of all clusters."""
 
-DOMAIN = os.environ.get("UBERNETES_TEST_DOMAIN", OWN)
+DOMAIN = os.environ.get("UBERNETES_TEST_DOMAIN", FLEET)
 """Where the clients of a zone's death and of a drain go."""
 
 RATE = 20
