@@ -133,6 +133,10 @@ def test_next_commands_name_the_kubeconfig_and_every_context() -> None:
     assert "kubectl --kubeconfig /x/.lab/kubeconfig --context federation get clusters" in text
     assert "federation, alpha, beta, gamma" in text
     assert "# set NO_PROXY" in text
+    assert "--from zone-b,zone-c --seconds 90 --out zone.jsonl &" in text
+    assert "kill zone-a; sleep 30;" in text
+    for other in (LabSpec("/x", runtime="hollow"), LabSpec("/x", ("a", "b"))):
+        assert "zone" not in next_commands(make_plan(other, 0), "")
 
 
 def test_a_bootstrap_token_has_kubeadms_shape() -> None:

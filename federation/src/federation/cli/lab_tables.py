@@ -33,10 +33,32 @@ def next_commands(plan: LabPlan, hint: str) -> str:
         f"  {federation} create namespace demo",
         f"  {federation} create deployment web --image=docker.io/lab/whoami:1 --replicas=6 -n demo",
         f"  {federation} get pods -n demo -o wide",
+        *_lose_a_zone(plan, federation),
         f"Contexts: federation, {', '.join(cluster.name for cluster in plan.clusters)}. "
         "`make status` shows the processes, `make down` removes everything.",
     ]
     return "\n".join(lines)
+
+
+_EXPORT = '{"apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceExport", "metadata": {"name": "web"}}'
+
+
+def _lose_a_zone(plan: LabPlan, federation: str) -> list[str]:
+    """Where there are zones and real packets: the picture of a zone's death and return, in three commands."""
+    zones = list(dict.fromkeys(cluster.zone for cluster in plan.clusters))
+    if not plan.spec.rooted or plan.spec.runtime != "containerd" or len(zones) < 3:
+        return []
+    lost, *others = zones
+    lab = f".venv/bin/fedctl lab --dir {plan.spec.directory}"
+    return [
+        "Let the deployment's Service answer in every cluster, from all:",
+        f"  {federation} expose deployment web --port=80 -n demo",
+        f"  echo '{_EXPORT}' | {federation} create -n demo -f -",
+        "Then lose a zone, and draw what clients in the others saw of it:",
+        f"  {lab} load web.demo.svc.clusterset.local --from {','.join(others)} --seconds 90 --out zone.jsonl &",
+        f"  sleep 15; {lab} kill {lost}; sleep 30; {lab} revive {lost}; wait",
+        f'  {lab} report zone.jsonl --svg zone.svg --title "{lost} loses its power and gets it back"',
+    ]
 
 
 def show_processes(plan: LabPlan, statuses: Sequence[Status]) -> None:
