@@ -171,8 +171,16 @@ def test_the_order_is_fixed_whatever_the_policy_says() -> None:
         ("- 1", ("add", "/-", {"a": None}), "- 1\n- a: null\n"),
         ("", ("add", "", {"a": 1.5}), "a: 1.5\n"),
         ("on: 1\n2: x", ("remove", "/2", None), '"true": 1\n'),
+        ("ports: [22:22, '0:30', 0:80]", ("add", "/a", "=="), 'a: ==\nports:\n- "22:22"\n- "0:30"\n- 0:80\n'),
+        ("a: 0x1F\nb: 0777\nc: 08\nd: 1_000", ("add", "/e", 2), "a: 31\nb: 511\nc: 8\nd: 1000\ne: 2\n"),
+        ("a: 1.0\nb: 1e3\nc: .5\nd: 1e30", ("add", "/e", 2.0), "a: 1\nb: 1000\nc: 0.5\nd: 1e+30\ne: 2\n"),
+        ("a: 1234567.5\nb: 0.00001\nc: -1.25e-7", ("remove", "/c", None), "a: 1.2345675e+06\nb: 1e-05\n"),
+        ("a: 12345678901234567890\nb: 99999999999999999999999", ("remove", "/b", None), "a: 12345678901234567890\n"),
+        ("a: y\nb: Off\nc: ~\nd:", ("add", "/e", "<<"), 'a: true\nb: false\nc: null\nd: null\ne: "<<"\n'),
+        ("base: &b {x: 1}\nmore:\n  <<: *b\n  z: 2", ("remove", "/base", None), 'more:\n  x: 1\n  z: 2\n'),
+        ("a: =\nb: 'quoted: yes'\nc: 2020-1-2T3:4:5Z", ("add", "/d", ""), 'a: =\nb: \'quoted: yes\'\nc: "2020-1-2T3:4:5Z"\nd: ""\n'),
     ],
-)
+)  # fmt: skip
 def test_yaml_text(text: str, step: tuple[str, str, Any], wanted: str) -> None:
     assert texts.yaml_changed(text, [step]) == wanted
 
@@ -190,6 +198,44 @@ def test_yaml_text(text: str, step: tuple[str, str, Any], wanted: str) -> None:
 )  # fmt: skip
 def test_json_text(text: str, step: tuple[str, str, Any], wanted: str) -> None:
     assert texts.json_changed(text, [step]) == wanted
+
+
+LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{new}: &{new} [{','.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdef", "bcdefg", strict=True)
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (LAUGHS, "yaml: document contains excessive aliasing"),
+        ("a: &a [*a]", "yaml: exceeded max depth"),
+        ("[" * 4000 + "]" * 4000, "yaml: "),
+        ("a: !!python/object:os.system x", "yaml: could not determine a constructor"),
+        ("a: [1", "yaml: line 1: did not find expected ',' or ']'"),
+        ("a: 1\nb: [1", "yaml: line 2: did not find expected ',' or ']'"),
+        ("a: 1\n\tb: 2", "yaml: line 2: found a tab character that violates indentation"),
+    ],
+    ids=[
+        "a bomb",
+        "a circle",
+        "too deep",
+        "a python object",
+        "the end of one line",
+        "the end of two lines",
+        "a tab",
+    ],
+)
+def test_yaml_that_is_refused(text: str, why: str) -> None:
+    with pytest.raises(OverrideError) as raised:
+        texts.yaml_changed(text, [("add", "/z", 1)])
+    assert str(raised.value).startswith(why)
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100000, "NaN", '{"a":1}x', "'a'"])
+def test_json_that_is_refused(text: str) -> None:
+    with pytest.raises(OverrideError, match="invalid state detected"):
+        texts.json_changed(text, [("add", "/z", 1)])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import yaml
 
+from federation.propagation.overrides import scalars
 from federation.propagation.overrides.errors import OverrideError
 from federation.propagation.overrides.steps import Step, apply
 
@@ -23,7 +24,8 @@ _LETTERS: Final = {
     "\u2029": "\\u2029",
 }
 _SPECIAL: Final = re.compile("[<>&\u2028\u2029]")
-_OLD_BOOLEANS: Final = frozenset(("y", "Y", "n", "N"))
+YAML_PARTS_MAX: Final = 200_000
+"""Values in a YAML text, aliases written out."""
 _RUNS: Final = re.compile(r"\d+|.", re.DOTALL)
 
 
@@ -39,9 +41,9 @@ def json_changed(text: str, steps: Iterable[Step]) -> str:
         return text
     try:
         value = json.loads(text, parse_int=_Number, parse_float=_Number, parse_constant=_refuse)
+        return compact(apply(value, steps))
     except (ValueError, RecursionError):
         raise OverrideError("invalid state detected") from None
-    return compact(apply(value, steps))
 
 
 def _refuse(_word: str) -> Any:
@@ -52,11 +54,11 @@ def yaml_changed(text: str, steps: Iterable[Step]) -> str:
     """The YAML text after the steps. Raises OverrideError."""
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return dump_yaml(apply(_Plain().of(value), steps))
     except yaml.YAMLError as error:
         raise OverrideError(f"yaml: {_words(error)}") from None
     except RecursionError:
         raise OverrideError("yaml: exceeded max depth") from None
-    return dump_yaml(apply(_plain(value), steps))
 
 
 def _words(error: yaml.YAMLError) -> str:
@@ -69,26 +71,45 @@ def _words(error: yaml.YAMLError) -> str:
     return f"line {line}: {problem}" if line else str(problem)
 
 
-class _Loader(yaml.CSafeLoader):  # type: ignore[misc]
-    """Dates stay text, as they have no other form in JSON."""
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml where it is there: its messages are Go's."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_yaml_str)
+class _Loader(_Base):  # type: ignore[misc]
+    """Plain scalars mean what Go's library takes them for (`scalars`), all others are text."""
+
+    yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # merge keys
 
 
-def _plain(value: Any) -> Any:
-    """The value as its JSON form would be."""
-    if isinstance(value, dict):
-        return {_key(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(inner) for inner in value]
-    return value.decode("latin-1") if isinstance(value, bytes) else value
+def _scalar(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    return node.value if node.style else scalars.resolved(node.value)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:str", _scalar)
+
+
+class _Plain:
+    """A value as its JSON form would be, aliases written out: as many parts as a small text of them cannot blow up to."""
+
+    def __init__(self) -> None:
+        self._left = YAML_PARTS_MAX
+
+    def of(self, value: Any) -> Any:
+        """A float without a fraction becomes an integer."""
+        self._left -= 1
+        if self._left < 0:
+            raise OverrideError("yaml: document contains excessive aliasing")
+        if isinstance(value, dict):
+            return {_key(key): self.of(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple | set):
+            return [self.of(inner) for inner in value]
+        return value.decode("latin-1") if isinstance(value, bytes) else scalars.through_json(value)
 
 
 def _key(key: Any) -> str:
     if isinstance(key, bool):
         return "true" if key else "false"
-    return "null" if key is None else str(key)
+    return "null" if key is None else str(scalars.through_json(key))
 
 
 # ------------------------------------------------------------------------------------------------------------ writing
@@ -140,7 +161,9 @@ def _rank(run: str) -> tuple[int, int, str]:
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
-    """Styles of scalars as in Go's library; no anchors."""
+    """Styles of scalars as in Go's library; no anchors. Nothing is resolved again: every scalar is written as it is."""
+
+    yaml_implicit_resolvers: Any = {}
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -150,14 +173,15 @@ def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     style = None
     if "\n" in text:
         style = "|"
-    elif text in _OLD_BOOLEANS or _reads_otherwise(dumper, text):
+    elif scalars.reads_otherwise(text):
         style = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-def _reads_otherwise(dumper: _Dumper, text: str) -> bool:
-    """Whether the text without quotes would be a number, a boolean, null, a date or a merge."""
-    return bool(dumper.resolve(yaml.ScalarNode, text, (True, False)) != "tag:yaml.org,2002:str")
+def _value(dumper: _Dumper, value: Any) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", scalars.written(value))
 
 
 _Dumper.add_representer(str, _text)
+for _kind in (int, float, bool, type(None)):
+    _Dumper.add_representer(_kind, _value)
