@@ -1,8 +1,13 @@
 """Services follow the workloads of their namespace, without what a cluster gave them."""
 
+import msgspec
+import pytest
+
 from federation.controllers.followers import chosen, plan, portable
+from federation.propagation.overrides.policies import Overrides
+from machinery.api.fleet.policy import OverridePolicy
 from machinery.api.fleet.work import ResourceBinding, ResourceBindingSpec, TargetCluster
-from machinery.controller.action import Create, Delete
+from machinery.controller.action import Create, Delete, Emit
 from machinery.meta.objectmeta import ObjectMeta
 from machinery.meta.resource import Document
 
@@ -58,3 +63,44 @@ def test_the_api_servers_own_service_is_not_propagated() -> None:
     own = service()
     own["metadata"] = {"name": "kubernetes", "namespace": "default"}
     assert plan(own, ["alpha"], []) == []
+
+
+def overriding(**plaintext: object) -> Overrides:
+    rules = [
+        {
+            "targetCluster": {"clusterNames": ["beta"]},
+            "overriders": {"plaintext": [{"operator": "replace"} | plaintext]},
+        }
+    ]
+    metadata = {"name": "o", "namespace": "demo"}
+    spec = {"overrideRules": rules}
+    return Overrides((), (msgspec.convert({"metadata": metadata, "spec": spec}, OverridePolicy),))
+
+
+def test_override_policies_change_a_service_for_a_cluster() -> None:
+    overrides = overriding(path="/spec/type", value="ClusterIP")
+    actions = plan(service(), ["alpha", "beta"], [], overrides)
+    works = [a.document for a in actions if isinstance(a, Create)]
+    kinds = [w["spec"]["workload"]["manifests"][0]["spec"]["type"] for w in works]
+    assert kinds == ["NodePort", "ClusterIP"]
+    held = [w | {"metadata": w["metadata"] | {"uid": str(i)}} for i, w in enumerate(works)]
+    assert plan(service(), ["alpha", "beta"], held, overrides) == []
+
+
+@pytest.mark.parametrize(
+    ("plaintext", "why"),
+    [
+        ({"path": "/spec/nope", "value": 1}, "replace operation does not apply"),
+        ({"path": "/metadata/name", "value": "x"}, "kind, namespace and name of this object"),
+    ],
+    ids=["does not fit", "a new name"],
+)
+def test_where_a_policy_fails_the_service_stays_and_hears_of_it(
+    plaintext: Document, why: str
+) -> None:
+    before = plan(service(), ["alpha", "beta"], [])
+    works = [a.document for a in before if isinstance(a, Create)]
+    held = [w | {"metadata": w["metadata"] | {"uid": str(i)}} for i, w in enumerate(works)]
+    (told,) = plan(service(), ["alpha", "beta"], held, overriding(**plaintext))
+    assert isinstance(told, Emit)
+    assert told.message.startswith("Apply override policy(demo/o) for cluster(beta) failed: " + why)

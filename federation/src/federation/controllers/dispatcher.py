@@ -25,7 +25,7 @@ from federation.propagation.overrides.policies import (
 from federation.propagation.resilience import CONSISTENCY, FLEET_WIDE, grant_s, resilience
 from federation.propagation.templates import TEMPLATES, resource_of
 from federation.propagation.works import fenced, work
-from machinery.api.fleet.cluster import CLUSTERS, execution_namespace
+from machinery.api.fleet.cluster import CLUSTERS, Cluster, execution_namespace
 from machinery.api.fleet.policy import (
     CLUSTER_OVERRIDE_POLICIES,
     OVERRIDE_POLICIES,
@@ -157,6 +157,50 @@ def rendered(
         if changed.policies:
             found.policies[cluster] = changed.policies
     return found
+
+
+def unbound(
+    body: Document,
+    clusters: Iterable[str],
+    overrides: Overrides = NO_OVERRIDES,
+    fleet: Mapping[str, Candidate] = {},
+    *,
+    conflict_resolution: str = "Abort",
+) -> Rendered:
+    """The Works of what travels without a binding, by cluster. Such a Work is found by the object that it carries."""
+    found = Rendered()
+    spoken = overrides.of(body)
+    for cluster in clusters:
+        try:
+            changed = spoken.apply(body, fleet.get(cluster) or Candidate(cluster), named=True)
+        except PolicyFailed as error:
+            found.failed[cluster] = Failed(error.policy, str(error))
+            continue
+        found.works[cluster] = work(
+            body,
+            cluster,
+            body=changed.document,
+            notes=changed.annotations,
+            conflict_resolution=conflict_resolution,
+        )
+    return found
+
+
+def complaints(resource: Resource[Document], document: Document, found: Rendered) -> list[Action]:
+    """Events on an object without a binding, about overrides that cannot be applied to it."""
+    metadata = document["metadata"]
+    about = ObjectKey(metadata.get("namespace", ""), metadata["name"])
+    return [
+        Emit(
+            resource,
+            about,
+            metadata.get("uid", ""),
+            "Warning",
+            FAILED,
+            f"Apply override policy({failure.policy}) for cluster({cluster}) failed: {failure.why}",
+        )
+        for cluster, failure in sorted(found.failed.items())
+    ]
 
 
 def _claimed(binding: ResourceBinding, template: Document) -> Document:
@@ -306,6 +350,14 @@ def binding_keys(item: Work | Document) -> list[ObjectKey]:
     return [ObjectKey(annotations.get(BINDING_NAMESPACE, ""), name)] if name else []
 
 
+def members(clusters: Iterable[Cluster], *, judged: bool) -> dict[str, Candidate]:
+    """Those that are not leaving; only where rules ask for their properties (`judged`) are these looked at."""
+    staying = [c for c in clusters if not c.deleting]
+    if not judged:
+        return {c.metadata.name: Candidate(c.metadata.name) for c in staying}
+    return {c.metadata.name: candidate(c) for c in staying}
+
+
 class DispatcherReconciler:
     """Bindings."""
 
@@ -336,19 +388,12 @@ class DispatcherReconciler:
                 tuple(self._cluster_overrides.list()), tuple(self._overrides.list(key.namespace))
             )
             overrides = everybody.of(template)
-            fleet = self._fleet(judged=overrides != NO_OVERRIDES)
+            fleet = members(self._clusters.list(), judged=overrides != NO_OVERRIDES)
             found = rendered(
                 binding, template, fleet, held, grant_s(own), fence=fence, overrides=overrides
             )
             news = told(binding, template, found, held, rfc3339(self._clock.now()))
         return await self._executor.apply([*plan(found.works, held, found.failed), *news])
-
-    def _fleet(self, *, judged: bool) -> dict[str, Candidate]:
-        """The members; only where rules ask for their properties are these looked at."""
-        members = [c for c in self._clusters.list() if not c.deleting]
-        if not judged:
-            return {c.metadata.name: Candidate(c.metadata.name) for c in members}
-        return {c.metadata.name: candidate(c) for c in members}
 
     def _template(self, binding: ResourceBinding) -> Document | None:
         source = binding.spec.resource

@@ -3,16 +3,18 @@
 A Service has no replicas and no policy of its own: it stands in every cluster that was chosen for any workload of its
 namespace, so that its name means the same there. What a cluster gives it (addresses, node ports) is that cluster's own
 and does not travel. When the last workload leaves a cluster, the Service leaves it too. A ServiceExport goes with the Service
-that it names.
+that it names. Override policies change it for a cluster as they do a workload.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from federation.controllers import dispatcher
+from federation.placement.model import Candidate
+from federation.propagation.overrides.policies import NO_OVERRIDES, Overrides
 from federation.propagation.templates import FOLLOWERS, propagatable
-from federation.propagation.works import work
 from machinery.api.fleet.cluster import CLUSTERS
+from machinery.api.fleet.policy import CLUSTER_OVERRIDE_POLICIES, OVERRIDE_POLICIES
 from machinery.api.fleet.work import (
     BINDING_LABEL,
     RESOURCE_BINDINGS,
@@ -21,6 +23,7 @@ from machinery.api.fleet.work import (
 )
 from machinery.controller.action import Action, Result
 from machinery.controller.manager import Manager
+from machinery.meta.objectmeta import Object
 from machinery.meta.resource import Document, ObjectKey, Resource
 
 BY_FOLLOWER = "follower"
@@ -57,14 +60,19 @@ def chosen(bindings: Iterable[ResourceBinding], known: Iterable[str]) -> list[st
 
 
 def plan(
-    document: Document | None, clusters: Iterable[str], held: Iterable[Document]
+    document: Document | None,
+    clusters: Iterable[str],
+    held: Iterable[Document],
+    overrides: Overrides = NO_OVERRIDES,
+    fleet: Mapping[str, Candidate] = {},
 ) -> list[Action]:
     """A Work for each cluster, and no other."""
-    wanted: dict[str, Document] = {}
-    if document is not None and propagatable(document):
-        body = portable(document)
-        wanted = {name: work(body, name) for name in clusters}
-    return dispatcher.plan(wanted, held)
+    if document is None or not propagatable(document):
+        return dispatcher.plan({}, held)
+    found = dispatcher.unbound(portable(document), clusters, overrides, fleet)
+    resource = next(r for r in FOLLOWERS if r.kind == document["kind"])
+    told = dispatcher.complaints(resource, document, found)
+    return [*dispatcher.plan(found.works, held, found.failed), *told]
 
 
 class FollowerReconciler:
@@ -76,14 +84,20 @@ class FollowerReconciler:
         self._objects = manager.informer(resource)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._clusters = manager.informer(CLUSTERS)
+        self._overrides = manager.informer(OVERRIDE_POLICIES)
+        self._cluster_overrides = manager.informer(CLUSTER_OVERRIDE_POLICIES)
         self._works = manager.informer(WORK_DOCUMENTS, label_selector=f"!{BINDING_LABEL}")
         self._works.add_index(BY_FOLLOWER, follower_keys)
 
     async def reconcile(self, key: ObjectKey) -> Result:
-        known = [c.metadata.name for c in self._clusters.list() if not c.deleting]
-        clusters = chosen(self._bindings.list(key.namespace), known)
+        overrides = Overrides(
+            tuple(self._cluster_overrides.list()), tuple(self._overrides.list(key.namespace))
+        )
+        fleet = dispatcher.members(self._clusters.list(), judged=overrides != NO_OVERRIDES)
+        clusters = chosen(self._bindings.list(key.namespace), fleet)
         held = self._works.by_index(BY_FOLLOWER, (self._resource.kind, *key))
-        return await self._executor.apply(plan(self._objects.get(key), clusters, held))
+        actions = plan(self._objects.get(key), clusters, held, overrides, fleet)
+        return await self._executor.apply(actions)
 
 
 def follower_keys(document: Document) -> list[tuple[str, str, str]]:
@@ -103,12 +117,15 @@ def setup(manager: Manager) -> None:
         )
         controller.watches(resource)
         controller.watches(RESOURCE_BINDINGS, _of_namespace(objects))
+        controller.watches(OVERRIDE_POLICIES, _of_namespace(objects))
+        controller.watches(CLUSTER_OVERRIDE_POLICIES, _of_namespace(objects))
         controller.watches(WORK_DOCUMENTS, _of_work(resource), label_selector=f"!{BINDING_LABEL}")
 
 
 def _of_namespace(objects: Any) -> Any:
-    def keys(binding: ResourceBinding) -> list[ObjectKey]:
-        found = objects.list(binding.metadata.namespace)
+    def keys(item: Object) -> list[ObjectKey]:
+        """Those in the namespace of a binding or a policy; of a cluster policy, all."""
+        found = objects.list(item.metadata.namespace)
         return [ObjectKey(o["metadata"]["namespace"], o["metadata"]["name"]) for o in found]
 
     return keys

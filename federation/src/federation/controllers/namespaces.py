@@ -8,18 +8,15 @@ be applied, that member's Work stays as it is. One that is labelled so stays at 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from federation.clusters.candidates import candidate
 from federation.controllers import dispatcher
-from federation.controllers.dispatcher import FAILED, Failed, Rendered
+from federation.controllers.dispatcher import Rendered
 from federation.placement.model import Candidate
-from federation.propagation.overrides.errors import PolicyFailed
 from federation.propagation.overrides.policies import NO_OVERRIDES, Overrides
 from federation.propagation.templates import NAMESPACES, unsynced_namespace
-from federation.propagation.works import work
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.policy import CLUSTER_OVERRIDE_POLICIES
 from machinery.api.fleet.work import BINDING_LABEL, WORK_DOCUMENTS
-from machinery.controller.action import Action, Emit, Result
+from machinery.controller.action import Action, Result
 from machinery.controller.manager import Manager
 from machinery.meta.resource import Document, ObjectKey
 
@@ -36,28 +33,13 @@ def wanted_works(
     fleet: Mapping[str, Candidate] = {},
 ) -> Rendered:
     """A Work for each cluster; none when the namespace is gone, going or not to be synced."""
-    found = Rendered()
     if namespace is None or namespace["metadata"].get("deletionTimestamp"):
-        return found
+        return Rendered()
     labels = namespace["metadata"].get("labels") or {}
     if unsynced_namespace(name) or labels.get(STAYS) == "true":
-        return found
+        return Rendered()
     body = {k: v for k, v in namespace.items() if k != "spec"}
-    spoken = overrides.of(body)
-    for cluster in clusters:
-        try:
-            changed = spoken.apply(body, fleet.get(cluster) or Candidate(cluster))
-        except PolicyFailed as error:
-            found.failed[cluster] = Failed(error.policy, str(error))
-            continue
-        found.works[cluster] = work(
-            body,
-            cluster,
-            body=changed.document,
-            notes=changed.annotations,
-            conflict_resolution="Overwrite",
-        )
-    return found
+    return dispatcher.unbound(body, clusters, overrides, fleet, conflict_resolution="Overwrite")
 
 
 def plan(
@@ -70,15 +52,8 @@ def plan(
 ) -> list[Action]:
     """As the dispatcher's, for a namespace."""
     found = wanted_works(namespace, name, clusters, overrides, fleet)
-    actions = dispatcher.plan(found.works, held, found.failed)
-    for cluster, failure in sorted(found.failed.items()):
-        assert namespace is not None, "a namespace that is gone is not overridden"
-        said = (
-            f"Apply override policy({failure.policy}) for cluster({cluster}) failed: {failure.why}"
-        )
-        uid = namespace["metadata"].get("uid", "")
-        actions.append(Emit(NAMESPACES, ObjectKey("", name), uid, "Warning", FAILED, said))
-    return actions
+    told = [] if namespace is None else dispatcher.complaints(NAMESPACES, namespace, found)
+    return [*dispatcher.plan(found.works, held, found.failed), *told]
 
 
 def namespace_keys(document: Document) -> list[ObjectKey]:
@@ -99,15 +74,15 @@ class NamespaceReconciler:
         self._works.add_index(BY_NAMESPACE, namespace_keys)
 
     async def reconcile(self, key: ObjectKey) -> Result:
-        members = [c for c in self._clusters.list() if not c.deleting]
         overrides = Overrides(tuple(self._overrides.list()))
+        fleet = dispatcher.members(self._clusters.list(), judged=overrides != NO_OVERRIDES)
         actions = plan(
             self._namespaces.get(key),
             key.name,
-            sorted(c.metadata.name for c in members),
+            sorted(fleet),
             self._works.by_index(BY_NAMESPACE, key),
             overrides,
-            {c.metadata.name: candidate(c) for c in members} if overrides != NO_OVERRIDES else {},
+            fleet,
         )
         return await self._executor.apply(actions)
 

@@ -64,13 +64,17 @@ class Overrides:
             _ordered((p for p in self.policies if p.metadata.namespace == namespace), template),
         )
 
-    def apply(self, document: Document, cluster: Candidate) -> Overridden:
-        """The object as it shall be in the cluster, by policies that were ordered by `of`. Raises PolicyFailed."""
+    def apply(self, document: Document, cluster: Candidate, *, named: bool = False) -> Overridden:
+        """The object as it shall be in the cluster, by policies that were ordered by `of`. Raises PolicyFailed.
+
+        `named`: the object must keep its name.
+        """
         if not self.cluster_policies and not self.policies:
             return Overridden(document)
-        document, first, notes = _applied(document, self.cluster_policies, cluster)
+        name = _identity(document) if named else None
+        document, first, notes = _applied(document, self.cluster_policies, cluster, name)
         annotations = {APPLIED_CLUSTER: notes} if notes else {}
-        document, then, notes = _applied(document, self.policies, cluster)
+        document, then, notes = _applied(document, self.policies, cluster, name)
         annotations |= {APPLIED: notes} if notes else {}
         return Overridden(document, annotations, (*first, *then))
 
@@ -103,8 +107,16 @@ def _ordered(policies: Iterable[_P], template: Document) -> tuple[_P, ...]:
     return tuple(policy for _, _, policy in sorted(found, key=lambda item: item[:2]))
 
 
+def _identity(document: Document) -> tuple[Any, ...]:
+    metadata = document.get("metadata") or {}
+    return (document.get("kind"), metadata.get("namespace"), metadata.get("name"))
+
+
 def _applied(
-    document: Document, policies: Iterable[Policy], cluster: Candidate
+    document: Document,
+    policies: Iterable[Policy],
+    cluster: Candidate,
+    name: tuple[Any, ...] | None,
 ) -> tuple[Document, list[str], str]:
     names: list[str] = []
     notes: list[Any] = []
@@ -118,6 +130,10 @@ def _applied(
                 document = overridden(document, rule.overriders)
             except OverrideError as error:
                 raise PolicyFailed(key, str(error)) from error
+            if name is not None and _identity(document) != name:
+                raise PolicyFailed(
+                    key, "kind, namespace and name of this object cannot be overridden"
+                )
             notes.append({"policyName": metadata.name, "overriders": wire(rule.overriders)})
             if key not in names:
                 names.append(key)
