@@ -244,9 +244,15 @@ def epoch_of(work: Document) -> str:
 def plan(
     wanted: Mapping[str, Document], held: Iterable[Document], untouched: Iterable[str] = ()
 ) -> list[Action]:
-    """Create, replace, delete. `wanted` by cluster; `held` every Work of the binding; `untouched` clusters keep theirs."""
+    """Create, replace, delete. `wanted` by cluster; `held` every Work of the binding; `untouched` clusters keep theirs.
+
+    A Work whose successor has another name goes only when that one is there, so that the member applies before it deletes.
+    """
+    held = list(held)
     kept = {execution_namespace(cluster) for cluster in untouched}
     by_key = {document_key(document): document for document in wanted.values()}
+    there = {document_key(document) for document in held}
+    kept |= {key.namespace for key in by_key if key not in there}
     actions: list[Action] = []
     for document in held:
         key = document_key(document)
