@@ -143,15 +143,6 @@ def outcome(case: dict[str, Any]) -> tuple[int, Document | str]:
     return code, comparable(answer) if isinstance(answer, dict) else answer
 
 
-KNOWN = {
-    "wh-PropagationPolicy-121": "a wrong type is a 422 of the schema here; Karmada's webhook fails to decode it (400)",
-}
-"""Cases that differ, with the reason."""
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
 def test_a_write_is_answered_as_by_karmada(case: dict[str, Any]) -> None:
-    if case["id"] in KNOWN:
-        assert outcome(case) != wanted(case), "strike it"
-    else:
-        assert outcome(case) == wanted(case)
+    assert outcome(case) == wanted(case)

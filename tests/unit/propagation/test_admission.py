@@ -31,7 +31,7 @@ from machinery.api.scheme import Scheme
 from machinery.api.validation import validate_create
 from machinery.controller.action import Create, Patch
 from machinery.kit.ids import SystemIds
-from machinery.meta.errors import Forbidden
+from machinery.meta.errors import BadRequest, Forbidden
 from machinery.meta.resource import Document
 from machinery.server.admission.interface import AdmissionRequest
 from machinery.server.call import Call
@@ -361,6 +361,30 @@ def test_a_protected_object_is_not_deleted() -> None:
         plugin().validate(request(held, "delete", held))
     held["metadata"]["labels"] = {"resourcetemplate.karmada.io/deletion-protected": "Never"}
     plugin().validate(request(held, "delete", held))
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "why"),
+    [
+        ("PropagationPolicy", {"placement": "x"}, "string into Go struct field PropagationSpec.spec.placement of type v1alpha1.Placement"),
+        ("PropagationPolicy", {"priority": "1"}, "string into Go struct field PropagationSpec.spec.priority of type int32"),
+        ("PropagationPolicy", {"priority": 1.5}, "number 1.5 into Go struct field PropagationSpec.spec.priority of type int32"),
+        ("PropagationPolicy", {"propagateDeps": 1}, "number into Go struct field PropagationSpec.spec.propagateDeps of type bool"),
+        ("PropagationPolicy", {"conflictResolution": True}, "bool into Go struct field PropagationSpec.spec.conflictResolution of type v1alpha1.ConflictResolution"),
+        ("PropagationPolicy", {"resourceSelectors": {}}, "object into Go struct field PropagationSpec.spec.resourceSelectors of type []v1alpha1.ResourceSelector"),
+        ("PropagationPolicy", {"resourceSelectors": ["x"]}, "string into Go struct field PropagationSpec.spec.resourceSelectors of type v1alpha1.ResourceSelector"),
+        ("PropagationPolicy", {"resourceSelectors": [{"name": 1}]}, "number into Go struct field ResourceSelector.spec.resourceSelectors.name of type string"),
+        ("PropagationPolicy", {"resourceSelectors": [{"labelSelector": {"matchLabels": {"a": 1}}}]}, "number into Go struct field LabelSelector.spec.resourceSelectors.labelSelector.matchLabels of type string"),
+        ("ClusterPropagationPolicy", {"placement": {"clusterTolerations": [{"operator": 1}]}}, "number into Go struct field Toleration.spec.placement.clusterTolerations.operator of type v1.TolerationOperator"),
+        ("OverridePolicy", {"overrideRules": [{"overriders": {"plaintext": [{"operator": []}]}}]}, "array into Go struct field PlaintextOverrider.spec.overrideRules.overriders.plaintext.operator of type v1alpha1.OverriderOperator"),
+        ("OverridePolicy", "x", "string into Go struct field OverridePolicy.spec of type v1alpha1.OverrideSpec"),
+    ],
+)  # fmt: skip
+def test_what_go_cannot_decode(kind: str, spec: Any, why: str) -> None:
+    document = {"kind": kind, "metadata": {"name": "x"}, "spec": spec}
+    with pytest.raises(BadRequest) as refused:
+        plugin().admit(request(document))
+    assert str(refused.value).endswith(f"denied the request: json: cannot unmarshal {why}")
 
 
 # ---------------------------------------------------------------------------------------------------------------- shapes

@@ -3,11 +3,14 @@
 What Karmada's samples say and nothing here acts on yet is kept and warned about, never dropped.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from federation.propagation.admission import defaults, rules
+from federation.propagation.admission.types import mismatch
+from machinery.api.fleet.kinds import OVERRIDE_SPEC, POLICY_SPEC
 from machinery.kit.ids import Ids
-from machinery.meta.errors import Forbidden
+from machinery.meta.errors import BadRequest, Forbidden
 from machinery.meta.resource import Document
 from machinery.server.admission.interface import AdmissionRequest
 
@@ -18,6 +21,12 @@ _OVERRIDE = ("OverridePolicy", "ClusterOverridePolicy")
 _BINDINGS = ("ResourceBinding", "ClusterResourceBinding")
 _GROUPS = ("policy.karmada.io", "work.karmada.io")
 _WRITES = ("create", "update")
+_STRUCTS = {
+    "PropagationPolicy": (POLICY_SPEC, "PropagationSpec"),
+    "ClusterPropagationPolicy": (POLICY_SPEC, "PropagationSpec"),
+    "OverridePolicy": (OVERRIDE_SPEC, "OverrideSpec"),
+}
+"""What is decoded before the schema is asked: schema and struct."""
 IDLE_FIELDS = ("association", "activationPreference", "failover", "schedulePriority")
 """Fields of a policy that are kept, and that nothing acts on yet."""
 
@@ -38,6 +47,8 @@ class KarmadaKinds:
         if request.kind.group not in _GROUPS or request.subresource or request.verb not in _WRITES:
             return document
         kind, creating = request.kind.kind, request.verb == "create"
+        if kind in _STRUCTS and (why := _undecodable(document, *_STRUCTS[kind])):
+            raise BadRequest(str(denied(f"{kind.lower()}.karmada.io", why)))
         if kind in _PROPAGATION:
             return defaults.propagation_policy(document, self._ids.uid() if creating else "")
         if kind == "OverridePolicy":
@@ -77,6 +88,11 @@ def idle(policy: Document) -> Iterator[str]:
         yield "spec.placement.workloadAffinity: kept, but nothing acts on it yet"
     if any(term.get("overflowAffinities") for term in placement.get("clusterAffinities") or ()):
         yield "spec.placement.clusterAffinities: overflowAffinities are kept, but nothing acts on them yet"
+
+
+def _undecodable(document: Document, schema: Mapping[str, Any], struct: str) -> str:
+    spec = document.get("spec")
+    return "" if spec is None else mismatch(schema, spec, struct)
 
 
 def _spec_changed(new: Document, old: Document) -> bool:
