@@ -408,8 +408,9 @@ def _link(arguments: argparse.Namespace) -> int:
     lacking = [f"--{name.replace('_', '-')}" for name in LINK_NEEDS if not getattr(arguments, name)]
     if lacking:
         raise ConfigError(f"link needs {', '.join(lacking)}")
+    config = foreign_config(arguments)
     logs.setup("link", arguments.log_level, arguments.log_file)
-    return _serve(_run_link(foreign_config(arguments)))
+    return _serve(_run_link(config))
 
 
 def foreign_config(arguments: argparse.Namespace) -> "ForeignConfig":

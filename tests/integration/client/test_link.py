@@ -3,12 +3,14 @@
 import asyncio
 import functools
 import inspect
+import json
 from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 import uvloop
 from aiohttp import web
+from multidict import CIMultiDict
 from tests.support.tls import TestAuthority
 
 from machinery.api.core import PODS
@@ -111,6 +113,9 @@ class Member:
 
     async def do_no(self, request):
         return web.json_response({"kind": "Status", "code": 403, "message": "not you"}, status=403)
+
+    async def do_groups(self, request):
+        return web.json_response(request.headers.getall("Impersonate-Group"), status=403)
 
     async def do_chunked_no(self, request):
         response = web.StreamResponse(status=500)
@@ -317,6 +322,15 @@ async def test_a_refused_upgrade_gives_the_answer_whole():
         assert (caught.value.status, caught.value.body) == (500, b"first second")
         with pytest.raises(ValueError, match="line break"):
             await room.pool.open_upgrade("GET", "/x\r\nEvil: 1", UPGRADE)
+
+
+@on_both_loops
+async def test_an_upgrade_carries_every_group_of_the_user():
+    async with linked() as room:
+        groups = [("Impersonate-Group", group) for group in ("ops", "system:authenticated")]
+        with pytest.raises(UpgradeRefused) as caught:
+            await room.pool.open_upgrade("GET", "/groups", CIMultiDict([*UPGRADE.items(), *groups]))
+        assert json.loads(caught.value.body) == ["ops", "system:authenticated"]
 
 
 @on_both_loops

@@ -9,6 +9,7 @@ from multidict import CIMultiDict
 from tests.support.fake_client import FakeClient
 from tests.support.loopclock import LoopClock
 
+from cluster_agent.cli import main
 from cluster_agent.link.foreign import foreign_access
 from cluster_agent.link.foreign_discovery import (
     Discovery,
@@ -333,3 +334,23 @@ def test_a_kubeconfig_that_cannot_or_must_not_be_used_is_refused(tmp_path, user,
 
 def test_a_plain_one_is_taken(tmp_path) -> None:
     assert foreign_access(kubeconfig(tmp_path)).token == "t"
+
+
+# ------------------------------------------------------------------------------------------------------------ the command
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("link", "link needs --kubeconfig, --cluster, --federation, --data-dir, --zone"),
+        ("link {all} --cluster Edge", "'Edge' is no name for a cluster"),
+        ("link {all} --kubeconfig none", "no kubeconfig at none"),
+        ("link {all}", "--ca-file or --ca-data must be given"),
+        ("link {all} --token-file none", "No such file"),
+    ],
+)
+def test_the_command_says_what_is_wrong(tmp_path, capsys, words: str, said: str) -> None:
+    every = (
+        f"--kubeconfig {kubeconfig(tmp_path)} --cluster edge --federation https://f "
+        f"--zone z --data-dir {tmp_path}/edge"
+    )
+    assert main(words.format(all=every).split()) != 0
+    assert said in capsys.readouterr().err

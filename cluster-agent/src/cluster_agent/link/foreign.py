@@ -43,6 +43,8 @@ API_SILENT_S = 30.0
 """Silence of the API server after which the member counts as gone: Karmada's own threshold for members it pushes to."""
 DISCOVERY_S = 60.0
 RIGHTS_S = 600.0
+MISSING_S = 30.0
+"""Rights are looked for more often while some are missing: somebody may be granting them just now."""
 START = Backoff(base_s=1.0, cap_s=30.0)
 
 
@@ -201,7 +203,7 @@ class Foreign:
                     extra={"missing": wording(self._refused)},
                 )
             told = self._refused
-            await self._clock.sleep(RIGHTS_S)
+            await self._clock.sleep(MISSING_S if self._refused else RIGHTS_S)
 
     # --------------------------------------------------------------------------------------------------- is it there?
     async def _probe(self) -> None:
