@@ -298,17 +298,6 @@ def test_works_are_created_replaced_and_deleted() -> None:
     assert dispatcher.plan(new, going) == []
 
 
-def test_a_work_of_an_older_name_goes_when_its_successor_is_there() -> None:
-    held = view(first_binding(clusters=[{"name": "alpha", "replicas": 6}]))
-    wanted = dispatcher.wanted_works(held, template(), KNOWN)
-    old = stored(wanted["alpha"], name="web-0011aabb")
-    (create,) = dispatcher.plan(wanted, [old])
-    assert isinstance(create, Create)
-    (delete,) = dispatcher.plan(wanted, [old, stored(wanted["alpha"])])
-    assert isinstance(delete, Delete)
-    assert delete.key.name == "web-0011aabb"
-
-
 def test_clusters_of_those_who_need_it_count() -> None:
     held = view(first_binding(clusters=[{"name": "alpha", "replicas": 6}], **{
         "requiredBy": [{"name": "x", "clusters": [{"name": "alpha"}, {"name": "beta"}]}]

@@ -17,7 +17,7 @@ from federation.propagation.overrides.errors import OverrideError, PolicyFailed
 from federation.propagation.overrides.policies import APPLIED, APPLIED_CLUSTER, Overrides, wire
 from machinery.api.fleet.policy import ClusterOverridePolicy, OverridePolicy, Overriders
 from machinery.api.fleet.work import ResourceBinding
-from machinery.controller.action import Action, Delete, Emit, Patch, SetStatus
+from machinery.controller.action import Action, Create, Delete, Emit, Patch, SetStatus
 from machinery.meta.resource import Document
 
 NOW = "2026-01-01T00:00:00Z"
@@ -508,3 +508,14 @@ def test_a_failure_names_the_policy() -> None:
         chosen.apply(TEMPLATE, ALPHA)
     assert raised.value.policy == "demo/o"
     assert chosen.apply(TEMPLATE, BETA).document == TEMPLATE
+
+
+def test_a_work_of_an_older_name_goes_when_its_successor_is_there() -> None:
+    found = dispatcher.rendered(binding(), TEMPLATE, FLEET)
+    alpha, beta = works()
+    old = alpha | {"metadata": alpha["metadata"] | {"name": "web-0011aabb"}}
+    (create,) = dispatcher.plan(found.works, [old, beta])
+    assert isinstance(create, Create)
+    (delete,) = dispatcher.plan(found.works, [old, alpha, beta])
+    assert isinstance(delete, Delete)
+    assert delete.key.name == "web-0011aabb"
