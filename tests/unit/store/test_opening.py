@@ -14,6 +14,7 @@ from machinery.store.sql.sqlite import SqliteStore
     [
         ("memory://", MemoryStore),
         ("sqlite:////var/lib/x.db", SqliteStore),
+        ("sqlite:///x.db?mode=rw", SqliteStore),
         ("postgresql://user:pass@db:5432/name", PostgresStore),
         ("postgresql+asyncpg://db/name", PostgresStore),
     ],

@@ -1,13 +1,17 @@
 """The schema's owner is Alembic; a server brings its database up to date when it starts.
 
-The scripts lie in `migrations/` of the checkout and inside this package in a wheel. Callers hold a lock (the SQLite
+Alembic and SQLAlchemy cost a server that starts a second of imports, so they are loaded only where there is something to
+migrate, or a PostgreSQL; whether a SQLite file is up to date, it is asked itself. The scripts lie in `migrations/` of the checkout and inside this package in a wheel. Callers hold a lock (the SQLite
 lock file, an advisory lock on PostgreSQL), so that two servers may start at once.
 """
 
 import re
+import sqlite3
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 _REVISION = re.compile(r'^(down_revision|revision) = (?:"(\w+)"|None)$', re.MULTILINE)
 
@@ -48,13 +52,24 @@ def known() -> frozenset[str]:
     return frozenset(found)
 
 
-def upgrade(connection: Connection, target: str = "store@head") -> None:
+def is_current(connection: sqlite3.Connection, target: str) -> bool:
+    """Whether a SQLite file has the schema of `target` already. Raises sqlite3.Error."""
+    find = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
+    if connection.execute(find).fetchone() is None:
+        return False
+    rows = connection.execute("SELECT version_num FROM alembic_version")
+    return heads(target) <= {str(row[0]) for row in rows}
+
+
+def upgrade(connection: "Connection", target: str = "store@head") -> None:
     """Bring the schema to `target`: `store@head` for a cluster, `heads` for the federation. Raises MigrationError."""
+    from sqlalchemy import inspect, text
+
     if inspect(connection).has_table("alembic_version"):
         rows = connection.execute(text("SELECT version_num FROM alembic_version"))
         if heads(target) <= {str(row[0]) for row in rows}:
             return
-    from alembic import command  # see `heads`
+    from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
 

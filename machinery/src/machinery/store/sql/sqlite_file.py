@@ -5,6 +5,7 @@ that dies with the process. When a commit fails, its rows are looked for: a comm
 reported an error. What was reported as failed but cannot be looked up is deleted by the next commit.
 """
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -13,18 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from sqlalchemy import Engine, NullPool, PoolProxiedConnection, create_engine, event
-from sqlalchemy.exc import DatabaseError
-
 from machinery.store.interface import Change, Row, StoreUnavailable
 from machinery.store.sql.ledger import Ledger
-from machinery.store.sql.migrate import MigrationError, upgrade
+from machinery.store.sql.migrate import MigrationError, is_current, upgrade
 from machinery.store.sql.replay import Replay
 from machinery.store.sql.values import Codec
 
 INSERT = (
     "INSERT INTO store_log (revision, key, change, value, create_revision, previous_revision)"
     " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "busy_timeout = 5000",
+    "journal_size_limit = 67108864",
 )
 REPLAY = "SELECT revision, key, change, value, create_revision FROM store_log ORDER BY revision"
 
@@ -73,20 +77,18 @@ class SqliteFile:
         self._connection_class = connection_class
         self._codec = Codec()
         self._lock: int | None = None
-        self._engine: Engine | None = None
-        self._pooled: PoolProxiedConnection | None = None
+        self._connection: sqlite3.Connection | None = None
         self._doubtful: list[int] = []
 
     def open(self) -> Opened:
         """Lock the file, bring its schema up to date, read it."""
         self._take_lock()
         try:
-            self._engine = self._make_engine()
-            with self._engine.begin() as connection:
-                upgrade(connection, self._migrate_to)
-            self._connect()
+            self._connection = self._connect()
+            if not is_current(self._connection, self._migrate_to):
+                self._migrate()
             return self._replay()
-        except (sqlite3.Error, DatabaseError, MigrationError, ValueError) as error:
+        except (sqlite3.Error, MigrationError, ValueError) as error:
             self.close()
             raise StoreUnavailable(
                 f"{self.path} cannot be used: {error}; if it is damaged, restore it from a backup"
@@ -94,11 +96,9 @@ class SqliteFile:
 
     def close(self) -> None:
         """Release everything. Nothing is pending here."""
-        if self._pooled is not None:
-            self._pooled.close()
-            self._pooled = None
-        if self._engine is not None:
-            self._engine.dispose()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -155,13 +155,12 @@ class SqliteFile:
             self._reconnect()
 
     def _reconnect(self) -> None:
-        if self._pooled is not None:
-            self._pooled.invalidate()
-            self._pooled = None
-        try:
-            self._connect()
-        except (sqlite3.Error, DatabaseError):
-            self._pooled = None
+        broken, self._connection = self._connection, None
+        if broken is not None:
+            with contextlib.suppress(sqlite3.Error):
+                broken.close()
+        with contextlib.suppress(sqlite3.Error):
+            self._connection = self._connect()
 
     def _happened(self, commit: Commit) -> bool:
         """Whether a commit that reported an error is in the file after all."""
@@ -177,31 +176,41 @@ class SqliteFile:
         return there
 
     def _driver(self) -> sqlite3.Connection:
-        if self._pooled is None:
+        if self._connection is None:
             self._reconnect()
-        if self._pooled is None:
+        if self._connection is None:
             raise StoreUnavailable(f"{self.path} cannot be opened")
-        connection = self._pooled.driver_connection
-        assert isinstance(connection, sqlite3.Connection)
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path,
+            check_same_thread=False,
+            isolation_level=None,
+            factory=self._connection_class,
+        )
+        try:
+            for pragma in PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}").close()
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
-    def _connect(self) -> None:
-        assert self._engine is not None
-        self._pooled = self._engine.raw_connection()
+    def _migrate(self) -> None:
+        """Raises MigrationError. Over a connection of Alembic's own, and nothing is kept of it."""
+        from sqlalchemy import NullPool, create_engine, event
+        from sqlalchemy.exc import DatabaseError
 
-    def _make_engine(self) -> Engine:
-        engine = create_engine(
-            f"sqlite:///{self.path}",
-            poolclass=NullPool,
-            connect_args={
-                "check_same_thread": False,
-                "isolation_level": None,
-                "factory": self._connection_class,
-            },
-        )
-        event.listen(engine, "connect", _prepare)
+        engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
         event.listen(engine, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE") and None)
-        return engine
+        try:
+            with engine.begin() as connection:
+                upgrade(connection, self._migrate_to)
+        except DatabaseError as error:
+            raise MigrationError(str(error)) from error
+        finally:
+            engine.dispose()
 
     def _take_lock(self) -> None:
         path = Path(f"{self.path}.lock")
@@ -232,13 +241,3 @@ class SqliteFile:
         revision = max(replay.revision, reserved or 0)
         rows = replay.rows(self._codec.unpack)
         return Opened(rows, revision, replay.ledger, replay.empty and not reserved)
-
-
-def _prepare(connection: sqlite3.Connection, _record: object) -> None:
-    for pragma in (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "busy_timeout = 5000",
-        "journal_size_limit = 67108864",
-    ):
-        connection.execute(f"PRAGMA {pragma}").close()
