@@ -11,7 +11,7 @@ from federation.simulator.__main__ import play
 
 FIRST: dict[str, int] = {
     "forgotten cancel": 1,
-    "eager delete": 2,
+    "eager delete": 1,
     "inventory skipped": 2,
     "surge forgotten": 2,
     "panic": 2,

@@ -168,7 +168,7 @@ def hunted(name: str, seeds: Sequence[int]) -> bugs.Caught:
 def every_bug(seeds: Sequence[int], jobs: int) -> int:
     """Hunt all of them, print a table; the exit code."""
     missed = 0
-    say(f"{'bug':<18} {'seed':>5} {'by rule':<10} {'CPU s':>6}  what is wrong")
+    say(f"{'bug':<20} {'seed':>5} {'by rule':<10} {'CPU s':>6}  what is wrong")
     with ProcessPoolExecutor(jobs) as pool:
         for caught in pool.map(hunted, bugs.BUGS, [seeds] * len(bugs.BUGS)):
             bug = bugs.BUGS[caught.name]
@@ -176,7 +176,7 @@ def every_bug(seeds: Sequence[int], jobs: int) -> int:
             missed += not right
             seed = str(caught.seed) if caught.seed else "-"
             said = caught.rule or "not found"
-            say(f"{caught.name:<18} {seed:>5} {said:<10} {caught.cpu_s:>6.1f}  {bug.sentence}")
+            say(f"{caught.name:<20} {seed:>5} {said:<10} {caught.cpu_s:>6.1f}  {bug.sentence}")
             if caught.seed and not right:
                 say(f"    meant to break {', '.join(sorted(bug.rules))}, but: {caught.broken}")
     say(
