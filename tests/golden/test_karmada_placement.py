@@ -1,8 +1,8 @@
 """Karmada's recorded scheduling decisions against `federation.placement`.
 
-Compared as sets of (cluster, replicas), and the condition's reason and message where scheduling failed. The groups here
-are those whose features this project has; the others (regions, overflow tiers, workload affinity, resource models,
-components) come with the issue that builds them.
+Compared as sets of (cluster, replicas) with the affinity group that was used, and the condition's reason and message where
+scheduling failed; where Karmada's scheduler did not act, that the placer would not either. Whole groups that are left out
+stand in `OUT_OF_SCOPE`, single cases that differ in `KNOWN`, each with its reason.
 """
 
 import json
@@ -12,15 +12,25 @@ from typing import Any
 import msgspec
 import pytest
 
+from federation.clusters.candidates import shapes
+from federation.controllers.placer import placeable
 from federation.placement.model import Candidate, NoFit, Request
 from federation.placement.plan import place
 from machinery.api.core import Taint
+from machinery.api.fleet.cluster import AllocatableModeling, ResourceModel
 from machinery.api.fleet.policy import Placement
+from machinery.api.fleet.work import ResourceBinding
 from machinery.scheduling.resources import amounts
 
 HERE = Path(__file__).parent / "karmada"
 FLEETS = json.loads((HERE / "fleets.json").read_text())
-CASES = [json.loads(line) for line in (HERE / "scheduling.jsonl").read_text().splitlines()]
+RECORDED = [json.loads(line) for line in (HERE / "scheduling.jsonl").read_text().splitlines()]
+OUT_OF_SCOPE = {
+    "multi": "workloads of several components (Flink): no built kind has any",
+    "empty": "recorded with --enable-empty-workload-propagation, a switch of Karmada's that is off by default and not built",
+}
+"""Groups that are not played, and why."""
+CASES = [case for case in RECORDED if case["group"] not in OUT_OF_SCOPE]
 
 
 def candidate(document: dict[str, Any]) -> Candidate:
@@ -43,6 +53,12 @@ def candidate(document: dict[str, Any]) -> Candidate:
         tuple(msgspec.convert(t, Taint) for t in spec.get("taints", ())),
         kinds,
         free if summary else None,
+        shapes=shapes(
+            msgspec.convert(spec.get("resourceModels", ()), tuple[ResourceModel, ...]),
+            msgspec.convert(
+                summary.get("allocatableModelings", ()), tuple[AllocatableModeling, ...]
+            ),
+        ),
     )
 
 
@@ -51,6 +67,7 @@ def request(case: dict[str, Any]) -> Request:
     resource = given.get("resource", {"apiVersion": "apps/v1", "kind": "Deployment"})
     asks = (given.get("requirements") or {}).get("resourceRequest", {})
     placement = msgspec.convert(given["placement"], Placement)
+    near, apart = others(case)
     return Request(
         uid=given["uid"],
         api_version=resource["apiVersion"],
@@ -58,27 +75,110 @@ def request(case: dict[str, Any]) -> Request:
         placement=placement,
         replicas=given.get("replicas") or 0,
         asks=amounts(asks),
-        previous={c["name"]: c.get("replicas", 0) for c in given.get("previousClusters") or []},
+        previous=counted(given.get("previousClusters")),
         evicting=frozenset(t["fromCluster"] for t in given.get("gracefulEvictionTasks") or []),
         fresh=bool(given.get("fresh")),
         affinity_name=given.get("previousAffinityName") or "",
+        near=near,
+        apart=apart,
     )
 
 
-def outcome(case: dict[str, Any]) -> tuple[dict[str, int], str, str]:
+def counted(clusters: list[dict[str, Any]] | None) -> dict[str, int]:
+    return {c["name"]: c.get("replicas") or 0 for c in clusters or []}
+
+
+# ----------------------------------------------------------------------------------------------- workload affinity
+def workload(case: dict[str, Any]) -> str:
+    """The workload of a case: `f3-wa-aff-002` of its step `f3-wa-aff-002.1`."""
+    return str(case["id"]).partition(".")[0]
+
+
+def placed_when() -> dict[str, dict[str, dict[str, Any]]]:
+    """By case of a group wa-*, what each other workload of the group's namespace was, and where.
+
+    All of them were created first, suspended, and released one after the other, in the order of the recording.
+    """
+    found = {}
+    played = [case for case in CASES if case["group"].startswith("wa-")]
+    state: dict[str, dict[str, Any]] = {}
+    for case in played:
+        first = {"of": case["group"], "is": case["input"].get("workloadAffinityGroups") or {}}
+        state.setdefault(
+            workload(case), first | {"on": counted(case["input"].get("previousClusters"))}
+        )
+    for case in played:
+        found[case["id"]] = {
+            name: dict(held)
+            for name, held in state.items()
+            if name != workload(case) and held["of"] == case["group"]
+        }
+        state[workload(case)]["on"] = counted(case["output"]["clusters"])
+    return found
+
+
+PLACED_WHEN = placed_when()
+
+
+def others(case: dict[str, Any]) -> tuple[frozenset[str] | None, frozenset[str]]:
+    """Where the others of its affinity group are, if anywhere, and those of its anti-affinity group."""
+    own = case["input"].get("workloadAffinityGroups") or {}
+
+    def where(kind: str) -> frozenset[str]:
+        there = PLACED_WHEN.get(case["id"], {}).values()
+        alike = [held for held in there if own.get(kind) and held["is"].get(kind) == own[kind]]
+        return frozenset(name for held in alike for name in held["on"])
+
+    return where("affinityGroup") or None, where("antiAffinityGroup")
+
+
+# ------------------------------------------------------------------------------------------------------- comparison
+def binding(case: dict[str, Any]) -> ResourceBinding:
+    """As far as it decides whether the scheduler acts at all."""
+    given = case["input"]
+    spec = {
+        "placement": given.get("placement"),
+        "suspension": given.get("suspension"),
+        "schedulerName": given.get("schedulerName") or "default-scheduler",
+    }
+    return msgspec.convert(
+        {"spec": {k: v for k, v in spec.items() if v is not None}}, ResourceBinding
+    )
+
+
+def outcome(case: dict[str, Any]) -> tuple[dict[str, int], str, str, str]:
+    """Clusters, reason and message of the condition, affinity group."""
+    if not placeable(binding(case)):
+        return counted(case["input"].get("previousClusters")), "", "", ""
     fleet = [candidate(c) for c in FLEETS[case["fleet"]]]
     try:
-        return dict(place(request(case), fleet).targets), "Success", ""
+        decision = place(request(case), fleet)
     except NoFit as error:
-        return {}, error.reason, str(error)
+        return {}, error.reason, str(error), ""
+    return dict(decision.targets), "Success", "", decision.affinity_name
 
 
-MODELS = "cluster d07 states resource models (node shapes); the ledger of a later issue reads them"
+def recorded(case: dict[str, Any]) -> tuple[dict[str, int], str, str, str]:
+    """The same of Karmada. Where it did not act, an older condition may still stand."""
+    wanted = case["output"]
+    if not wanted["conditions"] or (not wanted["events"] and not placeable(binding(case))):
+        return counted(wanted["clusters"]), "", "", ""
+    scheduled = wanted["conditions"][0]
+    if scheduled["reason"] != "Success":
+        return {}, scheduled["reason"], scheduled["message"], ""
+    group = wanted.get("schedulerObservingAffinityName") or ""
+    return counted(wanted["clusters"]), "Success", "", group
+
+
 NO_MAX = (
     "recorded without Karmada's webhook: an absent maxGroups selects 0 clusters there, all here"
 )
-REGION = "two constraints at once: the region search of Karmada comes with the issue on placement"
+NO_FIELD = "recorded without Karmada's webhook: a constraint without a field is one over clusters"
 GROWS = "who holds replicas in spite of a taint grows there with Karmada; here it keeps them and gets no more"
+REFUSED = "a spread over zones, providers or labels, or over regions alone: Karmada's scheduler refuses it, here it holds"
+IGNORED = (
+    "a spread over zones or providers beside one over clusters: Karmada ignores it, here it holds"
+)
 KNOWN = {
     "f5-taintprev-002": GROWS,
     "f5-taintprev-003": GROWS,
@@ -86,53 +186,35 @@ KNOWN = {
     "f5-taintprev-006": GROWS,
     "f5-taintprev-008": GROWS,
     "f12-rdyn-004": GROWS,
+    "f12-rdyn-011": GROWS,
+    "f12-rdyn-022": GROWS,
     "f3-spreadcl-012": NO_MAX,
     "f3-spreadcl-014": NO_MAX,
     "f3-spreadcl-021": NO_MAX,
     "f3-spreadcl-022": NO_MAX,
-    "f12-basic-002": MODELS,
-    "f12-basic-003": MODELS,
-    "f12-basic-004": MODELS,
-    "f12-basic-005": MODELS,
-    "f12-basic-007": MODELS,
-    "f12-basic-009": MODELS,
-    "f12-basic-010": MODELS,
-    "f12-spreadcl-002": MODELS,
-    "f12-spreadcl-004": MODELS,
-    "f12-spreadcl-007": MODELS,
-    "f12-spreadcl-009": MODELS,
-    "f12-spreadcl-010": MODELS,
-    "f12-spreadcl-013": MODELS,
-    "f12-rdyn-007": MODELS,
-    "f12-rdyn-008": MODELS,
-    "f12-rdyn-009": MODELS,
-    "f12-rdyn-011": MODELS,
-    "f12-rdyn-015": MODELS,
-    "f12-rdyn-019": MODELS,
-    "f12-rdyn-021": MODELS,
-    "f12-rdyn-022": MODELS,
-    "f12-rdyn-023": MODELS,
-    "f12-rdyn-027": MODELS,
-    "f12-rdyn-033": MODELS,
-    "f12-rdyn-035": MODELS,
-    "f12-rdyn-039": MODELS,
-    "f3full-dup-003": REGION,
+    "f3-spreadun-001": REFUSED,
+    "f3-spreadun-005": REFUSED,
+    "f3-spreadun-009": REFUSED,
+    "f3-spreadun-013": REFUSED,
+    "f5-spreadreg-043": REFUSED,
+    "f3-spreadun-003": IGNORED,
+    "f3-spreadun-004": IGNORED,
+    "f3-spreadun-007": IGNORED,
+    "f3-spreadun-008": IGNORED,
+    "f3-spreadun-015": NO_FIELD,
 }
 """Cases that differ, with the reason."""
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
 def test_decision_equals_karmadas(case: dict[str, Any]) -> None:
-    wanted = case["output"]
-    scheduled = wanted["conditions"][0]
-    targets, reason, message = outcome(case)
+    ours = outcome(case)
     if case["id"] in KNOWN:
-        recorded = {c["name"]: c.get("replicas", 0) for c in wanted["clusters"]}
-        said = "" if scheduled["reason"] == "Success" else scheduled["message"]
-        assert (reason, targets, message) != (scheduled["reason"], recorded, said), "strike it"
-        return
-    assert reason == scheduled["reason"], message
-    if reason == "Success":
-        assert targets == {c["name"]: c.get("replicas", 0) for c in wanted["clusters"]}
+        assert ours != recorded(case), "strike it"
     else:
-        assert message == scheduled["message"]
+        assert ours == recorded(case)
+
+
+def test_what_differs_is_among_the_cases() -> None:
+    assert KNOWN.keys() <= {case["id"] for case in CASES}
+    assert len(KNOWN) <= 0.025 * len(CASES)

@@ -4,9 +4,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from federation.domains.clock import State
-from federation.placement.model import Candidate
+from federation.placement.model import Candidate, Shape
 from machinery.api.core import Taint
-from machinery.api.fleet.cluster import GRANTS_ENFORCED, READY, Cluster, enforces_grants
+from machinery.api.fleet.cluster import (
+    GRANTS_ENFORCED,
+    READY,
+    AllocatableModeling,
+    Cluster,
+    ResourceModel,
+    enforces_grants,
+)
 from machinery.meta.objectmeta import condition
 from machinery.scheduling.resources import amounts
 
@@ -33,7 +40,16 @@ def candidate(cluster: Cluster) -> Candidate:
         kinds or None,
         free if offered else None,
         link_cut(cluster),
+        shapes(spec.resource_models, summary.allocatable_modelings),
     )
+
+
+def shapes(
+    models: Iterable[ResourceModel], counted: Iterable[AllocatableModeling]
+) -> tuple[Shape, ...]:
+    """The member's nodes by grade, as far as it counts them."""
+    least = {m.grade: amounts({r.name: r.min for r in m.ranges}) for m in models}
+    return tuple(Shape(c.count, least[c.grade]) for c in counted if c.grade in least)
 
 
 def link_cut(cluster: Cluster) -> bool:

@@ -31,6 +31,8 @@ from machinery.meta.resource import Document, ObjectKey
 from machinery.scheduling.resources import amounts
 
 SCHEDULED = "Scheduled"
+SCHEDULER = "default-scheduler"
+"""Bindings that name another scheduler are its business."""
 SUCCESS = "Binding has been scheduled successfully."
 QUESTION = "ubernetes.io/placed-question"
 """Annotation of a binding: hash of the question that the present decision answers."""
@@ -97,7 +99,8 @@ def placeable(binding: ResourceBinding) -> bool:
     """Whether the binding is to be placed at all."""
     spec = binding.spec
     suspended = spec.suspension is not None and spec.suspension.scheduling
-    return not binding.deleting and spec.placement is not None and not suspended
+    ours = spec.scheduler_name in ("", SCHEDULER)
+    return ours and not binding.deleting and spec.placement is not None and not suspended
 
 
 def open_question(binding: ResourceBinding) -> bool:

@@ -13,6 +13,8 @@ from machinery.scheduling.selection import compile_selector, passes
 NO_AFFINITY = "cluster(s) did not match the placement cluster affinity constraint"
 NO_API = "cluster(s) did not have the API resource"
 EVICTING = "cluster(s) is in the process of eviction"
+NOT_NEAR = "ResourceBinding with the same affinity group does not target this cluster"
+NOT_APART = "cluster already has workload with the same anti-affinity group"
 NO_FIELD = 'cluster(s) did not have "{field}" property'
 NO_LABEL = 'cluster(s) did not have label "{label}"'
 FIELDS = ("provider", "region", "zone", "cluster")
@@ -20,13 +22,17 @@ HARD = "DoNotSchedule"
 
 
 def filter_candidates(
-    request: Request, affinity: ClusterAffinity | None, candidates: Sequence[Candidate]
+    request: Request,
+    affinity: ClusterAffinity | None,
+    candidates: Sequence[Candidate],
+    tiers: Sequence[ClusterAffinity] = (),
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """The members that pass, and why each other one does not. Raises NoFit when none passes."""
+    """The members that pass, and why each other one does not. Raises NoFit when none passes. With `tiers`, any will do."""
     passed: list[Candidate] = []
     left_out: dict[str, str] = {}
     for candidate in candidates:
-        why = rejection(request, affinity, candidate)
+        own = next((tier for tier in tiers if matches(tier, candidate)), affinity)
+        why = rejection(request, own, candidate)
         if why:
             left_out[candidate.name] = why
         else:
@@ -51,14 +57,18 @@ def rejection(request: Request, affinity: ClusterAffinity | None, candidate: Can
     needed = (request.api_version, request.kind)
     if candidate.kinds is not None and needed not in candidate.kinds and not holds:
         return NO_API
-    if not matches(affinity, candidate):
-        return NO_AFFINITY
-    if candidate.name in request.evicting:
-        return EVICTING
     taint = None if holds else untolerated(request.placement.cluster_tolerations, candidate.taints)
     if taint is not None:
         shown = f"{taint.key}={taint.value}" if taint.value else taint.key
         return f"cluster(s) had untolerated taint {{{shown}:{taint.effect}}}"
+    if not matches(affinity, candidate):
+        return NO_AFFINITY
+    if candidate.name in request.evicting:
+        return EVICTING
+    if request.near is not None and candidate.name not in request.near:
+        return NOT_NEAR
+    if candidate.name in request.apart:
+        return NOT_APART
     return missing_field(request.placement, candidate) or missing_domain(request.spread, candidate)
 
 

@@ -7,12 +7,21 @@ every member that was left out. Nothing here knows where the values come from: t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from federation.placement.preferences import Preferences
 from machinery.api.core import Taint
 from machinery.api.fleet.policy import Placement
 from machinery.api.fleet.resilience import SpreadRule
 from machinery.api.fleet.work import NodeClaim
 
 MAX_REPLICAS = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """`count` nodes of which each has at least this much free."""
+
+    count: int
+    least: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,8 @@ class Candidate:
     """None: the member has not reported resources."""
     cut: bool = False
     """Its link is cut: what it holds serves, and more cannot be told to it."""
+    shapes: tuple[Shape, ...] = ()
+    """Its nodes by what they have free, where it tells them."""
 
     @property
     def zone(self) -> str:
@@ -51,11 +62,21 @@ class Request:
     node_claim: NodeClaim | None = None
     previous: Mapping[str, int] = field(default_factory=dict)
     evicting: frozenset[str] = frozenset()
+    key: str = ""
+    """Namespace/name: the tie-break of preferences."""
     fresh: bool = False
     """Divide anew instead of keeping what is placed."""
+    near: frozenset[str] | None = None
+    """Where others of its affinity group are; None: there are none yet, or it has no group."""
+    apart: frozenset[str] = frozenset()
+    """Where others of its anti-affinity group are."""
     affinity_name: str = ""
     """The affinity group used last time; the search begins there."""
     spread: tuple[SpreadRule, ...] = ()
+    preferences: Preferences | None = None
+    """Federation v1's, from the object: they divide in place of the policy's replicaScheduling."""
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    """Of `previous`, what the last decision gave a member beyond its room, to wait there."""
     headroom: str = ""
     """By which key the loss of a domain is to find room elsewhere; empty: not asked."""
 
@@ -76,6 +97,8 @@ class Decision:
     left_out: Mapping[str, str] = field(default_factory=dict)
     affinity_name: str = ""
     warnings: tuple[Warned, ...] = ()
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    """Of `targets`, what a member has no room for yet."""
 
 
 class NoFit(Exception):

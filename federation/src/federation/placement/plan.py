@@ -4,18 +4,20 @@
     Divided, static weights    Webster over the weights of the policy
     Divided, dynamic weights   Webster over free room; what is placed stays, only the difference is divided (Steady)
     Divided, Aggregated        on as few members as possible
+    preferences on the object      federation v1's planner, in place of what the policy says of division
     any Divided + a group      (zone, region, provider, label): groups are balanced, members inside a group by free room
 
 What a ResiliencePolicy asks of the spread is kept over each of them (`federation.placement.spread`). A cluster whose link
 is cut, or that a taint keeps new workloads from, keeps what it holds and gets nothing more.
 
-The affinity groups of a policy are tried in order, beginning with the one used last.
+The affinity groups of a policy are tried in order, beginning with the one used last. Overflow tiers of a group get what the
+tiers before them have no room for.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from federation.placement import capacity, divide, select, spread
+from federation.placement import capacity, divide, preferred, regions, select, spread, tiers
 from federation.placement.filter import filter_candidates, matches, rejection, untolerated
 from federation.placement.model import (
     MAX_REPLICAS,
@@ -29,6 +31,7 @@ from federation.placement.model import (
 from machinery.api.fleet.policy import ClusterAffinity, Placement
 from machinery.api.fleet.resilience import SpreadRule
 
+REGION = "region"
 SCALE_UP = "failed to scale up: "
 
 
@@ -55,24 +58,113 @@ def _place_in(
     candidates: Sequence[Candidate],
     affinity_name: str,
 ) -> Decision:
-    passed, left_out = filter_candidates(request, affinity, candidates)
+    strategy = _strategy(request)
+    ranks = () if strategy == "Duplicated" else tiers.of(affinity)
+    passed, left_out = filter_candidates(request, affinity, candidates, ranks)
     passed = [_closed(candidate, request) for candidate in passed]
     held = {c.name: request.previous[c.name] for c in passed if c.name in request.previous}
     room = {c.name: _room(c, request) for c in passed}
-    strategy = _strategy(request.placement)
-    group = select.group_constraint(request.placement)
-    if group is not None and strategy != "Duplicated":
-        groups = select.select_groups(group, passed, room, held)
-        chosen: Sequence[Candidate] = [c for members in groups.values() for c in members]
-        targets = _divide_groups(request, groups, room, held)
+    chosen, groups = _chosen(request, passed, room, held, tiers.numbers(ranks, passed))
+    shared = preferred.Shared({})
+    if strategy == "Preferences":
+        shared = preferred.divide(request, chosen)
+        targets = shared.targets
+    elif ranks:
+        targets = _tiered(request, ranks, chosen, groups, room, held)
     else:
-        chosen = _selected(request, passed, room, held, strategy)
-        targets = _divide(request, chosen, room, held, strategy)
+        targets = _assigned(request, chosen, groups, room, held, strategy)
     targets, warnings = _resilient(request, targets, chosen, passed, room, held)
     for candidate in passed:
         if candidate.name not in targets:
             left_out[candidate.name] = "other clusters fit better"
-    return Decision(dict(sorted(targets.items())), left_out, affinity_name, tuple(warnings))
+    return Decision(
+        dict(sorted(targets.items())),
+        left_out,
+        affinity_name,
+        (*shared.told, *warnings),
+        shared.waiting,
+    )
+
+
+Groups = Mapping[str, Sequence[Candidate]]
+
+
+def _chosen(
+    request: Request,
+    passed: Sequence[Candidate],
+    room: Mapping[str, int],
+    held: Mapping[str, int],
+    ranks: Mapping[str, int],
+) -> tuple[Sequence[Candidate], Groups | None]:
+    """The clusters that are used, and the groups to balance over where the placement wants that.
+
+    Karmada spreads over regions only and does not balance them; every other field it ignores beside a constraint over
+    clusters, and refuses without. So what the two have in common is done as there, and the rest as it is meant.
+    """
+    strategy = _strategy(request)
+    constraint = select.cluster_constraint(request.placement)
+    group = select.group_constraint(request.placement)
+    by_region = group is not None and group.spread_by_field == REGION
+    if strategy == "Static" and (group is None or (by_region and constraint is not None)):
+        return passed, None
+    unlimited = strategy in ("Duplicated", "Preferences")
+    if group is None:
+        if constraint is None:
+            return passed, None
+        needed = None if unlimited else request.replicas
+        return select.select_clusters(constraint, passed, room, held, needed, ranks), None
+    offer = regions.Offer(passed, room, held, request.replicas, strategy == "Duplicated")
+    if by_region and constraint is not None:
+        return regions.select(group, constraint, offer), None
+    groups = select.select_groups(group, passed, room, held)
+    if constraint is not None:
+        groups = regions.limited(groups, constraint, offer)
+    return [c for members in groups.values() for c in members], None if unlimited else groups
+
+
+def _assigned(
+    request: Request,
+    chosen: Sequence[Candidate],
+    groups: Groups | None,
+    room: Mapping[str, int],
+    held: Mapping[str, int],
+    strategy: str,
+) -> dict[str, int]:
+    if groups is not None:
+        return _divide_groups(request, groups, room, held)
+    return _divide(request, chosen, room, held, strategy)
+
+
+def _tiered(
+    request: Request,
+    ranks: Sequence[ClusterAffinity],
+    chosen: Sequence[Candidate],
+    groups: Groups | None,
+    room: Mapping[str, int],
+    held: Mapping[str, int],
+) -> dict[str, int]:
+    """The first tier takes what it has room for, the next one the rest; so it contracts from the last to the first."""
+    targets: dict[str, int] = {}
+    left = request.replicas
+    for members in tiers.split(ranks, chosen):
+        count = min(left, sum(room[c.name] + held.get(c.name, 0) for c in members))
+        if count <= 0:
+            continue
+        inside = {c.name for c in members}
+        kept = {name: n for name, n in held.items() if name in inside}
+        parts = groups and {
+            name: part
+            for name, cs in groups.items()
+            if (part := [c for c in cs if c.name in inside])
+        }
+        share = replace(request, replicas=count)
+        targets |= _assigned(share, members, parts, room, kept, _strategy(request))
+        left -= count
+    if left > 0:
+        raise Unschedulable(
+            "failed to assign replicas: Clusters available replicas are not enough to schedule."
+        )
+    return targets
 
 
 def assess(request: Request, candidates: Sequence[Candidate]) -> list[Warned]:
@@ -102,10 +194,12 @@ def _resilient(
     told = _unspreadable(request)
     if request.spread and request.replicas and not told:
         most = {c.name: room[c.name] + held.get(c.name, 0) for c in chosen}
-        if _strategy(request.placement) == "Static":
+        if _strategy(request) == "Static":
             weights = static_weights(request.placement, chosen)
             chosen = [c for c in chosen if weights[c.name]]
             most = {c.name: held.get(c.name, 0) if c.cut else MAX_REPLICAS for c in chosen}
+        if request.preferences is not None:
+            most = preferred.capped(request.preferences, most)
         running = bool(request.previous or request.evicting)
         pool = spread.Pool(chosen, most, held, running, _groups(request.placement))
         targets, told = spread.settle(targets, request.spread, pool)
@@ -113,7 +207,7 @@ def _resilient(
 
 
 def _unspreadable(request: Request) -> list[Warned]:
-    if not request.spread or _strategy(request.placement) != "Duplicated":
+    if not request.spread or _strategy(request) != "Duplicated":
         return []
     text = "spread has no say: the placement is Duplicated, every cluster runs all replicas"
     return [Warned(spread.NOT_MET, text)]
@@ -126,7 +220,7 @@ def _headroom(
     room: Mapping[str, int],
     held: Mapping[str, int],
 ) -> list[Warned]:
-    if not request.headroom or _strategy(request.placement) == "Duplicated":
+    if not request.headroom or _strategy(request) == "Duplicated":
         return []
     caps = {c.name: room[c.name] + held.get(c.name, 0) for c in passed}
     return spread.headroom(request.headroom, targets, spread.Pool(passed, caps, held))
@@ -152,34 +246,16 @@ def _room(candidate: Candidate, request: Request) -> int:
     return min(capacity.available(candidate, request.asks), MAX_REPLICAS)
 
 
-def _strategy(placement: Placement) -> str:
-    scheduling = placement.replica_scheduling
+def _strategy(request: Request) -> str:
+    if request.preferences is not None:
+        return "Preferences"
+    scheduling = request.placement.replica_scheduling
     if scheduling is None or scheduling.replica_scheduling_type in ("", "Duplicated"):
         return "Duplicated"
     if scheduling.replica_division_preference == "Aggregated":
         return "Aggregated"
     preference = scheduling.weight_preference
     return "Dynamic" if preference is not None and preference.dynamic_weight else "Static"
-
-
-def _selected(
-    request: Request,
-    passed: Sequence[Candidate],
-    room: Mapping[str, int],
-    held: Mapping[str, int],
-    strategy: str,
-) -> Sequence[Candidate]:
-    constraint = select.cluster_constraint(request.placement)
-    group = select.group_constraint(request.placement)
-    if strategy == "Static":
-        return passed
-    if group is not None:
-        groups = select.select_groups(group, passed, room, held)
-        passed = [c for members in groups.values() for c in members]
-    if constraint is None:
-        return passed
-    needed = None if strategy == "Duplicated" else request.replicas
-    return select.select_clusters(constraint, passed, room, held, needed)
 
 
 def _divide(
@@ -284,9 +360,8 @@ def _divide_groups(
 
 
 def _part(request: Request, replicas: int) -> Request:
-    return Request(
-        request.uid, request.api_version, request.kind, request.placement, replicas, request.asks
-    )
+    """The same for some of the replicas; groups keep or divide anew as the whole does."""
+    return replace(request, replicas=replicas, fresh=False)
 
 
 def static_weights(placement: Placement, chosen: Sequence[Candidate]) -> dict[str, int]:

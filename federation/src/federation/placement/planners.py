@@ -118,7 +118,7 @@ def _minima(question: Question, names: list[str], known: list[Preference]) -> li
 
 
 def _answer(question: Question, given: Mapping[str, int], overflow: Mapping[str, int]) -> Plan:
-    plan = dict.fromkeys(question.clusters, 0) | given
+    plan = {**dict.fromkeys(question.clusters, 0), **given}
     if not question.rebalance:
         left = question.total - sum(given.values())
         overflow = {name: min(count, left) for name, count in overflow.items()}
@@ -175,9 +175,9 @@ def _rounds(
             full, limit = False, most[i]
             if limit is not None and count > limit:
                 count, full = limit, True
-            if room and count > (limit := room.get(names[i], count)):
-                overflow[names[i]] = count - limit
-                count, full = limit, True
+            if room and count > (space := room.get(names[i], count)):
+                overflow[names[i]] = count - space
+                count, full = space, True
             if not full:
                 still.append(i)
             left -= count - start

@@ -48,13 +48,19 @@ def group_of(constraint: SpreadConstraint, candidate: Candidate) -> str:
 
 
 def ranked(
-    candidates: Sequence[Candidate], room: Mapping[str, int], held: Mapping[str, int]
+    candidates: Sequence[Candidate],
+    room: Mapping[str, int],
+    held: Mapping[str, int],
+    tiers: Mapping[str, int] | None = None,
 ) -> list[Candidate]:
-    """Members that hold the workload first, then the roomiest, then by name."""
-    return sorted(
-        candidates,
-        key=lambda c: (c.name not in held, -(room[c.name] + held.get(c.name, 0)), c.name),
-    )
+    """By tier where there are any, then members that hold the workload first, then the roomiest, then by name."""
+    tier = tiers or {}
+
+    def key(c: Candidate) -> tuple[int, bool, int, str]:
+        space = room[c.name] + held.get(c.name, 0)
+        return tier.get(c.name, 0), c.name not in held, -space, c.name
+
+    return sorted(candidates, key=key)
 
 
 def select_clusters(
@@ -63,11 +69,12 @@ def select_clusters(
     room: Mapping[str, int],
     held: Mapping[str, int],
     needed: int | None,
+    tiers: Mapping[str, int] | None = None,
 ) -> list[Candidate]:
     """Up to maxGroups members. `needed` replicas must fit into them together; None: each holds all by itself."""
     if len(candidates) < constraint.min_groups:
         raise Unselectable(TOO_FEW_CLUSTERS)
-    order = ranked(candidates, room, held)
+    order = ranked(candidates, room, held, tiers)
     count = min(len(order), constraint.max_groups or len(order))
     chosen, rest = order[:count], order[count:]
     if needed is None:

@@ -58,6 +58,21 @@ class ResourceSummary(View):
     allocatable_modelings: tuple[AllocatableModeling, ...] = ()
 
 
+class ResourceRange(View):
+    """From `min` to below `max` of a resource; quantities."""
+
+    name: str
+    min: str | int = 0
+    max: str | int = 0
+
+
+class ResourceModel(View):
+    """A node shape: what nodes of this grade have free."""
+
+    grade: int
+    ranges: tuple[ResourceRange, ...] = ()
+
+
 class ClusterSpec(View):
     id: str = ""
     sync_mode: str = "Pull"
@@ -67,6 +82,7 @@ class ClusterSpec(View):
     zone: str = ""
     zones: tuple[str, ...] = ()
     taints: tuple[Taint, ...] = ()
+    resource_models: tuple[ResourceModel, ...] = ()
 
 
 class ClusterStatus(View):

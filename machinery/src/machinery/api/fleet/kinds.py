@@ -213,6 +213,13 @@ CLUSTER_SPEC = struct(
     zone=TEXT,
     zones=array(TEXT),
     taints=array(TAINT),
+    resourceModels=array(
+        struct(
+            ("grade", "ranges"),
+            grade=NUMBER,
+            ranges=array(struct(("name", "min", "max"), name=TEXT, min=QUANTITY, max=QUANTITY)),
+        )
+    ),
 )
 CLUSTER_STATUS = struct(
     kubernetesVersion=TEXT,

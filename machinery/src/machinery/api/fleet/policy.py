@@ -32,8 +32,15 @@ class ClusterAffinity(View):
     exclude: tuple[str, ...] = ()
 
 
+class OverflowAffinity(ClusterAffinity):
+    """Clusters for what an affinity group, and the tiers before this one, have no room for."""
+
+    affinity_name: str = ""
+
+
 class ClusterAffinityTerm(ClusterAffinity):
     affinity_name: str = ""
+    overflow_affinities: tuple[OverflowAffinity, ...] = ()
 
 
 class SpreadConstraint(View):
