@@ -14,7 +14,7 @@ from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.client.interface import Client
 from machinery.kit.clock import Clock, SystemClock, rfc3339
 from machinery.meta.resource import ObjectKey
-from machinery.scheduling.filters import tolerates
+from machinery.scheduling.tolerations import tolerates
 
 LOOK_S = 1.0
 TAINT = Taint(key=DRAIN_TAINT, effect="NoExecute")

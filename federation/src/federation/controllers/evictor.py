@@ -51,8 +51,8 @@ from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import is_true
 from machinery.meta.resource import Document, ObjectKey
-from machinery.scheduling.filters import tolerates
 from machinery.scheduling.resources import amounts
+from machinery.scheduling.tolerations import tolerates
 
 EVERYTHING = ObjectKey("", "fleet")
 PRIORITY_CLASSES = dynamic("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False)

@@ -7,8 +7,8 @@ from federation.placement.model import Candidate, NoFit, Request
 from machinery.api.core import Taint, Toleration
 from machinery.api.fleet.policy import ClusterAffinity, FieldRequirement, Placement
 from machinery.api.fleet.resilience import SpreadRule
-from machinery.scheduling.filters import tolerates
 from machinery.scheduling.selection import compile_selector, passes
+from machinery.scheduling.tolerations import tolerates
 
 NO_AFFINITY = "cluster(s) did not match the placement cluster affinity constraint"
 NO_API = "cluster(s) did not have the API resource"

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from machinery.api.core import Node, Pod, Taint, Toleration
+from machinery.api.core import Node, Pod, Taint
 from machinery.scheduling.resources import CPU, MEMORY, PODS
 from machinery.scheduling.selection import named_nodes, node_selector_matches
 from machinery.scheduling.snapshot import Mask, PodInfo, Snapshot
+from machinery.scheduling.tolerations import tolerates
 
 CLASSES_KEPT_MAX = 512
 UNSCHEDULABLE_TAINT = "node.kubernetes.io/unschedulable"
@@ -42,35 +43,6 @@ UNTOLERATED = Rejection(("node(s) had untolerated taint(s)",))
 WRONG_AFFINITY = Rejection(("node(s) didn't match Pod's node affinity/selector",))
 NOT_NAMED = Rejection(("node(s) didn't satisfy plugin(s) [NodeAffinity]",))
 PORTS_TAKEN = Rejection(("node(s) didn't have free ports for the requested pod ports",), True)
-
-
-def tolerates(tolerations: tuple[Toleration, ...], taint: Taint) -> bool:
-    """Whether one of the tolerations covers the taint (corev1.Toleration.ToleratesTaint)."""
-    return any(_covers(toleration, taint) for toleration in tolerations)
-
-
-def _covers(toleration: Toleration, taint: Taint) -> bool:
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.key and toleration.key != taint.key:
-        return False
-    match toleration.operator:
-        case "Exists":
-            return True
-        case "" | "Equal":
-            return toleration.value == taint.value
-        case "Gt" | "Lt":
-            return _compares(toleration, taint)
-        case _:
-            return False
-
-
-def _compares(toleration: Toleration, taint: Taint) -> bool:
-    try:
-        held, bound = int(taint.value), int(toleration.value)
-    except ValueError:
-        return False
-    return held > bound if toleration.operator == "Gt" else held < bound
 
 
 def class_key(pod: Pod) -> bytes:

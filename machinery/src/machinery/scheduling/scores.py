@@ -12,10 +12,11 @@ import numpy as np
 from machinery.api.core import Node, Pod
 from machinery.scheduling import affinity, spread
 from machinery.scheduling.affinity import NamespaceLabels
-from machinery.scheduling.filters import CLASSES_KEPT_MAX, class_key, tolerates
+from machinery.scheduling.filters import CLASSES_KEPT_MAX, class_key
 from machinery.scheduling.resources import CPU, MEMORY
 from machinery.scheduling.selection import Matcher, term_matches
 from machinery.scheduling.snapshot import Ints, Mask, PodInfo, Snapshot
+from machinery.scheduling.tolerations import tolerates
 
 WEIGHTS = {
     "TaintToleration": 3,

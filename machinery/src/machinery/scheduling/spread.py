@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from machinery.api.core import TopologySpreadConstraint
-from machinery.scheduling.filters import Rejection, Verdict, matches_affinity, tolerates
+from machinery.scheduling.filters import Rejection, Verdict, matches_affinity
 from machinery.scheduling.selection import Matcher, compile_selector
 from machinery.scheduling.snapshot import Ints, Mask, PodInfo, Snapshot
+from machinery.scheduling.tolerations import tolerates
 
 HOSTNAME = "kubernetes.io/hostname"
 ZONE = "topology.kubernetes.io/zone"
