@@ -525,11 +525,22 @@ STANDS = ("True", "ClusterReady", "The agent's heartbeat stands.")
         (member(), 0.5, ["SetStatus", "Emit", "RequeueAfter"]),
         (member(*STANDS), 0.5, ["RequeueAfter"]),
         (member(*STANDS), 7.0, ["SetStatus", "Emit", "RequeueAfter"]),
-        (member(*STANDS), 10.5, ["SetStatus", "Emit", "Patch"]),
+        (member(*STANDS), 10.5, ["Patch"]),
+        (member(*STANDS, tainted=True), 10.5, ["SetStatus", "Emit"]),
         (member(*STANDS, tainted=True), 0.1, ["Patch", "RequeueAfter"]),
-        (member(), None, ["SetStatus", "Emit", "Patch"]),
+        (member(), None, ["Patch"]),
+        (member(tainted=True), None, ["SetStatus", "Emit"]),
     ],
-    ids=["first beat", "stands", "suspect", "silent", "back", "never seen"],
+    ids=[
+        "first beat",
+        "stands",
+        "suspect",
+        "silent",
+        "silent and tainted",
+        "back",
+        "never seen",
+        "never seen and tainted",
+    ],
 )
 def test_the_condition_follows_the_clock(
     cluster: Cluster, silent_s: float | None, wanted: list[str]

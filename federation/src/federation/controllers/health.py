@@ -93,7 +93,8 @@ def plan(seen: Observation, clock: FailureClock, now: str) -> list[Action]:
     if not seen.heard and verdict.state in PLACEABLE and _held(cluster) in ("Unknown", "False"):
         # It was away when this server started; the grace for our own absence does not bring it back.
         return [RequeueAfter(next_look(seen.silent_s, clock) or clock.heartbeat_s)]
-    actions = _condition(cluster, verdict, now) + _taint(cluster, verdict, now)
+    # One write a pass: both stand on the version that was read, and the taint's own change brings the next pass.
+    actions = _taint(cluster, verdict, now) or _condition(cluster, verdict, now)
     wait = next_look(seen.silent_s, clock)
     return [*actions, RequeueAfter(wait)] if wait is not None else actions
 
@@ -154,6 +155,7 @@ def _taint(cluster: Cluster, verdict: Verdict, now: str) -> list[Action]:
             CLUSTERS,
             cluster.key,
             {"spec": {"taints": taints or None}},
+            resource_version=cluster.metadata.resource_version,  # a cordon of this moment must not be lost
             uid=cluster.metadata.uid,
         )
     ]
