@@ -264,7 +264,6 @@ def test_what_nothing_acts_on_is_warned_about() -> None:
         "spec.failover",
         "spec.schedulePriority",
         "spec.placement.workloadAffinity",
-        "spec.placement.clusterAffinities",
     ]
     assert list(idle(DOCUMENTS[1])) == []
 

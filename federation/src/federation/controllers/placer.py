@@ -7,6 +7,10 @@ busier or lost its heartbeat: what runs, stays; moving it is failover's business
 Spread and headroom of the workload's ResiliencePolicy are part of the question. What of them the decision could not give is
 told as Events and in the binding's condition `Resilient`: as it was at the decision, and where failover or failback put other
 clusters in its place, as it is when the binding changes.
+
+What stands somewhere only for want of room is looked at again, and goes where it belongs when there is room: replicas in an
+overflow tier, replicas that wait in a full cluster, and all of those whose preferences say `rebalance`. Surge first, like
+every decision, and not before the members have told of the last one.
 """
 
 import hashlib
@@ -17,6 +21,7 @@ import msgspec
 from federation.clusters.candidates import candidates
 from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import assess, place
+from federation.placement.preferences import ANNOTATIONS, Preferences, parse
 from federation.propagation import moves
 from federation.propagation.resilience import DEMANDS, demands, grant_s, resilience
 from federation.propagation.templates import DEPLOYMENTS, resource_of
@@ -46,7 +51,10 @@ RESILIENT = "Resilient"
 PARTLY = "ubernetes.io/placed-partly"
 """Annotation of a binding: when only a part of what was lost could be placed."""
 AGAIN_S = 30.0
-"""A placement that was not decided as it stands, and lacks something, is looked at again."""
+"""A placement that was not decided as it stands, and lacks something, or lacks room, is looked at again."""
+WAITING = "ubernetes.io/placed-waiting"
+"""Annotation of a binding: what the present decision gave clusters beyond their room, as JSON."""
+BAD_PREFERENCES = "BadPreferences"
 REPORTS_S = 8.0
 """By then every member has told of the pods that a decision brought it."""
 
@@ -63,7 +71,33 @@ def question(binding: ResourceBinding) -> str:
     )
     if demanded := binding.metadata.annotations.get(DEMANDS):
         asked += (demanded,)
+    if stated := stated_preferences(binding):
+        asked += (stated,)
     return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()[:16]
+
+
+def stated_preferences(binding: ResourceBinding) -> str:
+    """Federation v1's annotation of the workload, as the detector copied it."""
+    name = ANNOTATIONS.get(binding.spec.resource.kind, "")
+    return binding.metadata.annotations.get(name, "")
+
+
+def preferences_of(binding: ResourceBinding) -> tuple[Preferences | None, str]:
+    """The workload's preferences, or what is wrong with them."""
+    text = stated_preferences(binding)
+    try:
+        return (parse(text), "") if text else (None, "")
+    except ValueError as error:
+        return None, str(error)
+
+
+def waiting_of(binding: ResourceBinding) -> dict[str, int]:
+    """What the present decision gave clusters beyond their room; an annotation that somebody spoiled counts as none."""
+    try:
+        text = binding.metadata.annotations.get(WAITING) or "{}"
+        return msgspec.json.decode(text, type=dict[str, int])
+    except msgspec.MsgspecError:
+        return {}
 
 
 def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
@@ -86,6 +120,9 @@ def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
         affinity_name=binding.status.scheduler_observing_affinity_name,
         spread=wanted.spread,
         headroom=wanted.headroom_key,
+        key=f"{spec.resource.namespace}/{spec.resource.name}",
+        preferences=preferences_of(binding)[0],
+        waiting=waiting_of(binding),
     )
 
 
@@ -116,7 +153,7 @@ def plan(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Act
     if not placeable(binding):
         return _withdrawn(binding)
     if not open_question(binding):
-        return _confirm(binding, fleet, now)
+        return _confirm(binding, fleet, now) or _again(binding, fleet, now)
     stopping = moves.stopping_s(binding, parse_time(now))
     if stopping is None:
         return []
@@ -131,6 +168,33 @@ def plan(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Act
         if partial is not None:
             return _partly(binding, partial, now)
         return _refused(binding, error, now)
+    return _decided(binding, decision, now)
+
+
+def short_of_room(binding: ResourceBinding) -> bool:
+    """Whether the present decision may be another one as soon as some cluster has more room."""
+    wanted, _ = preferences_of(binding)
+    if wanted is not None:
+        return wanted.rebalance or bool(waiting_of(binding))
+    placement, used = binding.spec.placement, binding.status.scheduler_observing_affinity_name
+    terms = placement.cluster_affinities if placement is not None else ()
+    return any(term.overflow_affinities for term in terms if term.affinity_name == used)
+
+
+def _again(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Action]:
+    """Ask the standing question anew, when nothing moves and the last answer has settled."""
+    last = binding.status.last_scheduled_time
+    if last is None or binding.spec.graceful_eviction_tasks or not short_of_room(binding):
+        return []
+    wait = AGAIN_S - (parse_time(now) - last).total_seconds()
+    if wait > 0:
+        return [RequeueAfter(wait)]
+    try:
+        decision = place(request_of(binding, fresh=False), fleet)
+    except NoFit:
+        return [RequeueAfter(AGAIN_S)]
+    if decision.targets == {t.name: t.replicas for t in binding.spec.clusters}:
+        return [RequeueAfter(AGAIN_S)]
     return _decided(binding, decision, now)
 
 
@@ -154,7 +218,11 @@ def _partly(binding: ResourceBinding, decision: Decision, now: str) -> list[Acti
     result = ", ".join(f"{name}:{count}" for name, count in decision.targets.items())
     text = f"only {placed} of {wanted} replicas fit into the clusters that are left: {{{result}}}"
     return [
-        moves.patch(binding, state, {PARTLY: now} | _warning(binding, decision)),
+        moves.patch(
+            binding,
+            state,
+            {PARTLY: now} | _warning(binding, decision) | _waiting(binding, decision),
+        ),
         *say(binding, "Warning", "FailoverShortOfRoom", text),
         *_warned(binding, decision),
     ]
@@ -176,8 +244,20 @@ def _warning(binding: ResourceBinding, decision: Decision) -> dict[str, str | No
     return {WARNED: msgspec.json.encode(Told(dict(decision.targets), told)).decode()}
 
 
+def _waiting(binding: ResourceBinding, decision: Decision) -> dict[str, str | None]:
+    """The annotation of what has no room yet."""
+    if decision.waiting:
+        return {WAITING: msgspec.json.encode(dict(decision.waiting)).decode()}
+    return {WAITING: None} if WAITING in binding.metadata.annotations else {}
+
+
 def _warned(binding: ResourceBinding, decision: Decision) -> list[Action]:
-    return [a for w in decision.warnings for a in say(binding, "Warning", w.reason, w.message)]
+    told = [(w.reason, w.message) for w in decision.warnings]
+    if wrong := preferences_of(binding)[1]:
+        name = ANNOTATIONS[binding.spec.resource.kind]
+        text = f"{name} cannot be read, the policy's own division is used: {wrong}"
+        told.append((BAD_PREFERENCES, text))
+    return [a for reason, text in told for a in say(binding, "Warning", reason, text)]
 
 
 def told_by_decision(binding: ResourceBinding) -> tuple[tuple[str, str], ...] | None:
@@ -245,7 +325,7 @@ def _withdrawn(binding: ResourceBinding) -> list[Action]:
 
 def _decided(binding: ResourceBinding, decision: Decision, now: str) -> list[Action]:
     annotations = {QUESTION: question(binding), AFFINITY: decision.affinity_name or None}
-    annotations |= _warning(binding, decision)
+    annotations |= _warning(binding, decision) | _waiting(binding, decision)
     if PARTLY in binding.metadata.annotations:
         annotations[PARTLY] = None
     state = moves.decided(moves.state_of(binding), decision.targets, now)

@@ -7,11 +7,11 @@ They stand on the object itself, as JSON in an annotation whose name depends on 
 
 A cluster without an entry has that of `*`, and without that gets nothing. Federation v1 logs what it cannot read and goes
 on with equal weights; here that is told to the user, unknown fields included, and the policy's own division is used.
-`planner` is ours: `v1` (the default), or `v2`, which mends what v1 gets wrong (`federation.placement.planners`).
+With `rebalance` what has found room elsewhere comes back when its own cluster has room again. `planner` is ours: `v1` (the default), or `v2`, which mends what v1 gets wrong (`federation.placement.planners`).
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -37,6 +37,14 @@ class Preference(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fie
             raise ValueError(
                 f"minReplicas {self.min_replicas} is more than maxReplicas {self.max_replicas}"
             )
+
+
+def stated(document: Mapping[str, Any]) -> dict[str, str | None]:
+    """The annotation of an object of a kind that may have one, as its binding is to carry it; None: it has none."""
+    name = ANNOTATIONS.get(document.get("kind", ""))
+    if name is None:
+        return {}
+    return {name: (document["metadata"].get("annotations") or {}).get(name)}
 
 
 EQUAL = {ANY: Preference(weight=1)}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from federation.placement import capacity
 from federation.placement.model import Candidate, Request, Unschedulable, Warned
-from federation.placement.planners import PLANNERS, Question
+from federation.placement.planners import PLANNERS, Plan, Question
 from federation.placement.preferences import ANY, Preferences
 
 WAITING, SHORT = "WaitingForRoom", "PreferencesShort"
@@ -45,11 +45,8 @@ def divide(request: Request, chosen: Sequence[Candidate]) -> Shared:
         )
     )
     left = request.replicas - sum(answer.plan.values())
-    waiting: dict[str, int] = {}
-    for name, count in answer.overflow.items():
-        if left > 0:
-            waiting[name] = min(count, left)
-            left -= waiting[name]
+    waiting = _waiting(request, wanted, answer, left)
+    left -= sum(waiting.values())
     targets = {name: count + waiting.get(name, 0) for name, count in answer.plan.items()}
     targets = {name: count for name, count in targets.items() if count}
     if not targets:
@@ -58,6 +55,22 @@ def divide(request: Request, chosen: Sequence[Candidate]) -> Shared:
             f"{request.replicas} replicas"
         )
     return Shared(targets, waiting, _told(request.replicas, waiting, left))
+
+
+def _waiting(request: Request, wanted: Preferences, answer: Plan, left: int) -> dict[str, int]:
+    """Where `left` replicas wait: where they do already, since moving them would gain nothing, then where they are due."""
+    limits = capped(wanted, dict.fromkeys(answer.plan, request.replicas))
+    found: dict[str, int] = {}
+    for source in (request.waiting, answer.overflow):
+        for name, count in sorted(source.items()):
+            if name not in answer.plan:
+                continue
+            held = found.get(name, 0)
+            more = min(count - held, left, limits[name] - answer.plan[name] - held)
+            if more > 0:
+                found[name] = held + more
+                left -= more
+    return dict(sorted(found.items()))
 
 
 def _told(replicas: int, waiting: Mapping[str, int], left: int) -> tuple[Warned, ...]:

@@ -86,8 +86,6 @@ def idle(policy: Document) -> Iterator[str]:
     placement = spec.get("placement") or {}
     if placement.get("workloadAffinity"):
         yield "spec.placement.workloadAffinity: kept, but nothing acts on it yet"
-    if any(term.get("overflowAffinities") for term in placement.get("clusterAffinities") or ()):
-        yield "spec.placement.clusterAffinities: overflowAffinities are kept, but nothing acts on them yet"
 
 
 def _undecodable(document: Document, schema: Mapping[str, Any], struct: str) -> str:
