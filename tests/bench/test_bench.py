@@ -17,6 +17,7 @@ ROOT = HERE.parents[1]
 BENCHES = {
     "API server, CPU per operation": ("bench_api.py",),
     "store, SQLite with synchronous=FULL": ("bench_store.py", "--clients", "1", "64"),
+    "placement, CPU of a decision": ("bench_placement.py",),
     "rollout over HTTP": (
         "bench_rollout.py",
         "--pods", os.environ.get("BENCH_PODS", "5000"),

@@ -5,7 +5,7 @@ so many nodes with at least so much free): a node's worth is what its shape sure
 count as five empty ones. Shapes that lack a resource which is asked say nothing, and the sums are taken.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from federation.placement.model import MAX_REPLICAS, Candidate, Shape
 
@@ -14,28 +14,46 @@ PODS = "pods"
 
 def available(candidate: Candidate, asks: Mapping[str, int]) -> int:
     """Replicas that the member's free resources hold; 0 when it reported none."""
-    if candidate.free is None:
-        return 0
-    return max(0, balance(candidate.free, asks, candidate.shapes))
+    return rooms((candidate,), asks)[candidate.name]
+
+
+def rooms(candidates: Iterable[Candidate], asks: Mapping[str, int]) -> dict[str, int]:
+    """The same of several members, by name; 0 where a link is cut: no more can be told there."""
+    needed = _needed(asks)
+    found = {}
+    for c in candidates:
+        count = 0
+        if c.free is not None and not c.cut:
+            count = _balance(c.free, needed, c.shapes)
+        found[c.name] = max(count, 0)
+    return found
 
 
 def balance(free: Mapping[str, int], asks: Mapping[str, int], shapes: tuple[Shape, ...]) -> int:
-    """The same, below 0 where more is asked already than there is."""
-    fits = MAX_REPLICAS
-    if PODS in free:
-        fits = free[PODS]
-    needed = {name: asked for name, asked in asks.items() if asked > 0}
-    if shapes and needed and all(name in shape.least for shape in shapes for name in needed):
+    """Below 0 where more is asked already than there is."""
+    return _balance(free, _needed(asks), shapes)
+
+
+def _needed(asks: Mapping[str, int]) -> list[tuple[str, int]]:
+    return [(name, asked) for name, asked in asks.items() if asked > 0]
+
+
+def _balance(
+    free: Mapping[str, int], needed: list[tuple[str, int]], shapes: tuple[Shape, ...]
+) -> int:
+    fits = min(free.get(PODS, MAX_REPLICAS), MAX_REPLICAS)
+    if shapes and needed and all(name in shape.least for shape in shapes for name, _ in needed):
         return min(fits, by_shape(shapes, needed))
-    for name, asked in needed.items():
+    for name, asked in needed:
         room = free.get(name, 0)
-        fits = min(fits, room // asked if room >= 0 else -(-room // asked))
+        count = room // asked if room >= 0 else -(-room // asked)
+        if count < fits:
+            fits = count
     return fits
 
 
-def by_shape(shapes: tuple[Shape, ...], needed: Mapping[str, int]) -> int:
+def by_shape(shapes: tuple[Shape, ...], needed: list[tuple[str, int]]) -> int:
     """What nodes of these shapes hold; a shape that is too small for one replica holds none."""
     return sum(
-        shape.count * min(shape.least[name] // asked for name, asked in needed.items())
-        for shape in shapes
+        shape.count * min(shape.least[name] // asked for name, asked in needed) for shape in shapes
     )

@@ -31,7 +31,9 @@ def filter_candidates(
     passed: list[Candidate] = []
     left_out: dict[str, str] = {}
     for candidate in candidates:
-        own = next((tier for tier in tiers if matches(tier, candidate)), affinity)
+        own = affinity
+        if tiers:
+            own = next((tier for tier in tiers if matches(tier, candidate)), affinity)
         why = rejection(request, own, candidate)
         if why:
             left_out[candidate.name] = why
@@ -53,23 +55,27 @@ def no_fit_message(left_out: dict[str, str]) -> str:
 
 def rejection(request: Request, affinity: ClusterAffinity | None, candidate: Candidate) -> str:
     """Why the member may not, or the empty string. A member that holds the workload keeps it through new taints."""
-    holds = candidate.name in request.previous
-    needed = (request.api_version, request.kind)
-    if candidate.kinds is not None and needed not in candidate.kinds and not holds:
+    name, kinds, placement = candidate.name, candidate.kinds, request.placement
+    holds = name in request.previous
+    if kinds is not None and not holds and (request.api_version, request.kind) not in kinds:
         return NO_API
-    taint = None if holds else untolerated(request.placement.cluster_tolerations, candidate.taints)
+    taint = None
+    if candidate.taints and not holds:
+        taint = untolerated(placement.cluster_tolerations, candidate.taints)
     if taint is not None:
         shown = f"{taint.key}={taint.value}" if taint.value else taint.key
         return f"cluster(s) had untolerated taint {{{shown}:{taint.effect}}}"
-    if not matches(affinity, candidate):
+    if affinity is not None and not matches(affinity, candidate):
         return NO_AFFINITY
-    if candidate.name in request.evicting:
+    if name in request.evicting:
         return EVICTING
-    if request.near is not None and candidate.name not in request.near:
+    if request.near is not None and name not in request.near:
         return NOT_NEAR
-    if candidate.name in request.apart:
+    if name in request.apart:
         return NOT_APART
-    return missing_field(request.placement, candidate) or missing_domain(request.spread, candidate)
+    if not placement.spread_constraints and not request.spread:
+        return ""
+    return missing_field(placement, candidate) or missing_domain(request.spread, candidate)
 
 
 def untolerated(tolerations: tuple[Toleration, ...], taints: Sequence[Taint]) -> Taint | None:

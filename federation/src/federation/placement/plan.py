@@ -61,9 +61,9 @@ def _place_in(
     strategy = _strategy(request)
     ranks = () if strategy == "Duplicated" else tiers.of(affinity)
     passed, left_out = filter_candidates(request, affinity, candidates, ranks)
-    passed = [_closed(candidate, request) for candidate in passed]
+    passed = [_closed(c, request) if c.taints else c for c in passed]
     held = {c.name: request.previous[c.name] for c in passed if c.name in request.previous}
-    room = {c.name: _room(c, request) for c in passed}
+    room = capacity.rooms(passed, request.asks)
     chosen, groups = _chosen(request, passed, room, held, tiers.numbers(ranks, passed))
     shared = preferred.Shared({})
     if strategy == "Preferences":
@@ -175,7 +175,7 @@ def assess(request: Request, candidates: Sequence[Candidate]) -> list[Warned]:
         if not rejection(request, request.placement.cluster_affinity, candidate)
     ]
     held = {c.name: request.previous[c.name] for c in passed if c.name in request.previous}
-    room = {c.name: _room(_closed(c, request), request) for c in passed}
+    room = capacity.rooms([_closed(c, request) for c in passed], request.asks)
     told = _unspreadable(request)
     if request.spread and request.replicas and not told:
         told = spread.unmet(held, request.spread, spread.Pool(passed, held, held))
@@ -237,13 +237,6 @@ def _closed(candidate: Candidate, request: Request) -> Candidate:
     """A member that holds replicas in spite of a taint keeps them, and gets no more than one whose link is cut."""
     taint = untolerated(request.placement.cluster_tolerations, candidate.taints)
     return candidate if taint is None else replace(candidate, cut=True)
-
-
-def _room(candidate: Candidate, request: Request) -> int:
-    """For how many more there is room."""
-    if candidate.cut:
-        return 0
-    return min(capacity.available(candidate, request.asks), MAX_REPLICAS)
 
 
 def _strategy(request: Request) -> str:

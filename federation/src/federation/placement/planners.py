@@ -215,7 +215,7 @@ def v2(question: Question) -> Plan:
                 given[i] = min(held[i], left)
                 left -= given[i]
     counts = {n: b + g for n, b, g in zip(names, base, given, strict=True)}
-    return _answer(question, counts, _due_beyond(question, names, known, base, least))
+    return _answer(question, counts, _due_beyond(question, names, known, base, least, counts))
 
 
 def _due_beyond(
@@ -224,10 +224,12 @@ def _due_beyond(
     known: list[Preference],
     base: list[int],
     least: list[int],
+    given: Mapping[str, int],
 ) -> dict[str, int]:
-    """What each would get if it had the room, less the room."""
+    """What each would get if it had the room, less the room. Nothing where only that is told which found no place."""
     limited = {name for name in names if name in question.capacity}
-    if not limited:
+    placed = not question.rebalance and sum(given.values()) == question.total
+    if placed or not limited:
         return {}
     most = [
         NO_LIMIT if p.max_replicas is None else max(0, p.max_replicas - count)
@@ -283,8 +285,9 @@ def webster(question: Question) -> Plan:
     limits, least = _limits(question, names, known), _minima(question, names, known)
     given = _within(question.total, weights, least, limits)
     nothing = [0] * len(names)
-    overflow = _due_beyond(question, names, known, nothing, least)
-    return _answer(question, dict(zip(names, given, strict=True)), overflow)
+    counts = dict(zip(names, given, strict=True))
+    overflow = _due_beyond(question, names, known, nothing, least, counts)
+    return _answer(question, counts, overflow)
 
 
 PLANNERS = {"v1": v1, "v2": v2, "webster": webster}

@@ -16,6 +16,8 @@ def of(affinity: ClusterAffinity | None) -> tuple[ClusterAffinity, ...]:
 
 def numbers(tiers: Sequence[ClusterAffinity], candidates: Sequence[Candidate]) -> Mapping[str, int]:
     """The tier of each cluster, from 0; one that is in two counts in the first. Empty where there are no tiers."""
+    if not tiers:
+        return {}
     return {
         candidate.name: number
         for candidate in candidates
