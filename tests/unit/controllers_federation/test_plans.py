@@ -154,17 +154,6 @@ def test_bindings_that_lost_their_reason(
     assert kinds(detector.plan(document, policy, view(held), held)) == wanted
 
 
-def test_what_nobody_claims_any_more_keeps_its_place() -> None:
-    held = first_binding(clusters=[{"name": "alpha", "replicas": 6}])
-    (patch,) = detector.plan(template(), None, view(held), held)
-    assert isinstance(patch, Patch)
-    assert patch.patch == {
-        "metadata": {"annotations": {"clusterpropagationpolicy.karmada.io/name": None}}
-    }
-    left = held | {"metadata": held["metadata"] | {"annotations": {}}}
-    assert detector.plan(template(), None, view(left), left) == []
-
-
 # ------------------------------------------------------------------------------------------------- placer
 FLEET = [
     Candidate(name, zones=(zone,), free={"pods": 100})

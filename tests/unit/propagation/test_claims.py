@@ -5,8 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from federation.controllers import detector
 from federation.propagation import claims
 from machinery.api.fleet.policy import ClusterPropagationPolicy, PropagationPolicy
+from machinery.api.fleet.work import ResourceBinding
+from machinery.controller.action import Patch
 from machinery.meta.resource import Document
 
 TEMPLATE: Document = {
@@ -115,3 +118,19 @@ def test_a_policy_waits_for_its_overrides(
 )  # fmt: skip
 def test_a_preemption_is_told(claim: claims.Claim, said: str) -> None:
     assert claims.preemption_message(claim) == said
+
+
+def test_what_nobody_claims_any_more_keeps_its_place() -> None:
+    bound: Document = {
+        "metadata": {"name": "web-deployment", "namespace": "demo", "annotations": held_by("a")},
+        "spec": {"clusters": [{"name": "alpha", "replicas": 6}], "placement": {}},
+    }
+    (patch,) = detector.plan(TEMPLATE, None, msgspec.convert(bound, ResourceBinding), bound)
+    assert isinstance(patch, Patch)
+    assert patch.patch == {"metadata": {"annotations": dict.fromkeys(held_by("a"))}}
+    left = bound | {"metadata": bound["metadata"] | {"annotations": {}}}
+    assert detector.plan(TEMPLATE, None, msgspec.convert(left, ResourceBinding), left) == []
+
+
+def held_by(name: str) -> dict[str, str]:
+    return held(own(name))
