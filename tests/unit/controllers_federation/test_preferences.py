@@ -1,4 +1,4 @@
-"""Preferences and overflow tiers in the detector and the placer: copied, honoured, told of, and looked at again."""
+"""Preferences, overflow tiers and affinity groups in the detector and the placer: copied, honoured, told of, and looked at again."""
 
 import json
 from collections.abc import Sequence
@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from federation.controllers import detector, placer
+from federation.controllers import detector, failback, placer
 from federation.placement.model import Candidate
 from federation.placement.preferences import DEPLOYMENT_PREFERENCES as STATED
+from federation.propagation import moves
 from federation.propagation.claims import Claim
 from machinery.api.fleet.policy import PropagationPolicy
 from machinery.api.fleet.work import ResourceBinding
@@ -219,3 +220,56 @@ def test_an_overflow_tier_contracts_when_there_is_room() -> None:
 def test_bindings_of_another_scheduler_are_left_alone(name: str) -> None:
     actions = placer.plan(view(binding(schedulerName=name)), fleet(9, 9), NOW)
     assert bool(actions) == (name == "default-scheduler")
+
+
+# -------------------------------------------------------------------------------------------------- affinity groups
+GROUPS = {
+    "clusterAffinities": [
+        {"affinityName": "first", "clusterNames": ["home"]},
+        {"affinityName": "second", "clusterNames": ["cloud"]},
+    ],
+    "replicaScheduling": TIERS["replicaScheduling"],
+}
+LONG_AFTER = "2026-01-01T00:06:00Z"
+
+
+def used(document: Document) -> str:
+    return str(document["status"].get("schedulerObservingAffinityName"))
+
+
+def test_a_later_group_goes_back_to_the_first_that_fits() -> None:
+    held = decided(binding(placement=GROUPS), fleet(4, 9))
+    assert (clusters(held), used(held)) == ({"cloud": 6}, "second")
+    assert placer.plan(view(held), fleet(9, 3), LATER) == [RequeueAfter(240.0)]
+    assert placer.plan(view(held), fleet(4, 3), LONG_AFTER) == [RequeueAfter(placer.BACK_S)]
+    assert placer.plan(view(held), fleet(9, 3), LONG_AFTER, returns=False) == []
+    moved = decided(held, fleet(9, 3), LONG_AFTER)
+    assert (clusters(moved), used(moved)) == ({"home": 6}, "first")
+    (task,) = moved["spec"]["gracefulEvictionTasks"]
+    assert (task["fromCluster"], task["replicas"]) == ("cloud", 6)
+
+
+def test_the_first_group_is_not_reshuffled() -> None:
+    held = decided(binding(placement=GROUPS), fleet(9, 9))
+    assert used(held) == "first"
+    assert placer.plan(view(held), fleet(1, 9), LONG_AFTER) == []
+
+
+def test_what_failover_displaced_is_left_to_failback_which_knows_the_group() -> None:
+    held = decided(binding(placement=GROUPS), fleet(4, 9))
+    held["metadata"]["annotations"][moves.DISPLACED] = json.dumps({"home": 6})
+    assert placer.plan(view(held), fleet(9, 3), LONG_AFTER) == []
+    health = failback.Health({"home": 400.0, "cloud": 400.0}, frozenset({"home", "cloud"}))
+    wanted = failback.wish(view(held), fleet(9, 3), health, 300.0)
+    assert wanted.target == {"home": 6}
+    moved = after(held, failback.plan([(view(held), wanted)], 1, 0.0, LONG_AFTER))
+    assert clusters(moved) == {"home": 6}
+    confirmed = after(moved, placer.plan(view(moved), fleet(3, 3), LONG_AFTER))
+    assert used(confirmed) == "first"
+
+
+def test_a_placement_that_failover_took_back_forgets_the_group() -> None:
+    held = decided(binding(placement=GROUPS), fleet(9, 9))
+    assert placer.in_group(view(held), "") == {placer.AFFINITY: None}
+    assert placer.in_group(view(held), "first") == {}
+    assert placer.in_group(view(binding()), "") == {}

@@ -57,6 +57,8 @@ class Wish:
     """What is to be done about one binding: `target` None and no wait means that nothing is displaced any more."""
 
     target: Mapping[str, int] | None = None
+    group: str = ""
+    """The affinity group of the target."""
     wait_s: float | None = None
     done: bool = False
 
@@ -96,7 +98,9 @@ def wish(
         return Wish()
     usable = {c.name for c in fleet}
     supposed = {n: c for n, c in state.displaced.items() if n in usable}
-    request = replace(placer.request_of(binding, fresh=False), previous=supposed)
+    # From the first affinity group on: the failure may have pushed it into a later one.
+    asked = placer.request_of(binding, fresh=False)
+    request = replace(asked, previous=supposed, affinity_name="")
     try:
         decision = place(request, room_without(fleet, state, supposed, request.asks))
     except NoFit:
@@ -111,10 +115,12 @@ def wish(
     youngest = min(health.well_s.get(name, 0.0) for name in gaining)
     if youngest < window_s:
         return Wish(wait_s=window_s - youngest)
-    return Wish(target)
+    return Wish(target, decision.affinity_name)
 
 
-def returned(binding: ResourceBinding, target: Mapping[str, int], now: str) -> list[Action]:
+def returned(
+    binding: ResourceBinding, target: Mapping[str, int], group: str, now: str
+) -> list[Action]:
     """The move, and what is told of it."""
     state = moves.state_of(binding)
     why = "kept until as many replicas are ready where they move back to"
@@ -122,7 +128,8 @@ def returned(binding: ResourceBinding, target: Mapping[str, int], now: str) -> l
     result = ", ".join(f"{name}:{count}" for name, count in sorted(target.items()))
     before = ", ".join(f"{name}:{count}" for name, count in sorted(state.clusters.items()))
     text = f"balanced again, surge first: {{{before}}} becomes {{{result}}}"
-    return [moves.patch(binding, after), *placer.say(binding, "Normal", "Failback", text)]
+    moved = moves.patch(binding, after, placer.in_group(binding, group))
+    return [moved, *placer.say(binding, "Normal", "Failback", text)]
 
 
 def forgotten(binding: ResourceBinding) -> list[Action]:
@@ -150,7 +157,7 @@ def plan(
             waits.append(wanted.wait_s)
         elif wanted.target is not None and quota > 0:
             quota -= 1
-            actions += returned(binding, wanted.target, now)
+            actions += returned(binding, wanted.target, wanted.group, now)
         elif wanted.target is not None:
             waits.append(next_s)
     return [*actions, RequeueAfter(max(0.1, min(waits)))] if waits else actions

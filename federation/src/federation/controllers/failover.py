@@ -51,9 +51,10 @@ def plan(binding: ResourceBinding, facts: Facts) -> list[Action]:
     after = moves.settle(state, facts)
     if after == state:
         return []
-    annotations = None
+    annotations: dict[str, str | None] | None = None
     if after.clusters != state.clusters:
-        annotations = {placer.QUESTION: facts.question}
+        # Which affinity group the old clusters were of is not known: the next decision finds out.
+        annotations = {placer.QUESTION: facts.question, **placer.in_group(binding, "")}
     told = [
         a
         for reason, text in news(state, after)

@@ -9,8 +9,9 @@ told as Events and in the binding's condition `Resilient`: as it was at the deci
 clusters in its place, as it is when the binding changes.
 
 What stands somewhere only for want of room is looked at again, and goes where it belongs when there is room: replicas in an
-overflow tier, replicas that wait in a full cluster, and all of those whose preferences say `rebalance`. Surge first, like
-every decision, and not before the members have told of the last one.
+overflow tier or in a later affinity group, replicas that wait in a full cluster, and all of those whose preferences say
+`rebalance`. Surge first, like every decision, and not before the members have told of the last one. Workloads that may not
+go back by themselves (`failback.mode: Never`, and mode consistency, which has no surge) stay.
 """
 
 import hashlib
@@ -23,10 +24,16 @@ from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import assess, place
 from federation.placement.preferences import ANNOTATIONS, Preferences, parse
 from federation.propagation import moves
-from federation.propagation.resilience import DEMANDS, demands, grant_s, resilience
+from federation.propagation.resilience import (
+    CONSISTENCY,
+    DEMANDS,
+    demands,
+    grant_s,
+    resilience,
+)
 from federation.propagation.templates import DEPLOYMENTS, resource_of
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
-from machinery.api.fleet.resilience import RESILIENCE_POLICIES
+from machinery.api.fleet.resilience import RESILIENCE_POLICIES, ResilienceSpec
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
@@ -52,6 +59,8 @@ PARTLY = "ubernetes.io/placed-partly"
 """Annotation of a binding: when only a part of what was lost could be placed."""
 AGAIN_S = 30.0
 """A placement that was not decided as it stands, and lacks something, or lacks room, is looked at again."""
+BACK_S = 300.0
+"""A placement in a later affinity group looks back to the earlier ones, as long as failback waits by default."""
 WAITING = "ubernetes.io/placed-waiting"
 """Annotation of a binding: what the present decision gave clusters beyond their room, as JSON."""
 BAD_PREFERENCES = "BadPreferences"
@@ -145,15 +154,18 @@ def open_question(binding: ResourceBinding) -> bool:
     return binding.metadata.annotations.get(QUESTION) != question(binding)
 
 
-def plan(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Action]:
+def plan(
+    binding: ResourceBinding, fleet: list[Candidate], now: str, *, returns: bool = True
+) -> list[Action]:
     """Decide and write the decision; once it is written, say so in the status.
 
-    Two steps, so that each write is a compare-and-swap on what was read, and a crash between them loses nothing.
+    `returns`: it may go back by itself to where it belongs. Two steps, so that each write is a compare-and-swap on what was read, and a crash between them loses nothing.
     """
     if not placeable(binding):
         return _withdrawn(binding)
     if not open_question(binding):
-        return _confirm(binding, fleet, now) or _again(binding, fleet, now)
+        told = _confirm(binding, fleet, now)
+        return told or (_again(binding, fleet, now) if returns else [])
     stopping = moves.stopping_s(binding, parse_time(now))
     if stopping is None:
         return []
@@ -181,20 +193,44 @@ def short_of_room(binding: ResourceBinding) -> bool:
     return any(term.overflow_affinities for term in terms if term.affinity_name == used)
 
 
+def in_group(binding: ResourceBinding, group: str) -> dict[str, str | None]:
+    """The annotation for clusters of another affinity group than the noted one; empty: the next search begins at the first."""
+    held = binding.metadata.annotations.get(AFFINITY, "")
+    return {AFFINITY: group or None} if group != held else {}
+
+
+def in_later_group(binding: ResourceBinding) -> bool:
+    """Whether an affinity group before the used one did not fit at the last decision."""
+    placement, used = binding.spec.placement, binding.status.scheduler_observing_affinity_name
+    terms = placement.cluster_affinities if placement is not None else ()
+    return used in [term.affinity_name for term in terms[1:]]
+
+
 def _again(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Action]:
-    """Ask the standing question anew, when nothing moves and the last answer has settled."""
-    last = binding.status.last_scheduled_time
-    if last is None or binding.spec.graceful_eviction_tasks or not short_of_room(binding):
+    """Ask the standing question anew, when nothing moves and the last answer has settled.
+
+    What failover displaced is failback's, which knows how long clusters have been well.
+    """
+    last, later, short = (
+        binding.status.last_scheduled_time,
+        in_later_group(binding),
+        short_of_room(binding),
+    )
+    moving = binding.spec.graceful_eviction_tasks or moves.DISPLACED in binding.metadata.annotations
+    if last is None or moving or not (later or short):
         return []
-    wait = AGAIN_S - (parse_time(now) - last).total_seconds()
+    pause = BACK_S if later else AGAIN_S
+    wait = pause - (parse_time(now) - last).total_seconds()
     if wait > 0:
         return [RequeueAfter(wait)]
+    request = request_of(binding, fresh=False)
     try:
-        decision = place(request_of(binding, fresh=False), fleet)
+        decision = place(replace(request, affinity_name="") if later else request, fleet)
     except NoFit:
-        return [RequeueAfter(AGAIN_S)]
-    if decision.targets == {t.name: t.replicas for t in binding.spec.clusters}:
-        return [RequeueAfter(AGAIN_S)]
+        return [RequeueAfter(pause)]
+    stays = decision.affinity_name == request.affinity_name and not short
+    if stays or decision.targets == request.previous:
+        return [RequeueAfter(pause)]
     return _decided(binding, decision, now)
 
 
@@ -438,14 +474,16 @@ class PlacerReconciler:
         if binding is None:
             return Result()
         now = rfc3339(self._clock.now())
-        fleet = candidates(self._clusters.list(), granted=self._on_grants(binding))
-        return await self._executor.apply(plan(binding, fleet, now))
+        own = self._resilience(binding)
+        fleet = candidates(self._clusters.list(), granted=grant_s(own) is not None)
+        returns = own.failback.mode != "Never" and own.mode != CONSISTENCY
+        return await self._executor.apply(plan(binding, fleet, now, returns=returns))
 
-    def _on_grants(self, binding: ResourceBinding) -> bool:
-        """Whether its pods run on grants, which not every cluster's kubelets enforce."""
+    def _resilience(self, binding: ResourceBinding) -> ResilienceSpec:
+        """How it shall outlive failures; pods on grants are not for every cluster's kubelets."""
         source = binding.spec.resource
         template = self._deployments.get(ObjectKey(source.namespace, source.name))
-        return grant_s(resilience(template, self._policies.list())) is not None
+        return resilience(template, self._policies.list())
 
 
 def setup(manager: Manager) -> None:
