@@ -1,7 +1,7 @@
 """Requests without a task: answered between two bytes, or begun there, where nothing has to be waited for.
 
 aiohttp wakes a task for every request and starts another; for a GET of a stored object that is more work than the answer,
-and for a create it is a third of it. So the connection's parser is watched, and a plain request that is first in line is
+and for a create it is a tenth of it. So the connection's parser is watched, and a plain request that is first in line is
 taken at once: a GET by name is answered from memory; a create is judged, handed to the store, and answered when the store
 has it (quick_create.py). Whatever is not plain (another form, a refusal, an absent object, an upgrade, a slow reader, a body
 that is not here yet) is left to the usual way, which alone words refusals; here nothing is decided but `yes, and these are

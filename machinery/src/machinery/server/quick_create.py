@@ -2,7 +2,7 @@
 
 What a create does before its write waits for nothing: decode, defaults, admission, validation (registry.py). So it runs
 where the bytes arrive, and the store's outcome sends the answer. The client waits as long as ever, for the disk; what is
-saved is a quarter of the server's work: aiohttp's request, its tasks and their wake-ups.
+saved is a tenth of the server's work: aiohttp's request, its tasks and their wake-ups.
 
 Whatever is refused before the write is left untouched to the usual way, which works it out again and words it. Limit: only
 bodies that came whole with their head, and no rehearsals.
