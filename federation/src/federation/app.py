@@ -21,7 +21,6 @@ import uvloop
 
 from federation import __version__
 from federation.clusters import access, servers
-from federation.clusters.admission import ExportsNamed, MembersObjects, OwnClusterOnly
 from federation.clusters.forward import Forwarder
 from federation.clusters.links import Links
 from federation.clusters.mirroring import MIRRORED_KINDS, away_warning
@@ -29,7 +28,6 @@ from federation.clusters.mirrors import Mirrors
 from federation.config import FederationConfig
 from federation.controllers import registry
 from federation.domains.clock import FailureClock
-from federation.propagation.admission.plugin import KarmadaKinds
 from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.kinds import FLEET
 from machinery.api.kinds import BUILTIN
@@ -133,12 +131,7 @@ class FederationServer:
                 ("create", "", "pods/eviction"): forwarder.evict,
             },
             raw_routes={LINK_PATH: self.links.accept},
-            admission=(
-                OwnClusterOnly(),
-                MembersObjects(),
-                ExportsNamed(),
-                KarmadaKinds(self._ids),
-            ),
+            admission=registry.admission(self._ids),
             bootstrap=access.common(),
             list_warnings=self._list_warnings,
         )

@@ -1,8 +1,9 @@
-"""All controllers of the federation, by name: what the server starts, and the simulator too."""
+"""All controllers of the federation and its admission: what the server starts, and the simulator too."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from federation.clusters.admission import ExportsNamed, MembersObjects, OwnClusterOnly
 from federation.controllers import (
     defaults,
     dependencies,
@@ -27,12 +28,15 @@ from federation.controllers import (
 from federation.domains.clock import FailureClock
 from federation.domains.settings import Settings as Operator
 from federation.domains.settings import effective
+from federation.propagation.admission.plugin import KarmadaKinds
 from machinery.api.fleet.resilience import CONFIG_NAME, FEDERATION_CONFIGS
 from machinery.api.scheme import ServedKind
 from machinery.controller.manager import Manager
 from machinery.controllers import namespace, tokencleaner
 from machinery.controllers.garbagecollector import controller as garbagecollector
+from machinery.kit.ids import Ids
 from machinery.meta.resource import ObjectKey
+from machinery.server.admission.interface import Plugin
 from machinery.server.pki import CertificateAuthority
 
 
@@ -49,6 +53,11 @@ class Settings:
     """How long a fleet must be well before failback, where FederationConfig says nothing."""
     left: Callable[[str], None] = field(default=lambda _: None)
     """Hears of each cluster that has left."""
+
+
+def admission(ids: Ids) -> tuple[Plugin, ...]:
+    """What the server asks of every write, beside what any API server asks."""
+    return (OwnClusterOnly(), MembersObjects(), ExportsNamed(), KarmadaKinds(ids))
 
 
 def setup_all(manager: Manager, settings: Settings) -> None:

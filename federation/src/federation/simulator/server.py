@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import cache
 
 from federation.clusters import access
-from federation.clusters.admission import MembersObjects, OwnClusterOnly
 from federation.controllers import membership, registry
 from machinery.api.fleet.kinds import FLEET
 from machinery.api.kinds import BUILTIN
@@ -160,7 +159,7 @@ class FederationServer:
 
     async def start(self) -> None:
         """API first, then controllers; returns when they run."""
-        extensions = Extensions(admission=(OwnClusterOnly(), MembersObjects()))
+        extensions = Extensions(admission=registry.admission(self._ids))
         if not self._opened:
             await self.store.start()
         api = ApiServer(scheme(), self.store, CONFIG, self.clock, self._ids, extensions=extensions)
