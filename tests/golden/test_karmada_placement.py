@@ -16,6 +16,7 @@ from federation.clusters.candidates import shapes
 from federation.controllers.placer import placeable
 from federation.placement.model import Candidate, NoFit, Request
 from federation.placement.plan import place
+from federation.propagation import affinity
 from machinery.api.core import Taint
 from machinery.api.fleet.cluster import AllocatableModeling, ResourceModel
 from machinery.api.fleet.policy import Placement
@@ -67,7 +68,6 @@ def request(case: dict[str, Any]) -> Request:
     resource = given.get("resource", {"apiVersion": "apps/v1", "kind": "Deployment"})
     asks = (given.get("requirements") or {}).get("resourceRequest", {})
     placement = msgspec.convert(given["placement"], Placement)
-    near, apart = others(case)
     return Request(
         uid=given["uid"],
         api_version=resource["apiVersion"],
@@ -79,8 +79,6 @@ def request(case: dict[str, Any]) -> Request:
         evicting=frozenset(t["fromCluster"] for t in given.get("gracefulEvictionTasks") or []),
         fresh=bool(given.get("fresh")),
         affinity_name=given.get("previousAffinityName") or "",
-        near=near,
-        apart=apart,
     )
 
 
@@ -120,16 +118,15 @@ def placed_when() -> dict[str, dict[str, dict[str, Any]]]:
 PLACED_WHEN = placed_when()
 
 
-def others(case: dict[str, Any]) -> tuple[frozenset[str] | None, frozenset[str]]:
-    """Where the others of its affinity group are, if anywhere, and those of its anti-affinity group."""
-    own = case["input"].get("workloadAffinityGroups") or {}
+def allowed(case: dict[str, Any], fleet: list[Candidate]) -> list[Candidate]:
+    """The fleet as the case's affinity to the others leaves it."""
+    there = PLACED_WHEN.get(case["id"], {}).values()
+    own = groups(case["input"].get("workloadAffinityGroups") or {})
+    return affinity.barred(fleet, own, [(groups(held["is"]), held["on"]) for held in there])
 
-    def where(kind: str) -> frozenset[str]:
-        there = PLACED_WHEN.get(case["id"], {}).values()
-        alike = [held for held in there if own.get(kind) and held["is"].get(kind) == own[kind]]
-        return frozenset(name for held in alike for name in held["on"])
 
-    return where("affinityGroup") or None, where("antiAffinityGroup")
+def groups(given: dict[str, str]) -> affinity.Groups:
+    return affinity.Groups(given.get("affinityGroup", ""), given.get("antiAffinityGroup", ""))
 
 
 # ------------------------------------------------------------------------------------------------------- comparison
@@ -152,7 +149,7 @@ def outcome(case: dict[str, Any]) -> tuple[dict[str, int], str, str, str]:
         return counted(case["input"].get("previousClusters")), "", "", ""
     fleet = [candidate(c) for c in FLEETS[case["fleet"]]]
     try:
-        decision = place(request(case), fleet)
+        decision = place(request(case), allowed(case, fleet))
     except NoFit as error:
         return {}, error.reason, str(error), ""
     return dict(decision.targets), "Success", "", decision.affinity_name

@@ -8,6 +8,7 @@ import pytest
 from federation.clusters.bootstrap import cluster_groups, new_token, secret_document
 from federation.clusters.candidates import candidate, candidates
 from federation.clusters.mirroring import NAME_MAX, OWNERS, mirror_name, mirrored, source_of
+from federation.placement.model import Shape
 from machinery.api.fleet.cluster import Cluster
 from machinery.kit.clock import parse_time
 from machinery.kit.ids import SeededIds
@@ -51,6 +52,21 @@ def test_kinds_and_place() -> None:
     assert (found.zones, found.region, found.provider) == (("z-1", "z-2"), "r", "p")
     assert candidate(cluster(zone="old")).zones == ("old",)
     assert candidate(cluster()).kinds is None
+
+
+def test_node_shapes() -> None:
+    """A grade that is counted and not described says nothing."""
+    ranges = [{"name": "cpu", "min": "2", "max": "4"}, {"name": "memory", "min": "8Gi", "max": "1"}]
+    counted = [{"grade": 1, "count": 3}, {"grade": 7, "count": 9}]
+    found = candidate(
+        cluster(
+            status={"resourceSummary": {"allocatableModelings": counted}},
+            resourceModels=[{"grade": 1, "ranges": ranges}],
+        )
+    )
+    assert found.shapes == (Shape(3, {"cpu": 2000, "memory": 8 * 2**30}),)
+    assert found.barred == ""
+    assert candidate(cluster()).shapes == ()
 
 
 def test_a_member_that_leaves_is_no_candidate() -> None:

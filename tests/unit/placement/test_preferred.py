@@ -254,19 +254,6 @@ def test_a_hundred_regions_end_in_time() -> None:
     assert len(decision.targets) >= 40
 
 
-# --------------------------------------------------------------------------------------------------------- affinity
-def test_workloads_near_and_apart() -> None:
-    placement = Placement(replica_scheduling=DYNAMIC)
-    fleet = [member("home"), member("cloud"), member("edge")]
-    near = replace(ask(4, placement), near=frozenset({"home", "edge"}))
-    assert place(near, fleet).targets.keys() == {"home", "edge"}
-    apart = replace(near, apart=frozenset({"home"}))
-    decision = place(apart, fleet)
-    assert decision.targets == {"edge": 4}
-    assert "anti-affinity" in decision.left_out["home"]
-    assert "affinity group does not target" in decision.left_out["cloud"]
-
-
 # ----------------------------------------------------------------------------------------------------------- shapes
 def test_room_by_shape() -> None:
     """Ten nodes that are half full are not five empty ones."""

@@ -263,7 +263,6 @@ def test_what_nothing_acts_on_is_warned_about() -> None:
         "spec.activationPreference",
         "spec.failover",
         "spec.schedulePriority",
-        "spec.placement.workloadAffinity",
     ]
     assert list(idle(DOCUMENTS[1])) == []
 

@@ -40,7 +40,7 @@ def candidate(cluster: Cluster) -> Candidate:
         kinds or None,
         free if offered else None,
         link_cut(cluster),
-        shapes(spec.resource_models, summary.allocatable_modelings),
+        shapes=shapes(spec.resource_models, summary.allocatable_modelings),
     )
 
 

@@ -224,7 +224,13 @@ class FailbackReconciler:
         automatic, window_s = rules(own.failback, settings)
         if not automatic or own.mode == "consistency" or not placer.placeable(binding):
             return Wish()
-        return wish(binding, fleet, health, window_s)
+        others = [
+            (other, [t.name for t in other.spec.clusters])
+            for other in self._bindings.list(binding.metadata.namespace)
+            if other.key != binding.key
+        ]
+        allowed_there = placer.barred(binding, fleet, others, self._deployments)
+        return wish(binding, allowed_there, health, window_s)
 
 
 def displaced(binding: ResourceBinding) -> list[str]:

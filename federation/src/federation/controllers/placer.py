@@ -15,6 +15,7 @@ go back by themselves (`failback.mode: Never`, and mode consistency, which has n
 """
 
 import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -23,7 +24,7 @@ from federation.clusters.candidates import candidates
 from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import assess, place
 from federation.placement.preferences import ANNOTATIONS, Preferences, parse
-from federation.propagation import moves
+from federation.propagation import affinity, moves
 from federation.propagation.resilience import (
     CONSISTENCY,
     DEMANDS,
@@ -35,6 +36,7 @@ from federation.propagation.templates import DEPLOYMENTS, resource_of
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES, ResilienceSpec
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.client.informer import Informer
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import parse_time, rfc3339
@@ -458,6 +460,54 @@ def say(binding: ResourceBinding, kind: str, reason: str, message: str) -> list[
     return said
 
 
+def barred(
+    binding: ResourceBinding,
+    fleet: Sequence[Candidate],
+    others: Iterable[tuple[ResourceBinding, Iterable[str]]],
+    templates: Informer[Document],
+) -> list[Candidate]:
+    """The fleet as the binding's affinity to others of its namespace leaves it."""
+
+    def groups(of: ResourceBinding) -> affinity.Groups:
+        if of.spec.placement is None or of.spec.placement.workload_affinity is None:
+            return affinity.NONE
+        source = of.spec.resource
+        template = templates.get(ObjectKey(source.namespace, source.name)) or {}
+        return affinity.groups(of.spec.placement, template.get("metadata", {}).get("labels") or {})
+
+    own = groups(binding)
+    if own == affinity.NONE:
+        return list(fleet)
+    return affinity.barred(fleet, own, [(groups(other), where) for other, where in others])
+
+
+class Lately:
+    """Decisions that no watch has shown yet: two workloads that belong apart may be decided within a moment."""
+
+    def __init__(self) -> None:
+        self._decided: dict[ObjectKey, tuple[str, frozenset[str]]] = {}
+
+    def remember(self, binding: ResourceBinding, actions: Iterable[Action]) -> None:
+        """The clusters that these actions write on the binding as it was read."""
+        for action in actions:
+            spec = (
+                action.patch.get("spec", {})
+                if isinstance(action, Patch) and isinstance(action.patch, Mapping)
+                else {}
+            )
+            if "clusters" in spec:
+                names = frozenset(c["name"] for c in spec["clusters"] or ())
+                self._decided[binding.key] = (binding.metadata.resource_version, names)
+
+    def clusters(self, binding: ResourceBinding) -> frozenset[str]:
+        """Where the binding is decided to be."""
+        version, names = self._decided.get(binding.key, ("", frozenset()))
+        if version == binding.metadata.resource_version:
+            return names
+        _ = self._decided.pop(binding.key, None)
+        return frozenset(t.name for t in binding.spec.clusters)
+
+
 class PlacerReconciler:
     """Bindings."""
 
@@ -468,6 +518,7 @@ class PlacerReconciler:
         self._clusters = manager.informer(CLUSTERS)
         self._deployments = manager.informer(DEPLOYMENTS)
         self._policies = manager.informer(RESILIENCE_POLICIES)
+        self._lately = Lately()
 
     async def reconcile(self, key: ObjectKey) -> Result:
         binding = self._bindings.get(key)
@@ -477,7 +528,15 @@ class PlacerReconciler:
         own = self._resilience(binding)
         fleet = candidates(self._clusters.list(), granted=grant_s(own) is not None)
         returns = own.failback.mode != "Never" and own.mode != CONSISTENCY
-        return await self._executor.apply(plan(binding, fleet, now, returns=returns))
+        fleet = barred(binding, fleet, self._others(binding), self._deployments)
+        actions = plan(binding, fleet, now, returns=returns)
+        self._lately.remember(binding, actions)
+        return await self._executor.apply(actions)
+
+    def _others(self, binding: ResourceBinding) -> list[tuple[ResourceBinding, frozenset[str]]]:
+        """The namespace's other bindings and their clusters."""
+        found = self._bindings.list(binding.metadata.namespace)
+        return [(b, self._lately.clusters(b)) for b in found if b.key != binding.key]
 
     def _resilience(self, binding: ResourceBinding) -> ResilienceSpec:
         """How it shall outlive failures; pods on grants are not for every cluster's kubelets."""
@@ -494,5 +553,13 @@ def setup(manager: Manager) -> None:
         return [b.key for b in bindings.list() if placeable(b) and open_question(b)]
 
     controller = manager.controller("placer", PlacerReconciler(manager), workers=1)
-    controller.watches(RESOURCE_BINDINGS)
+
+    def itself_and_who_waits_for_it(changed: ResourceBinding) -> list[ObjectKey]:
+        placement = changed.spec.placement
+        if placement is None or placement.workload_affinity is None:
+            return [changed.key]
+        waiting = [b for b in bindings.list(changed.metadata.namespace) if b.key != changed.key]
+        return [changed.key, *(b.key for b in waiting if placeable(b) and open_question(b))]
+
+    controller.watches(RESOURCE_BINDINGS, itself_and_who_waits_for_it)
     controller.watches(CLUSTERS, open_questions)

@@ -13,8 +13,6 @@ from machinery.scheduling.tolerations import tolerates
 NO_AFFINITY = "cluster(s) did not match the placement cluster affinity constraint"
 NO_API = "cluster(s) did not have the API resource"
 EVICTING = "cluster(s) is in the process of eviction"
-NOT_NEAR = "ResourceBinding with the same affinity group does not target this cluster"
-NOT_APART = "cluster already has workload with the same anti-affinity group"
 NO_FIELD = 'cluster(s) did not have "{field}" property'
 NO_LABEL = 'cluster(s) did not have label "{label}"'
 FIELDS = ("provider", "region", "zone", "cluster")
@@ -69,10 +67,8 @@ def rejection(request: Request, affinity: ClusterAffinity | None, candidate: Can
         return NO_AFFINITY
     if name in request.evicting:
         return EVICTING
-    if request.near is not None and name not in request.near:
-        return NOT_NEAR
-    if name in request.apart:
-        return NOT_APART
+    if candidate.barred:
+        return candidate.barred
     if not placement.spread_constraints and not request.spread:
         return ""
     return missing_field(placement, candidate) or missing_domain(request.spread, candidate)

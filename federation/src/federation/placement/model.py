@@ -40,6 +40,8 @@ class Candidate:
     """None: the member has not reported resources."""
     cut: bool = False
     """Its link is cut: what it holds serves, and more cannot be told to it."""
+    barred: str = ""
+    """Why the workload may not be here, by its affinity to others; empty: it may."""
     shapes: tuple[Shape, ...] = ()
     """Its nodes by what they have free, where it tells them."""
 
@@ -66,10 +68,6 @@ class Request:
     """Namespace/name: the tie-break of preferences."""
     fresh: bool = False
     """Divide anew instead of keeping what is placed."""
-    near: frozenset[str] | None = None
-    """Where others of its affinity group are; None: there are none yet, or it has no group."""
-    apart: frozenset[str] = frozenset()
-    """Where others of its anti-affinity group are."""
     affinity_name: str = ""
     """The affinity group used last time; the search begins there."""
     spread: tuple[SpreadRule, ...] = ()

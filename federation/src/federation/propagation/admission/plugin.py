@@ -83,9 +83,6 @@ def idle(policy: Document) -> Iterator[str]:
     for field in IDLE_FIELDS:
         if spec.get(field):
             yield f"spec.{field}: kept, but nothing acts on it yet"
-    placement = spec.get("placement") or {}
-    if placement.get("workloadAffinity"):
-        yield "spec.placement.workloadAffinity: kept, but nothing acts on it yet"
 
 
 def _undecodable(document: Document, schema: Mapping[str, Any], struct: str) -> str:

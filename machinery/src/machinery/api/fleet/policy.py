@@ -66,12 +66,24 @@ class ReplicaSchedulingStrategy(View):
     weight_preference: ClusterPreferences | None = None
 
 
+class GroupedBy(View):
+    """Workloads with the same value of this label are a group."""
+
+    group_by_label_key: str = ""
+
+
+class WorkloadAffinity(View):
+    affinity: GroupedBy | None = None
+    anti_affinity: GroupedBy | None = None
+
+
 class Placement(View):
     cluster_affinity: ClusterAffinity | None = None
     cluster_affinities: tuple[ClusterAffinityTerm, ...] = ()
     cluster_tolerations: tuple[Toleration, ...] = ()
     spread_constraints: tuple[SpreadConstraint, ...] = ()
     replica_scheduling: ReplicaSchedulingStrategy | None = None
+    workload_affinity: WorkloadAffinity | None = None
 
 
 class SuspendClusters(View):
