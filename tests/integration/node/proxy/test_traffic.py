@@ -172,6 +172,26 @@ async def test_udp_follows_the_endpoints(node: Lab, proxy: ServiceProxy) -> None
         client.close()
 
 
+async def test_who_knocks_at_a_dead_endpoint_is_let_in_by_the_next(
+    node: Lab, proxy: ServiceProxy
+) -> None:
+    """The first packet was lost there; its repetition, a second later, finds who serves now."""
+    node.host.sh("ip", "route", "replace", "10.97.0.0/16", "via", "172.31.9.2")
+    dead = Endpoint("10.97.0.9", 8080, node="elsewhere")
+    await put(proxy, web=service(dead))
+    client = node.pods[9].run(lambda: socket.socket())
+    try:
+        client.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            client.connect((VIP, 80))
+        await put(proxy, web=service(endpoint(2)))
+        client.setblocking(True)
+        client.settimeout(10)
+        assert await asyncio.to_thread(client.recv, 5) == b"pod-2"
+    finally:
+        client.close()
+
+
 async def test_udp_that_was_never_served_is_served_when_somebody_comes(
     node: Lab, proxy: ServiceProxy
 ) -> None:

@@ -65,6 +65,20 @@ async def test_only_stale_entries_of_changed_addresses_go(
     assert table.entries == set(EVERYTHING) - set(gone)
 
 
+async def test_of_tcp_only_what_was_never_answered_is_looked_at() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    class Tool(ConntrackTool):
+        async def _run(self, *arguments: str) -> str:
+            asked.append(arguments)
+            return LINES if "-L" in arguments else ""
+
+    changed = {Address("10.96.0.10", "tcp", 53): frozenset({"10.77.1.3 . 8053"})}
+    assert await reconcile(Tool(), "ip", changed) == 1
+    assert len(asked) == 2
+    assert all(words[3:7] == ("-p", "tcp", "--state", "SYN_SENT") for words in asked)
+
+
 async def test_a_missing_tool_is_named() -> None:
     with pytest.raises(ConntrackError, match="install the package conntrack"):
         await ConntrackTool(("/nonexistent/nsenter",)).flows("ip", "udp")

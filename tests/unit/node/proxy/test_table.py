@@ -269,17 +269,25 @@ def test_tampering_is_seen() -> None:
         (service(VIP, protocol="udp"), service(VIP, 2, protocol="udp"), {"10.77.1.2 . 8080"}),
         (service(VIP, 2, protocol="udp"), None, set()),
         (service(VIP, 2, protocol="udp"), service(VIP, 2, protocol="udp"), None),
-        (service(VIP, 2), service(VIP, 3), None),
+        (service(VIP, 2), service(VIP, 3), {"10.77.1.3 . 8080"}),
+        (service(VIP, 2, 3), service(VIP, 3), {"10.77.1.3 . 8080"}),
+        (service(VIP, 2), None, set()),
+        (service(VIP, 2), service(VIP, 2, 3), None),
+        (service(VIP), service(VIP, 2), None),
     ],
-    ids=["other endpoint", "to zero", "from zero", "service gone", "no change", "tcp"],
-)
-def test_udp_addresses_whose_connections_must_be_looked_at(
+    ids=[
+        "other endpoint", "to zero", "from zero", "service gone", "no change",
+        "tcp: other endpoint", "tcp: one went", "tcp: service gone", "tcp: one more", "tcp: from zero",
+    ],
+)  # fmt: skip
+def test_addresses_whose_connections_must_be_looked_at(
     before: Service, after: Service | None, flows: set[str] | None
 ) -> None:
     made, _ = table()
     made.step({"a": before}, 0.0)
     step = made.step({"a": after}, 0.0)
-    assert step.flows == ({} if flows is None else {Address(VIP, "udp", 80): frozenset(flows)})
+    address = Address(VIP, before.ports[0].protocol, 80)
+    assert step.flows == ({} if flows is None else {address: frozenset(flows)})
 
 
 def test_remembered_clients_of_a_lost_endpoint_are_forgotten() -> None:

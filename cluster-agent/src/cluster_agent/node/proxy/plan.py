@@ -163,7 +163,7 @@ class Plan:
     entries: Mapping[str, Entry | None]
     waiting: Mapping[Address, set[str]]
     flows: Mapping[Address, frozenset[str]]
-    """UDP and SCTP addresses whose targets changed, with those they have now."""
+    """UDP and SCTP addresses whose targets changed, and TCP addresses that lost one, with those they have now."""
     sweep: bool
     """Remembered clients may point at an endpoint that is gone."""
     notes: tuple[Note, ...]
@@ -327,12 +327,17 @@ def _flows(ledger: Ledger, entries: Mapping[str, Entry | None]) -> dict[Address,
     for key, entry in entries.items():
         for found, side in ((ledger.entries.get(key), old), (entry, new)):
             if found is not None:
-                side.update({a: found.targets(a) for a in found.addresses() if a.protocol != "tcp"})
+                side.update({a: found.targets(a) for a in found.addresses()})
     return {
         address: new.get(address, frozenset())
         for address in {**old, **new}
-        if old.get(address) != new.get(address)
+        if _misled(address.protocol, old.get(address), new.get(address))
     }
+
+
+def _misled(protocol: str, old: frozenset[str] | None, new: frozenset[str] | None) -> bool:
+    """Whether entries may lead astray: of TCP, only those of a target that went."""
+    return bool((old or frozenset()) - (new or frozenset())) if protocol == "tcp" else old != new
 
 
 def _sweeps(before: Entry | None, entry: Entry | None) -> bool:

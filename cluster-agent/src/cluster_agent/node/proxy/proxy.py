@@ -211,10 +211,10 @@ class ServiceProxy:
             gone = await reconcile(self._conntrack, table.family, step.flows) if step.flows else 0
         except ConntrackError as error:
             self._failed.labels("conntrack").inc()
-            log.warning("stale UDP entries stay", extra={"error": str(error)})
+            log.warning("stale connection entries stay", extra={"error": str(error)})
         else:
             if gone:
-                log.info("stale UDP entries deleted", extra={"kinds": gone})
+                log.info("stale connection entries deleted", extra={"kinds": gone})
 
     async def _intact(self) -> bool:
         try:
