@@ -82,9 +82,11 @@ def test_a_deployment_is_spread_to_a_cluster_that_is_not_ours(
     web = Workload(fleet, namespace, "web")
     api.create(deployments(namespace), deployment("web", namespace, 8))
     until(lambda: dict(web.count()) == dict.fromkeys([*MEMBERS, "edge"], 2), web.names, 120)
-    edge = api.get(f"{CLUSTERS}/edge")
-    assert condition(edge, "MemberRights").get("status") == "True", edge["status"]["conditions"]
-    assert condition(edge, "GrantsEnforced").get("status") == "False"
+    for kind, status in (("MemberRights", "True"), ("GrantsEnforced", "False")):
+        until(
+            lambda k=kind, s=status: condition(api.get(f"{CLUSTERS}/edge"), k).get("status") == s,
+            lambda: f"edge's conditions: {api.get(f'{CLUSTERS}/edge')['status']['conditions']}",
+        )
 
     pods = [p["metadata"]["name"] for p in web.pods() if p["metadata"]["name"].endswith(".edge")]
     there = theirs.kubectl("delta", "get", "pods", "-n", namespace, "-o", "name")
