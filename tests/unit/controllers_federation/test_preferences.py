@@ -9,11 +9,13 @@ import msgspec
 import pytest
 
 from federation.controllers import detector, failback, placer
+from federation.domains.settings import Settings
 from federation.placement.model import Candidate
 from federation.placement.preferences import DEPLOYMENT_PREFERENCES as STATED
 from federation.propagation import moves
 from federation.propagation.claims import Claim
 from machinery.api.fleet.policy import PropagationPolicy
+from machinery.api.fleet.resilience import Failback, ResilienceSpec
 from machinery.api.fleet.work import ResourceBinding
 from machinery.controller.action import Action, Create, Emit, Patch, RequeueAfter, SetStatus
 from machinery.meta.resource import Document
@@ -273,3 +275,19 @@ def test_a_placement_that_failover_took_back_forgets_the_group() -> None:
     assert placer.in_group(view(held), "") == {placer.AFFINITY: None}
     assert placer.in_group(view(held), "first") == {}
     assert placer.in_group(view(binding()), "") == {}
+
+
+@pytest.mark.parametrize(
+    ("own", "operator", "may"),
+    [
+        (ResilienceSpec(), Settings(), True),
+        (ResilienceSpec(failback=Failback(mode="Never")), Settings(), False),
+        (ResilienceSpec(mode="consistency"), Settings(), False),
+        (ResilienceSpec(), Settings(failback=False), False),
+        (ResilienceSpec(), Settings(failover="Frozen"), False),
+        (ResilienceSpec(), Settings(failover="DryRun"), False),
+    ],
+    ids=["by itself", "never", "consistency", "no failback at all", "frozen", "dry run"],
+)
+def test_who_may_go_back_by_itself(own: ResilienceSpec, operator: Settings, may: bool) -> None:
+    assert placer.may_return(own, operator) is may

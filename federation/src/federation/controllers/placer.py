@@ -11,16 +11,21 @@ clusters in its place, as it is when the binding changes.
 What stands somewhere only for want of room is looked at again, and goes where it belongs when there is room: replicas in an
 overflow tier or in a later affinity group, replicas that wait in a full cluster, and all of those whose preferences say
 `rebalance`. Surge first, like every decision, and not before the members have told of the last one. Workloads that may not
-go back by themselves (`failback.mode: Never`, and mode consistency, which has no surge) stay.
+go back by themselves (`failback.mode: Never`, and mode consistency, which has no surge) stay, and so does everything while
+the operator holds failover (`FederationConfig.failover` DryRun or Frozen) or the server is cut off.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
 
 from federation.clusters.candidates import candidates
+from federation.controllers.domains import EVERYTHING
+from federation.domains.names import cluster_verdict
+from federation.domains.settings import ENABLED, Settings
+from federation.domains.verdict import Finding
 from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import assess, place
 from federation.placement.preferences import ANNOTATIONS, Preferences, parse
@@ -34,7 +39,12 @@ from federation.propagation.resilience import (
 )
 from federation.propagation.templates import DEPLOYMENTS, resource_of
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
-from machinery.api.fleet.resilience import RESILIENCE_POLICIES, ResilienceSpec
+from machinery.api.fleet.resilience import (
+    FAILURE_DOMAINS,
+    FEDERATION_CONFIGS,
+    RESILIENCE_POLICIES,
+    ResilienceSpec,
+)
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.client.informer import Informer
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
@@ -508,12 +518,19 @@ class Lately:
         return frozenset(t.name for t in binding.spec.clusters)
 
 
+def may_return(own: ResilienceSpec, settings: Settings) -> bool:
+    """Whether replicas may go back by themselves: the workload's word, and the operator's, who can stop every move."""
+    automatic = own.failback.mode != "Never" and settings.failback
+    return automatic and settings.failover == ENABLED and own.mode != CONSISTENCY
+
+
 class PlacerReconciler:
     """Bindings."""
 
-    def __init__(self, manager: Manager) -> None:
-        self._clock = manager.clock
+    def __init__(self, manager: Manager, settings: Callable[[], Settings]) -> None:
+        self._clock, self._settings = manager.clock, settings
         self._executor = manager.executor
+        self._domains = manager.informer(FAILURE_DOMAINS)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._clusters = manager.informer(CLUSTERS)
         self._deployments = manager.informer(DEPLOYMENTS)
@@ -527,7 +544,8 @@ class PlacerReconciler:
         now = rfc3339(self._clock.now())
         own = self._resilience(binding)
         fleet = candidates(self._clusters.list(), granted=grant_s(own) is not None)
-        returns = own.failback.mode != "Never" and own.mode != CONSISTENCY
+        cut_off = cluster_verdict(self._domains.get(EVERYTHING)) == Finding.CUT_OFF.value
+        returns = may_return(own, self._settings()) and not cut_off
         fleet = barred(binding, fleet, self._others(binding), self._deployments)
         actions = plan(binding, fleet, now, returns=returns)
         self._lately.remember(binding, actions)
@@ -545,14 +563,18 @@ class PlacerReconciler:
         return resilience(template, self._policies.list())
 
 
-def setup(manager: Manager) -> None:
-    """Bindings by themselves; a change of the fleet wakes those whose question is open."""
+def setup(manager: Manager, settings: Callable[[], Settings]) -> None:
+    """Bindings by themselves; a change of the fleet wakes those whose question is open, the operator's word those that
+    wait to go back."""
     bindings = manager.informer(RESOURCE_BINDINGS)
 
     def open_questions(_: Cluster) -> list[ObjectKey]:
         return [b.key for b in bindings.list() if placeable(b) and open_question(b)]
 
-    controller = manager.controller("placer", PlacerReconciler(manager), workers=1)
+    def waiting(_: object) -> list[ObjectKey]:
+        return [b.key for b in bindings.list() if short_of_room(b) or in_later_group(b)]
+
+    controller = manager.controller("placer", PlacerReconciler(manager, settings), workers=1)
 
     def itself_and_who_waits_for_it(changed: ResourceBinding) -> list[ObjectKey]:
         placement = changed.spec.placement
@@ -563,3 +585,5 @@ def setup(manager: Manager) -> None:
 
     controller.watches(RESOURCE_BINDINGS, itself_and_who_waits_for_it)
     controller.watches(CLUSTERS, open_questions)
+    controller.watches(FEDERATION_CONFIGS, waiting)
+    controller.watches(FAILURE_DOMAINS, lambda d: waiting(d) if d.key == EVERYTHING else [])

@@ -71,10 +71,10 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     domains.setup(manager, lambda: operator().clock, beats)
     evictor.setup(manager, operator, beats)
     failback.setup(manager, operator)
+    placer.setup(manager, operator)
     for room in (
         detector,
         policies,
-        placer,
         failover,
         dispatcher,
         dependencies,
