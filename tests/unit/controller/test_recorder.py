@@ -16,8 +16,8 @@ from machinery.meta.resource import ObjectKey
 KEY = ObjectKey("demo", "web-1")
 
 
-def emit(message="pulled", *, key=KEY, resource=PODS, reason="Pulled", uid="u1"):
-    return Emit(resource, key, uid, "Normal", reason, message)
+def emit(message="pulled", *, key=KEY, resource=PODS, reason="Pulled", uid="u1", type="Normal"):
+    return Emit(resource, key, uid, type, reason, message)
 
 
 def recorder(client, clock=None):
@@ -122,12 +122,13 @@ def test_similar_events_are_folded_after_ten():
     assert later.emit.message == "try again"
 
 
-def test_each_reason_has_a_budget_for_each_object_that_refills():
+def test_each_object_has_a_budget_that_refills_and_each_warning_its_own():
     correlator = EventCorrelator()
     given = [correlator.correlate(emit(), NOW, 0.0, "t") for _ in range(BURST + 5)]
     assert [r is not None for r in given] == [True] * BURST + [False] * 5
     assert correlator.correlate(emit(key=ObjectKey("demo", "other")), NOW, 0.0, "t") is not None
-    assert correlator.correlate(emit(reason="Dead"), NOW, 0.0, "t") is not None
+    assert correlator.correlate(emit(reason="Else"), NOW, 0.0, "t") is None
+    assert correlator.correlate(emit(reason="Dead", type="Warning"), NOW, 0.0, "t") is not None
     assert correlator.correlate(emit(), NOW, 299.0, "t") is None
     refilled = [correlator.correlate(emit(), NOW, 601.0, "t") for _ in range(3)]
     assert [r is not None for r in refilled] == [True, True, False]

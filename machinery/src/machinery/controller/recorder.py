@@ -2,9 +2,8 @@
 
 Three steps, as client-go's recorder takes them (k8s.io/client-go/tools/record). Similar events (all equal but the
 message) beyond ten in ten minutes are folded into one whose message says so. An event equal to one already written is
-counted up on that object by a PATCH. And each reason has a budget for each object: twenty-five at once, then one every
-five minutes. (client-go has one budget for all reasons of an object, so that a cluster whose line flaps uses up the word of
-its death.)
+counted up on that object by a PATCH. And each object has a budget: twenty-five at once, then one every five minutes. Here
+we differ: each reason for a Warning has a budget of its own, or a cluster whose line flaps would use up the word of its death.
 
 Deciding (`EventCorrelator`) is pure and bounded; writing happens in the background, in order, and a failed write is
 logged and forgotten: an Event is never a reason to reconcile again.
@@ -105,9 +104,10 @@ class EventCorrelator:
     _written: _Lru[_Written] = field(default_factory=lambda: _Lru(CORRELATOR_KEYS_MAX))
 
     def correlate(self, emit: Emit, now: dt.datetime, monotonic: float, tag: str) -> Record | None:
-        """None: the reason's budget for the object is spent. `tag` makes the name of a new Event unique."""
+        """None: the budget is spent. `tag` makes the name of a new Event unique."""
         same, emit = self._aggregate(emit, monotonic)
-        if not self._spend((str(emit.resource), str(emit.key), emit.uid, emit.reason), monotonic):
+        reason = emit.reason if emit.type == "Warning" else ""
+        if not self._spend((str(emit.resource), str(emit.key), emit.uid, reason), monotonic):
             return None
         known = self._written.get(same)
         if known is None:
