@@ -343,3 +343,25 @@ def test_a_drained_workload_of_mode_consistency_starts_elsewhere_when_the_last_p
     binding = msgspec.convert(document, ResourceBinding)
     now = parse_time("2026-01-01T00:00:00Z") + dt.timedelta(seconds=late_s)
     assert moves.stopping_s(binding, now) == wait
+
+
+@pytest.mark.parametrize(
+    ("present", "over"),
+    [
+        ({"stopped": True}, True),
+        ({"stopped": False}, False),
+        ({"stopped": True, "drained": frozenset({"alpha"})}, False),
+        ({"stopped": True, "seen": {}}, False),
+        ({"stopped": False, "settled": True}, True),
+    ],
+    ids=["stopped and usable again", "may still run", "still drained", "not seen", "placed anew"],
+)
+def test_a_drain_of_mode_consistency_is_over_when_its_cluster_may_be_used_again(
+    present: dict[str, object], over: bool
+) -> None:
+    """The drained cluster may be the only one with room: held out for ever, the workload would start nowhere."""
+    state = State({}, (Task("alpha", 0, DRAINED, "2026-01-01T00:00:00Z", grace_s=7),))
+    after = moves.settle(
+        state, facts({"alpha": 0}, **{"fenced": True, "settled": False, **present})
+    )
+    assert (after.tasks == ()) is over

@@ -7,6 +7,7 @@ harm nobody, too few do.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from federation.controllers import placer
 from federation.controllers.evictor import drained
@@ -26,7 +27,7 @@ from machinery.api.fleet.cluster import (
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.client.informer import Informer
-from machinery.controller.action import Action, Result
+from machinery.controller.action import Action, RequeueAfter, Result
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import is_true
@@ -43,14 +44,14 @@ def believed(cluster: Cluster, lease: Lease | None) -> bool:
     return not word or cluster.metadata.annotations.get(INVENTORY) == word
 
 
-def plan(binding: ResourceBinding, facts: Facts) -> list[Action]:
-    """One step of the binding's moves, and what is told of it."""
+def plan(binding: ResourceBinding, facts: Facts, stopping_s: float | None = None) -> list[Action]:
+    """One step of the binding's moves, and what is told of it. `stopping_s`: until what was drained has had its time to end."""
     state = moves.state_of(binding)
     if binding.deleting or not state.tasks:
         return []
     after = moves.settle(state, facts)
     if after == state:
-        return []
+        return [RequeueAfter(stopping_s)] if facts.fenced and stopping_s else []
     annotations: dict[str, str | None] | None = None
     if after.clusters != state.clusters:
         # Which affinity group the old clusters were of is not known: the next decision finds out.
@@ -101,7 +102,9 @@ class FailoverReconciler:
         binding = self._bindings.get(key)
         if binding is None or not binding.spec.graceful_eviction_tasks:
             return Result()
-        return await self._executor.apply(plan(binding, self._facts(binding)))
+        stopping = moves.stopping_s(binding, self._clock.now())
+        facts = replace(self._facts(binding), stopped=stopping is not None and stopping <= 0)
+        return await self._executor.apply(plan(binding, facts, stopping))
 
     def _facts(self, binding: ResourceBinding) -> Facts:
         clusters = self._clusters.list()

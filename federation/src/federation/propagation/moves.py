@@ -108,6 +108,8 @@ class Facts:
     """Mode consistency: what was left behind has stopped, and is never taken back."""
     grace_s: int = 0
     """How long its replicas may take to end."""
+    stopped: bool = False
+    """Of a fenced workload: nothing of what was drained runs or ends any more (`stopping_s` is 0)."""
     settled: bool = True
     """Whether the clusters in the spec answer the question that is asked now."""
     now: str = ""
@@ -453,10 +455,14 @@ def _release(state: State, facts: Facts) -> State:
 
 
 def _stopped(state: State, facts: Facts) -> State:
-    """Mode consistency keeps nothing for the time being: what is left over stops, a drain is over when it is placed anew."""
+    """Mode consistency keeps nothing for the time being: what is left over stops, a drain is over when it is placed anew.
+
+    It is over as well when the cluster is drained no more and nothing runs there: it may be the only one that has room.
+    """
 
     def over(task: Task) -> bool:
-        drained = task.reason == DRAINED and facts.settled
+        usable = task.cluster in facts.seen and task.cluster not in facts.drained
+        drained = task.reason == DRAINED and (facts.settled or (facts.stopped and usable))
         return task.producer == PRODUCER and (task.reason == REBALANCED or drained)
 
     tasks = tuple(t for t in state.tasks if not over(t))
