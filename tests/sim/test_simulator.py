@@ -11,6 +11,7 @@ import pytest
 from federation.clusters.candidates import candidates
 from federation.controllers import placer, registry
 from federation.domains.clock import FailureClock
+from federation.domains.settings import Settings as Operator
 from federation.simulator.__main__ import main, play
 from federation.simulator.member import Member, Ref
 from federation.simulator.scenario import ENDS, Scenario
@@ -174,7 +175,7 @@ def with_placer(kind: type[placer.PlacerReconciler]) -> Setup:
         controllers(manager, api)
         for controller in manager._controllers:
             if controller.name == "placer":
-                controller._reconciler = kind(manager)
+                controller._reconciler = kind(manager, Operator)
 
     return setup
 
