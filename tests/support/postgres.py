@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-START_S = 30
+START_S = 120
 
 
 class Postgres:
