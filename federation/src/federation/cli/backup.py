@@ -7,7 +7,9 @@ whoever has it is administrator of the federation and of every member.
 import argparse
 import asyncio
 import os
+from collections.abc import Coroutine
 from importlib import metadata
+from typing import Any
 
 from federation.cli.errors import CliError
 from machinery.kit.clock import SystemClock, rfc3339
@@ -43,20 +45,22 @@ def add_place(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write and say what is in it."""
     taken = rfc3339(SystemClock().now())
-    work = back_up(
-        program(), arguments.file, arguments.data_dir, arguments.database_url, taken
-    )  # fmt: skip
-    try:
-        manifest = asyncio.run(work)
-    except BackupError as error:
-        raise CliError(str(error)) from error
-    except PermissionError:
-        raise
-    except OSError as error:
-        raise CliError(str(error)) from error
+    manifest = finished(
+        back_up(program(), arguments.file, arguments.data_dir, arguments.database_url, taken)
+    )
     print(f"{arguments.file}: {summary(manifest)}")
     print(WARNING)
     return 0
+
+
+def finished(work: Coroutine[Any, Any, Manifest]) -> Manifest:
+    """What it came to. Raises CliError with what the operator can mend, and PermissionError as it is."""
+    try:
+        return asyncio.run(work)
+    except PermissionError:
+        raise
+    except (BackupError, OSError) as error:
+        raise CliError(str(error)) from error
 
 
 def summary(manifest: Manifest) -> str:

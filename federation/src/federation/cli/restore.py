@@ -5,11 +5,9 @@ again, and members come back by themselves. Revisions go on far above all that w
 """
 
 import argparse
-import asyncio
 
-from federation.cli.backup import add_place, program, summary
-from federation.cli.errors import CliError
-from machinery.server.backup import BackupError, restore
+from federation.cli.backup import add_place, finished, program, summary
+from machinery.server.backup import restore
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,15 +18,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore and say what to do next."""
-    work = restore(program(), arguments.file, arguments.data_dir, arguments.database_url)
-    try:
-        manifest = asyncio.run(work)
-    except BackupError as error:
-        raise CliError(str(error)) from error
-    except PermissionError:
-        raise
-    except OSError as error:
-        raise CliError(str(error)) from error
+    manifest = finished(
+        restore(program(), arguments.file, arguments.data_dir, arguments.database_url)
+    )
     print(f"{arguments.data_dir}: {summary(manifest)}")
     print("Start the federation server with this dataDir, at the address that its members know.")
     print("What was applied after the backup is not in it: apply it again.")
