@@ -370,12 +370,10 @@ class Rules:
 
     def _steady(self, name: str, now: float, held: dict[str, int]) -> bool:
         """Whether nobody can doubt that the member may get replicas."""
-        facts = self._seen.facts[name]
         cluster = self._seen.of("clusters")[ObjectKey("", name)]
-        if name in held and not cluster["spec"].get("taints"):
-            return True
-        usable = ready(cluster) == "True" and not cluster["spec"].get("taints")
-        return usable and now - facts.standing_since > AT_ONCE_S
+        if now - self._seen.facts[name].standing_since <= AT_ONCE_S:
+            return False  # also one that has replicas: uncordoned in this moment, it may still be known as cordoned
+        return not cluster["spec"].get("taints") and (name in held or ready(cluster) == "True")
 
     def _least_room(self, name: str) -> int:
         return min((room for _, room in self._seen.facts[name].room), default=0)
