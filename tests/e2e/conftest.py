@@ -4,17 +4,19 @@ Order: the lab's own tests first, because they compare the whole machine before 
 at work; then the newcomer's, then those that share the fleet.
 """
 
+import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.fleet import AWAY, KUBECTL, Fleet, clusters_ready, standing, until
+from tests.support.fleet import AWAY, KUBECTL, Fleet, Refused, clusters_ready, standing, until
 from tests.support.postgres import Postgres, postgres
 from tests.support.survival import Scene
 
 from federation.lab import faults
+from machinery.api.fleet.resilience import CONFIG_NAME, FEDERATION_CONFIGS
 
 __all__ = ["postgres"]  # the fixture
 
@@ -58,6 +60,22 @@ def survivor(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> It
         pytest.skip("real containers need root")
     url = {"FEDERATION_DATABASE_URL": postgres.fresh_url()}
     yield from standing(Fleet(tmp_path_factory.mktemp("survivor") / ".lab", env=url))
+
+
+@pytest.fixture(scope="module")
+def own(survivor: Fleet, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """The same fleet for one file, whole before and after; the file's NAMESPACE and what it configured end with it."""
+    until(lambda: clusters_ready(survivor), "all members Ready")
+    yield survivor
+    if faults.load(survivor.directory) != faults.Faults():
+        survivor.up()
+    api = survivor.api()
+    for path in (
+        FEDERATION_CONFIGS.path("", CONFIG_NAME),
+        f"/api/v1/namespaces/{request.module.NAMESPACE}",
+    ):
+        with contextlib.suppress(Refused):
+            api.delete(path)
 
 
 @pytest.fixture

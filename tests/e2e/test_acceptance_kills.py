@@ -24,6 +24,7 @@ from tests.support.fleet import (
     until,
 )
 from tests.support.storm import Storm, verify
+from tests.support.survival import LONG
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -31,7 +32,7 @@ COUNT = 500
 NAMESPACE = "standing"
 AWAY_S = 30.0
 NOT_HEARD = ("ClusterNotReachable", "ClusterLinkCut")
-FROZEN_S = 60.0
+FROZEN_S = 60.0 if LONG else 25.0
 CLUSTERS = "/apis/cluster.karmada.io/v1alpha1/clusters"
 
 

@@ -13,7 +13,6 @@ import sys
 import time
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,6 @@ from tests.support.fleet import (
     deployment,
     deployments,
     is_ready,
-    standing,
     until,
 )
 
@@ -62,12 +60,6 @@ ALL_ZONES = set(ZONES.values())
 EXECS = itertools.count()
 OUT_OF_USE_S = 8.0
 """How long a dead zone may cost requests; measured: about four seconds, promised: six."""
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A fleet of this file's own: a zone dies, and routes are taken away."""
-    yield from standing(Fleet(tmp_path_factory.mktemp("clusterset") / ".lab"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ from tests.support.fleet import (
     deployment,
     deployments,
     is_ready,
-    standing,
     until,
 )
 
@@ -39,12 +37,6 @@ pytestmark = [
 
 NAMESPACE = "faults"
 ZONE_B = ("beta-control", "beta-node-1", "beta-node-1-containerd")
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A fleet of this file's own: others' must not lose zones."""
-    yield from standing(Fleet(tmp_path_factory.mktemp("faults") / ".lab"))
 
 
 @pytest.fixture(scope="module")

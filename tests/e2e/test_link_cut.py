@@ -1,7 +1,6 @@
 """A cluster whose link alone is cut, on real gateways: it keeps what it serves; when it dies for good it is replaced."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 from tests.support.fleet import (
@@ -11,7 +10,6 @@ from tests.support.fleet import (
     Workload,
     deployment,
     deployments,
-    standing,
     until,
 )
 
@@ -24,16 +22,10 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="hosts are made as root"),
     pytest.mark.timeout(400),
 ]
-NAMESPACE = "demo"
+NAMESPACE = "linkcut"
 PEERS = ("beta", "gamma")
 LOOKS = 40
 """Reads of the verdict and the placement while the link stays cut."""
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A fleet of this file's own: a zone dies in the end."""
-    yield from standing(Fleet(tmp_path_factory.mktemp("linkcut") / ".lab"))
 
 
 def domain(fleet: Fleet, name: str) -> Document:
