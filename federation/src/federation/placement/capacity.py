@@ -3,6 +3,9 @@
 By its sums: free resources over what one replica asks. By its node shapes, where it tells them (Karmada's resource models:
 so many nodes with at least so much free): a node's worth is what its shape surely holds, so that ten half-full nodes do not
 count as five empty ones. Shapes that lack a resource which is asked say nothing, and the sums are taken.
+
+Nobody knows on which nodes that will stand which is reserved and not reported yet, so it takes from the nodes' worth as many
+replicas as would need the scarcest part of it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,26 +27,26 @@ def rooms(candidates: Iterable[Candidate], asks: Mapping[str, int]) -> dict[str,
     for c in candidates:
         count = 0
         if c.free is not None and not c.cut:
-            count = _balance(c.free, needed, c.shapes)
+            count = _balance(c, c.free, needed)
         found[c.name] = max(count, 0)
     return found
 
 
-def balance(free: Mapping[str, int], asks: Mapping[str, int], shapes: tuple[Shape, ...]) -> int:
-    """Below 0 where more is asked already than there is."""
-    return _balance(free, _needed(asks), shapes)
+def balance(candidate: Candidate, asks: Mapping[str, int]) -> int:
+    """Of a member that reports its room; below 0 where more is asked already than there is."""
+    assert candidate.free is not None, f"{candidate.name} reports no room"
+    return _balance(candidate, candidate.free, _needed(asks))
 
 
 def _needed(asks: Mapping[str, int]) -> list[tuple[str, int]]:
     return [(name, asked) for name, asked in asks.items() if asked > 0]
 
 
-def _balance(
-    free: Mapping[str, int], needed: list[tuple[str, int]], shapes: tuple[Shape, ...]
-) -> int:
+def _balance(candidate: Candidate, free: Mapping[str, int], needed: list[tuple[str, int]]) -> int:
+    shapes = candidate.shapes
     fits = min(free.get(PODS, MAX_REPLICAS), MAX_REPLICAS)
     if shapes and needed and all(name in shape.least for shape in shapes for name, _ in needed):
-        return min(fits, by_shape(shapes, needed))
+        return min(fits, by_shape(shapes, needed) - equivalent(candidate.reserved, needed))
     for name, asked in needed:
         room = free.get(name, 0)
         count = room // asked if room >= 0 else -(-room // asked)
@@ -57,3 +60,8 @@ def by_shape(shapes: tuple[Shape, ...], needed: list[tuple[str, int]]) -> int:
     return sum(
         shape.count * min(shape.least[name] // asked for name, asked in needed) for shape in shapes
     )
+
+
+def equivalent(reserved: Mapping[str, int], needed: list[tuple[str, int]]) -> int:
+    """How many of these replicas have the room of what is reserved."""
+    return max((-(-reserved.get(name, 0) // asked) for name, asked in needed), default=0)

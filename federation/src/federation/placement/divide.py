@@ -11,8 +11,14 @@ the few that rounding gave too many or too few are settled one by one. A billion
 
 import heapq
 from collections.abc import Mapping, Sequence
+from math import inf
 
 from federation.placement.model import Unschedulable
+
+ROUNDING = 1e-9
+"""More than a quotient of floats may be wrong by, as a part of it."""
+FLOAT_MAX = 2**1000
+"""Weights whose sum is below it can be floats."""
 
 
 def fnv1a_32(text: str) -> int:
@@ -49,8 +55,12 @@ def sainte_lague(seats: int, weights: Sequence[int]) -> list[int]:
     scale = 2 * (2 * max(given) + 2 * abs(missing) + 3).bit_length()
     if missing > 0:
         following = [
-            (-((weight << scale) // (2 * held + 1)), held, position)
-            for position, (weight, held) in enumerate(zip(weights, given, strict=True))
+            (
+                -((weights[position] << scale) // (2 * given[position] + 1)),
+                given[position],
+                position,
+            )
+            for position in _nearest(weights, given, 1, missing)
         ]
         heapq.heapify(following)
         for _ in range(missing):
@@ -60,9 +70,9 @@ def sainte_lague(seats: int, weights: Sequence[int]) -> list[int]:
             heapq.heapreplace(following, (-quotient, held + 1, position))
         return given
     last = [
-        ((weight << scale) // (2 * held - 1), 1 - held, -position)
-        for position, (weight, held) in enumerate(zip(weights, given, strict=True))
-        if held
+        ((weights[position] << scale) // (2 * held - 1), 1 - held, -position)
+        for position in _nearest(weights, given, -1, -missing)
+        if (held := given[position])
     ]
     heapq.heapify(last)
     for _ in range(-missing):
@@ -73,6 +83,25 @@ def sainte_lague(seats: int, weights: Sequence[int]) -> list[int]:
             quotient = (weights[position] << scale) // (2 * held - 1)
             heapq.heappush(last, (quotient, 1 - held, -position))
     return given
+
+
+def _nearest(weights: Sequence[int], given: Sequence[int], side: int, count: int) -> Sequence[int]:
+    """Positions among which `count` seats are given (side 1) or taken back (-1): of many only those in question.
+
+    Who gets one has one of the `count` largest quotients now, who loses one has one of the smallest. Floats find them,
+    with room for their rounding.
+    """
+    if len(weights) <= 2 * count or sum(weights) >= FLOAT_MAX:
+        return range(len(weights))
+    if side > 0:
+        quotients = [w / (2 * held + 1) for w, held in zip(weights, given, strict=True)]
+        least = heapq.nlargest(count, quotients)[-1] * (1 - ROUNDING)
+        return [position for position, q in enumerate(quotients) if q >= least]
+    quotients = [
+        w / (2 * held - 1) if held else inf for w, held in zip(weights, given, strict=True)
+    ]
+    most = heapq.nsmallest(count, quotients)[-1] * (1 + ROUNDING)
+    return [position for position, q in enumerate(quotients) if q <= most]
 
 
 def by_available(

@@ -1,7 +1,8 @@
 """Which members may run the workload at all, and the sentence for each that may not (Karmada's wording)."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from federation.placement.model import Candidate, NoFit, Request
 from machinery.api.core import Taint, Toleration
@@ -16,6 +17,8 @@ EVICTING = "cluster(s) is in the process of eviction"
 NO_FIELD = 'cluster(s) did not have "{field}" property'
 NO_LABEL = 'cluster(s) did not have label "{label}"'
 FIELDS = ("provider", "region", "zone", "cluster")
+GROUPED = ("provider", "region", "zone")
+"""Fields that a member may lack; each is an attribute of Candidate."""
 HARD = "DoNotSchedule"
 
 
@@ -28,7 +31,12 @@ def filter_candidates(
     """The members that pass, and why each other one does not. Raises NoFit when none passes. With `tiers`, any will do."""
     passed: list[Candidate] = []
     left_out: dict[str, str] = {}
+    simple = not tiers and affinity is None and not request.spread
+    clear = _clear(request) if simple else None
     for candidate in candidates:
+        if clear is not None and clear(candidate):
+            passed.append(candidate)
+            continue
         own = affinity
         if tiers:
             own = next((tier for tier in tiers if matches(tier, candidate)), affinity)
@@ -40,6 +48,27 @@ def filter_candidates(
     if not passed:
         raise NoFit(no_fit_message(left_out), left_out)
     return passed, left_out
+
+
+def _clear(request: Request) -> Callable[[Candidate], bool]:
+    """Whether nothing at all speaks against a member, for requests without affinity: most members, in one look."""
+    wanted, evicting = (request.api_version, request.kind), request.evicting
+    constraints = request.placement.spread_constraints
+    labels = [c.spread_by_label for c in constraints if c.spread_by_label]
+    fields = [attrgetter(c.spread_by_field) for c in constraints if c.spread_by_field in GROUPED]
+
+    def clear(candidate: Candidate) -> bool:
+        kinds = candidate.kinds
+        if candidate.taints or candidate.barred or (kinds is not None and wanted not in kinds):
+            return False
+        if candidate.name in evicting:
+            return False
+        for field in fields:
+            if not field(candidate):
+                return False
+        return not labels or all(label in candidate.labels for label in labels)
+
+    return clear
 
 
 def no_fit_message(left_out: dict[str, str]) -> str:
@@ -144,7 +173,7 @@ def missing_field(placement: Placement, candidate: Candidate) -> str:
     """A member without the property to spread by cannot be counted into a group."""
     for constraint in placement.spread_constraints:
         field = constraint.spread_by_field
-        if field in ("region", "zone", "provider") and not field_of(candidate, field):
+        if field in GROUPED and not field_of(candidate, field):
             return NO_FIELD.format(field=field)
         if constraint.spread_by_label and constraint.spread_by_label not in candidate.labels:
             return NO_LABEL.format(label=constraint.spread_by_label)

@@ -44,11 +44,14 @@ class Candidate:
     """Why the workload may not be here, by its affinity to others; empty: it may."""
     shapes: tuple[Shape, ...] = ()
     """Its nodes by what they have free, where it tells them."""
+    reserved: Mapping[str, int] = field(default_factory=dict)
+    """Given away and not reported yet (`federation.placement.ledger`): `free` is without it, `shapes` are with it."""
 
     @property
     def zone(self) -> str:
         """The failure domain of the member: its zones together, since they fail with it."""
-        return "+".join(sorted(self.zones))
+        zones = self.zones
+        return zones[0] if len(zones) == 1 else "+".join(sorted(zones))
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,8 @@ def _place_in(
     ranks = () if strategy == "Duplicated" else tiers.of(affinity)
     passed, left_out = filter_candidates(request, affinity, candidates, ranks)
     passed = [_closed(c, request) if c.taints else c for c in passed]
-    held = {c.name: request.previous[c.name] for c in passed if c.name in request.previous}
+    previous = request.previous
+    held = {c.name: previous[c.name] for c in passed if c.name in previous} if previous else {}
     room = capacity.rooms(passed, request.asks)
     chosen, groups = _chosen(request, passed, room, held, tiers.numbers(ranks, passed))
     shared = preferred.Shared({})
@@ -78,7 +79,7 @@ def _place_in(
         if candidate.name not in targets:
             left_out[candidate.name] = "other clusters fit better"
     return Decision(
-        dict(sorted(targets.items())),
+        {name: targets[name] for name in sorted(targets)},
         left_out,
         affinity_name,
         (*shared.told, *warnings),
@@ -305,6 +306,8 @@ def _steady(
     if placed == wanted:
         return held
     more = _share(wanted - placed, spare, held, request.uid, aggregate, SCALE_UP)
+    if not held:
+        return more
     return {name: held.get(name, 0) + more.get(name, 0) for name in held | more}
 
 
@@ -316,10 +319,10 @@ def _share(
     aggregate: bool,
     what: str,
 ) -> dict[str, int]:
-    order = sorted(spare, key=lambda item: -item[1])
     if aggregate:
+        order = sorted(spare, key=lambda item: -item[1])
         return divide.aggregated(wanted, order, held, uid, what=what)
-    return divide.by_available(wanted, order, uid, what=what)
+    return divide.by_available(wanted, spare, uid, what=what)
 
 
 def _divide_groups(
@@ -330,24 +333,22 @@ def _divide_groups(
 ) -> dict[str, int]:
     """Groups balanced, members inside a group by room: zones differ by at most one unless one is full."""
     kept: Mapping[str, int] = {} if request.fresh else held
-    spaces = {
-        name: sum(room[c.name] + held.get(c.name, 0) for c in members)
-        for name, members in groups.items()
-    }
+    space = {name: count + held.get(name, 0) for name, count in room.items()} if held else room
+    spaces = {name: sum(space[c.name] for c in members) for name, members in groups.items()}
     if sum(spaces.values()) < request.replicas:
         missing = sum(spaces.values()) - sum(held.values())
         raise Unschedulable(
             f"failed to assign replicas: {SCALE_UP}Clusters available replicas {missing} "
             "are not enough to schedule."
         )
-    holding = {name: sum(kept.get(c.name, 0) for c in ms) for name, ms in groups.items()}
+    holding = {n: sum(kept.get(c.name, 0) for c in ms) for n, ms in groups.items()} if kept else {}
     order = sorted(groups, key=lambda name: (-spaces[name], name))
     shares = divide.balance(request.replicas, spaces, holding, order)
     targets: dict[str, int] = {}
     for name, members in groups.items():
         part = _part(request, shares[name])
-        inside = {c.name: kept[c.name] for c in members if kept.get(c.name)}
-        spare = room if kept else {c.name: room[c.name] + held.get(c.name, 0) for c in members}
+        inside = {c.name: kept[c.name] for c in members if kept.get(c.name)} if kept else {}
+        spare = room if kept else space
         targets |= _steady(part, members, spare, inside, aggregate=False)
     return _nonzero(targets)
 

@@ -4,6 +4,7 @@ Karmada spreads by cluster and region and refuses the rest; here zone, provider,
 way: as many groups as `maxGroups` allows, at least `minGroups`, the roomiest first.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from federation.placement.filter import field_of
@@ -103,9 +104,9 @@ def select_groups(
     held: Mapping[str, int],
 ) -> dict[str, list[Candidate]]:
     """Groups by name: those that hold the workload first, then the roomiest, up to maxGroups."""
-    groups: dict[str, list[Candidate]] = {}
+    groups: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
-        groups.setdefault(group_of(constraint, candidate), []).append(candidate)
+        groups[group_of(constraint, candidate)].append(candidate)
     field = constraint.spread_by_field or constraint.spread_by_label
     if len(groups) < constraint.min_groups:
         raise Unselectable(
@@ -115,7 +116,7 @@ def select_groups(
 
     def rank(name: str) -> tuple[int, int, str]:
         members = groups[name]
-        holding = sum(held.get(c.name, 0) for c in members)
+        holding = sum(held.get(c.name, 0) for c in members) if held else 0
         return (-holding, -sum(room[c.name] for c in members), name)
 
     chosen = sorted(groups, key=rank)[: constraint.max_groups or len(groups)]
