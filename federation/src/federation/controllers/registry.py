@@ -22,6 +22,7 @@ from federation.controllers import (
     networks,
     placer,
     policies,
+    rebalancer,
     revisions,
     statuses,
 )
@@ -75,6 +76,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     for room in (
         detector,
         policies,
+        rebalancer,
         failover,
         dispatcher,
         dependencies,

@@ -14,13 +14,13 @@ from federation.propagation.claims import CLUSTER_POLICY_ID, POLICY_ID
 from federation.propagation.overrides.errors import PointerError
 from federation.propagation.overrides.steps import tokens
 from machinery.api.fleet.kinds import (
-    AFFINITY,
     AFFINITY_TERM,
     FIELD_OVERRIDER,
     OVERRIDERS,
     PLACEMENT,
     SPREAD,
 )
+from machinery.api.fleet.schema import AFFINITY
 from machinery.api.validation.causes import Causes, go_quote
 from machinery.meta import names
 from machinery.meta.resource import Document

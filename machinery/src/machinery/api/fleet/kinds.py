@@ -7,16 +7,22 @@ so that strict clients hear `unknown field` instead of a promise; a few that Kar
 """
 
 from machinery.api.fleet.multicluster_kinds import MULTICLUSTER
+from machinery.api.fleet.operations_kinds import OPERATIONS
 from machinery.api.fleet.schema import (
+    AFFINITY,
+    AFFINITY_FIELDS,
     AGE,
     ANY,
     CONDITIONS,
     FLAG,
+    LABEL_SELECTOR,
     LARGE,
     NUMBER,
     QUANTITY,
+    TAINT,
     TEXT,
     TIME,
+    TOLERATION,
     Schema,
     array,
     choice,
@@ -26,26 +32,12 @@ from machinery.api.fleet.schema import (
 )
 from machinery.api.scheme import Column, ServedKind
 
-REQUIREMENT = struct(("key", "operator"), key=TEXT, operator=TEXT, values=array(TEXT))
-LABEL_SELECTOR = struct(matchLabels=mapping(TEXT), matchExpressions=array(REQUIREMENT))
-TOLERATION = struct(key=TEXT, operator=TEXT, value=TEXT, effect=TEXT, tolerationSeconds=LARGE)
-TAINT = struct(("effect", "key"), key=TEXT, value=TEXT, effect=TEXT, timeAdded=TIME)
-
-_AFFINITY_FIELDS = {
-    "labelSelector": LABEL_SELECTOR,
-    "fieldSelector": struct(matchExpressions=array(REQUIREMENT)),
-    "clusterNames": array(TEXT),
-    "exclude": array(TEXT),
-}
-AFFINITY = struct(**_AFFINITY_FIELDS)
 _TERM_NAME = TEXT | {"minLength": 1, "maxLength": 32}
 AFFINITY_TERM = struct(
     ("affinityName",),
     affinityName=_TERM_NAME,
-    **_AFFINITY_FIELDS,
-    overflowAffinities=array(
-        struct(("affinityName",), affinityName=_TERM_NAME, **_AFFINITY_FIELDS)
-    ),
+    **AFFINITY_FIELDS,
+    overflowAffinities=array(struct(("affinityName",), affinityName=_TERM_NAME, **AFFINITY_FIELDS)),
 )
 SPREAD = struct(
     spreadByField=choice("cluster", "region", "zone", "provider"), spreadByLabel=TEXT,
@@ -176,7 +168,9 @@ BINDING_SPEC = struct(
             ("fromCluster", "reason", "producer"),
             fromCluster=TEXT, purgeMode=TEXT, replicas=NUMBER,
             reason=TEXT | {"minLength": 1, "maxLength": 32}, message=TEXT,
-            producer=TEXT, gracePeriodSeconds=NUMBER, creationTimestamp=TIME,
+            producer=TEXT, gracePeriodSeconds=NUMBER, suppressDeletion=FLAG,
+            preservedLabelState=mapping(TEXT), clustersBeforeFailover=array(TEXT),
+            creationTimestamp=TIME,
         )
     ),
     requiredBy=array(
@@ -400,5 +394,6 @@ FLEET: tuple[ServedKind, ...] = (
     RESILIENCE_POLICY,
     FEDERATION_CONFIG,
     FAILURE_DOMAIN,
+    *OPERATIONS,
     *MULTICLUSTER,
 )

@@ -101,6 +101,44 @@ class SchedulePriority(View):
     priority_class_name: str = ""
 
 
+class StateRule(View):
+    """`json_path` is looked up in the workload's status in the cluster that it leaves; what it finds travels as a label."""
+
+    alias_label_name: str
+    json_path: str
+
+
+class StatePreservation(View):
+    rules: tuple[StateRule, ...] = ()
+
+
+class DecisionConditions(View):
+    toleration_seconds: int = 300
+
+
+class ApplicationFailover(View):
+    """A workload that is unhealthy in a cluster for longer than is tolerated leaves it."""
+
+    decision_conditions: DecisionConditions = DecisionConditions()
+    purge_mode: str = "Gracefully"
+    grace_period_seconds: int | None = None
+    state_preservation: StatePreservation | None = None
+
+
+class ClusterFailover(View):
+    """How a workload leaves a cluster that is drained or dead."""
+
+    purge_mode: str = "Gracefully"
+    state_preservation: StatePreservation | None = None
+
+
+class FailoverBehavior(View):
+    """Absent parts: the workload does not move for its own health; it leaves drained and dead clusters Gracefully."""
+
+    application: ApplicationFailover | None = None
+    cluster: ClusterFailover | None = None
+
+
 class PropagationSpec(View):
     resource_selectors: tuple[ResourceSelector, ...] = ()
     propagate_deps: bool = False
@@ -111,7 +149,7 @@ class PropagationSpec(View):
     """The policy claims nothing before override policies of these names exist (of its namespace, or of the cluster)."""
     scheduler_name: str = "default-scheduler"
     failover: dict[str, Any] | None = None
-    """Handed on to bindings; nothing acts on it yet."""
+    """Handed on to bindings as it is written (a FailoverBehavior)."""
     conflict_resolution: str = "Abort"
     suspension: Suspension | None = None
     preserve_resources_on_deletion: bool = False

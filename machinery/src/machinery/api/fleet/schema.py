@@ -36,6 +36,18 @@ def choice(*values: str) -> Schema:
     return {"type": "string", "enum": list(values)}
 
 
+REQUIREMENT = struct(("key", "operator"), key=TEXT, operator=TEXT, values=array(TEXT))
+LABEL_SELECTOR = struct(matchLabels=mapping(TEXT), matchExpressions=array(REQUIREMENT))
+TOLERATION = struct(key=TEXT, operator=TEXT, value=TEXT, effect=TEXT, tolerationSeconds=LARGE)
+TAINT = struct(("effect", "key"), key=TEXT, value=TEXT, effect=TEXT, timeAdded=TIME)
+AFFINITY_FIELDS = {
+    "labelSelector": LABEL_SELECTOR,
+    "fieldSelector": struct(matchExpressions=array(REQUIREMENT)),
+    "clusterNames": array(TEXT),
+    "exclude": array(TEXT),
+}
+AFFINITY = struct(**AFFINITY_FIELDS)
+"""Which clusters are meant."""
 CONDITION = struct(
     ("type", "status"),
     type=TEXT, status=choice("True", "False", "Unknown"), reason=TEXT, message=TEXT,

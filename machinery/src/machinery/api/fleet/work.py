@@ -4,7 +4,7 @@ import datetime as dt
 from typing import Any
 
 from machinery.api.core import NodeSelector, ObjectReference, Toleration
-from machinery.api.fleet.policy import Placement, Suspension
+from machinery.api.fleet.policy import FailoverBehavior, Placement, Suspension
 from machinery.meta.objectmeta import Condition, Object, View
 from machinery.meta.resource import Document, Resource
 
@@ -58,6 +58,10 @@ class GracefulEvictionTask(View):
     replicas: int | None = None
     message: str = ""
     grace_period_seconds: int | None = None
+    suppress_deletion: bool | None = None
+    """True: kept until somebody says False; it stands for a grace period."""
+    preserved_label_state: dict[str, str] = {}
+    clusters_before_failover: tuple[str, ...] = ()
     creation_timestamp: dt.datetime | None = None
 
 
@@ -75,6 +79,7 @@ class ResourceBindingSpec(View):
     reschedule_triggered_at: dt.datetime | None = None
     suspension: Suspension | None = None
     preserve_resources_on_deletion: bool = False
+    failover: FailoverBehavior | None = None
 
 
 class AggregatedStatusItem(View):
