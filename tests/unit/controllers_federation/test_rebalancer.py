@@ -8,6 +8,8 @@ import msgspec
 import pytest
 from tests.unit.controllers_federation.moving_fleet import EVEN, Fleet, play
 
+from federation.cli import rebalance
+from federation.cli.errors import CliError
 from federation.controllers import rebalancer
 from machinery.api.fleet.operations import WORKLOAD_REBALANCERS, WorkloadRebalancer
 from machinery.api.fleet.work import ResourceBinding
@@ -191,3 +193,55 @@ def test_a_fleet_is_balanced_on_demand_surge_first() -> None:
             _ = await fleet.client.get(WORKLOAD_REBALANCERS, ObjectKey("", "now"))
 
     play(story)
+
+
+def test_the_verb_waits_and_shows_what_moved(capsys: pytest.CaptureFixture[str]) -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.taint("gamma", "NoSchedule")
+        await fleet.deploy()
+        await fleet.taint("gamma")
+        web = rebalance.workload("deploy/web", "demo")
+        before = await rebalance.begin(fleet.client, [web])
+        early = await rebalance.settled(fleet.client, [web], fleet.clock, 0.0)
+        assert rebalance.open_end(early[web]) == "deployment/web is not decided yet"
+        after = await rebalance.settled(fleet.client, [web], fleet.clock, 60.0)
+        assert rebalance.open_end(after[web]) == ""
+        assert rebalance.table(rebalance.rows(before, after)) == [
+            "WORKLOAD        CLUSTER  BEFORE  AFTER",
+            "deployment/web  alpha    3       2",
+            "deployment/web  beta     3       2",
+            "deployment/web  gamma    0       2",
+        ]
+        with pytest.raises(CliError, match="there is no deployment/api, or no policy places it"):
+            _ = await rebalance.begin(fleet.client, [rebalance.workload("deploy/api", "demo")])
+
+    play(story)
+    assert "asks for a new division" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("deploy/web", "Deployment"),
+        ("deployments/web", "Deployment"),
+        ("deployment.apps/web", "Deployment"),
+        ("sts/web", "StatefulSet"),
+        ("jobs/web", "Job"),
+        ("web", None),
+        ("deploy/", None),
+        ("configmap/web", None),
+    ],
+)
+def test_how_the_verb_takes_names(text: str, kind: str | None) -> None:
+    if kind is None:
+        with pytest.raises(CliError, match="is no workload"):
+            _ = rebalance.workload(text, "demo")
+    else:
+        assert rebalance.workload(text, "demo").kind == kind
+
+
+def test_what_the_verb_still_waits_for() -> None:
+    held = binding(triggered="2026-01-01T00:00:10Z", decided="2026-01-01T00:00:11Z")
+    assert rebalance.open_end(held) == ""
+    waiting = binding(triggered="2026-01-01T00:00:10Z", decided="2026-01-01T00:00:09Z")
+    assert rebalance.open_end(waiting) == "deployment/web is not decided yet"

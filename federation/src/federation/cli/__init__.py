@@ -20,6 +20,7 @@ VERBS = {
     "cordon": "a cluster gets nothing new; what runs there stays",
     "drain": "a cluster's replicas start elsewhere, then leave it",
     "uncordon": "a cluster is used again; ends cordon and drain",
+    "rebalance": "divide a workload anew over the fleet as it is now, surge first",
     "leave": "a cluster leaves the federation, unless it holds the last copy of something",
     "backup": "the federation's whole state into one file",
     "restore": "a backup into an empty data directory",
@@ -74,7 +75,7 @@ def usage() -> str:
         "What only a federation has; everything else is kubectl's.",
         "",
     ]
-    lines += [f"  {name:8} {text}" for name, text in VERBS.items()]
+    lines += [f"  {name:9} {text}" for name, text in VERBS.items()]
     return "\n".join(
         [*lines, "", "`fedctl VERB --help` tells more; `fedctl --version` the version."]
     )
