@@ -8,6 +8,7 @@ so that strict clients hear `unknown field` instead of a promise; a few that Kar
 
 from machinery.api.fleet.multicluster_kinds import MULTICLUSTER
 from machinery.api.fleet.operations_kinds import OPERATIONS
+from machinery.api.fleet.rollout_kinds import ROLLOUTS
 from machinery.api.fleet.schema import (
     AFFINITY,
     AFFINITY_FIELDS,
@@ -15,10 +16,10 @@ from machinery.api.fleet.schema import (
     ANY,
     CONDITIONS,
     FLAG,
-    LABEL_SELECTOR,
     LARGE,
     NUMBER,
     QUANTITY,
+    RESOURCE_SELECTOR,
     TAINT,
     TEXT,
     TIME,
@@ -82,10 +83,6 @@ _SUSPENDED = {"dispatching": FLAG, "dispatchingOnClusters": struct(clusterNames=
 SUSPENSION = struct(**_SUSPENDED, scheduling=FLAG)
 """Of a binding; a policy cannot suspend scheduling."""
 CONFLICT_RESOLUTION = choice("Abort", "Overwrite") | {"default": "Abort"}
-RESOURCE_SELECTOR = struct(
-    ("apiVersion", "kind"),
-    apiVersion=TEXT, kind=TEXT, namespace=TEXT, name=TEXT, labelSelector=LABEL_SELECTOR,
-)  # fmt: skip
 POLICY_SPEC = struct(
     ("resourceSelectors",),
     resourceSelectors=array(RESOURCE_SELECTOR, minItems=1),
@@ -395,5 +392,6 @@ FLEET: tuple[ServedKind, ...] = (
     FEDERATION_CONFIG,
     FAILURE_DOMAIN,
     *OPERATIONS,
+    *ROLLOUTS,
     *MULTICLUSTER,
 )

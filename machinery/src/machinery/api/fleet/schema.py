@@ -38,6 +38,10 @@ def choice(*values: str) -> Schema:
 
 REQUIREMENT = struct(("key", "operator"), key=TEXT, operator=TEXT, values=array(TEXT))
 LABEL_SELECTOR = struct(matchLabels=mapping(TEXT), matchExpressions=array(REQUIREMENT))
+RESOURCE_SELECTOR = struct(
+    ("apiVersion", "kind"),
+    apiVersion=TEXT, kind=TEXT, namespace=TEXT, name=TEXT, labelSelector=LABEL_SELECTOR,
+)  # fmt: skip
 TOLERATION = struct(key=TEXT, operator=TEXT, value=TEXT, effect=TEXT, tolerationSeconds=LARGE)
 TAINT = struct(("effect", "key"), key=TEXT, value=TEXT, effect=TEXT, timeAdded=TIME)
 AFFINITY_FIELDS = {
