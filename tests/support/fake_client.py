@@ -137,9 +137,10 @@ class FakeClient:
         *,
         subresource: str = "",
         force: bool = False,
+        dry_run: bool = False,
     ) -> Any:
         await self._call("patch", resource, key, patch, subresource)
-        assert patch_type is PatchType.MERGE and isinstance(patch, Mapping)
+        assert patch_type is PatchType.MERGE and isinstance(patch, Mapping) and not dry_run
         old = self._existing(resource, key)
         self._check(resource, old, patch.get("metadata") or {})
         return self._put(resource, EventType.MODIFIED, _merge(old, patch))

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from cluster_agent.link.app import Link
     from cluster_agent.link.foreign import ForeignConfig
     from cluster_agent.link.identity import FederationAccess
+    from cluster_agent.link.member import Resolve
     from cluster_agent.link.report import Place
-    from cluster_agent.link.works import Resolve
     from cluster_agent.node.config import NodeConfig
 
 KUBERNETES_VERSION = "v1.36.2+ubernetes"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.support.apiserver import RunningServer, running_server
 
-from cluster_agent.link.works import Member
+from cluster_agent.link.member import Member
 from federation.controllers import imports
 from federation.traffic.conflicts import Export
 from federation.traffic.merge import merge
@@ -69,7 +69,9 @@ async def bring(server: RunningServer, document: Document) -> list[str]:
     for resource in RESOURCES.values():
         copies[resource] = Informer(server.local, resource, SystemClock())
         await copies[resource].list_once()
-    hands = Member(server.local, lambda *kind: RESOURCES.get(kind), lambda r: copies[r])
+    hands = Member(
+        server.local, lambda *kind: RESOURCES.get(kind), lambda r: copies[r], SystemClock()
+    )
     for number, manifest in enumerate(document["spec"]["workload"]["manifests"]):
         outcome = await hands.apply(document, number, manifest)
         assert outcome.error == ""

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from tests.support.fake_client import FakeClient
 
-from cluster_agent.link.works import (
+from cluster_agent.link.member import (
     Member,
     Outcome,
     belongs,
@@ -13,9 +13,8 @@ from cluster_agent.link.works import (
     identifier,
     no_namespace,
     prunes,
-    status_plan,
-    work_keys,
 )
+from cluster_agent.link.works import status_plan, work_keys
 from machinery.api.fleet.work import EXECUTION_FINALIZER, PRUNES
 from machinery.client.informer import Informer
 from machinery.client.interface import dynamic
@@ -68,8 +67,11 @@ def test_an_object_of_somebody_else_is_a_conflict(
     assert bool(conflict(existing, work(resolution))) is refused
 
 
-def test_the_conflict_says_what_to_do() -> None:
-    assert "conflictResolution: Overwrite" in conflict(live(), work())
+def test_the_conflict_is_told_in_karmadas_words() -> None:
+    assert conflict(live(), work()) == (
+        "resource(kind=Deployment, demo/web) already exists in the cluster alpha and the "
+        "work.karmada.io/conflict-resolution strategy value is empty, Karmada will not manage this resource"
+    )
 
 
 def test_a_manifest_is_named_as_karmada_names_it() -> None:
@@ -103,8 +105,10 @@ def test_status_carries_health_and_what_came_back() -> None:
     (entry,) = status["manifestStatuses"]
     assert entry["health"] == "Healthy"
     assert entry["status"]["generation"] == 2
-    (applied,) = status["conditions"]
-    assert (applied["status"], applied["reason"]) == ("True", "AppliedSuccessful")
+    assert [(c["type"], c["status"], c["reason"]) for c in status["conditions"]] == [
+        ("Dispatching", "True", "Dispatching"),
+        ("Applied", "True", "AppliedSuccessful"),
+    ]
 
 
 def test_an_unchanged_status_is_not_written() -> None:
@@ -119,7 +123,7 @@ def test_a_failure_is_told_with_its_words_and_the_time_it_began() -> None:
     bad: Any = status_plan(
         work(status=good), [Outcome(named, 'namespaces "demo" not found')], LATER
     )
-    (applied,) = bad["conditions"]
+    _, applied = bad["conditions"]
     assert applied["status"] == "False"
     assert 'namespaces "demo" not found' in applied["message"]
     assert applied["lastTransitionTime"] == LATER
@@ -168,7 +172,7 @@ async def test_what_a_work_carries_no_more_is_deleted(told: Document, left: list
     copy: Informer[Document] = Informer(client, SLICES, clock)
     await copy.list_once()
     known = {("discovery.k8s.io/v1", "EndpointSlice"): SLICES}
-    member = Member(client, lambda *kind: known.get(kind), lambda _: copy)
+    member = Member(client, lambda *kind: known.get(kind), lambda _: copy, clock)
     await member.prune(told)
     found = (await client.list(SLICES)).items
     assert sorted(d["metadata"]["name"] for d in found) == sorted(left)

@@ -19,14 +19,9 @@ from cluster_agent.link.grants import Grants
 from cluster_agent.link.heartbeat import Heartbeat
 from cluster_agent.link.identity import AgentIdentity, FederationAccess
 from cluster_agent.link.inventory import Inventory
+from cluster_agent.link.member import Member, Resolve
 from cluster_agent.link.report import Place, Reporter
-from cluster_agent.link.works import (
-    Member,
-    Resolve,
-    WorkReconciler,
-    needs_grants,
-    work_keys,
-)
+from cluster_agent.link.works import WorkReconciler, needs_grants, work_keys
 from machinery.api.coordination import Lease
 from machinery.api.core import NAMESPACES, NODES, PODS, Node
 from machinery.api.fleet.cluster import execution_namespace
@@ -252,7 +247,7 @@ class Link:
                 _ = self._tasks.spawn(copy.run(), f"link-copy-{resource.plural}")
             return copy
 
-        member = Member(self._member, self._resolve, watch)
+        member = Member(self._member, self._resolve, watch, self._clock)
         refusal = None if self._config.own_nodes else needs_grants
         reconciler = WorkReconciler(manager, member, works, refusal)
         controller = manager.controller("works", reconciler)

@@ -22,6 +22,7 @@ from cluster_agent.link.foreign_proxy import ForeignApi
 from cluster_agent.link.foreign_remarks import GRANTS, SERVICES, Remark
 from cluster_agent.link.foreign_rights import ESSENTIAL, EVERYTHING, missing, wording
 from cluster_agent.link.identity import FederationAccess
+from cluster_agent.link.member import FIELD_MANAGER
 from cluster_agent.link.report import Place
 from machinery.client import kubeconfig
 from machinery.client.kubeconfig import Access, KubeconfigError
@@ -35,8 +36,6 @@ from machinery.meta.resource import Document
 
 log = logging.getLogger(__name__)
 
-FIELD_MANAGER = "ubernetes-federation"
-"""The same as in our own members."""
 PROBE_S = 5.0
 PROBE_TIMEOUT_S = 4.0
 API_SILENT_S = 30.0

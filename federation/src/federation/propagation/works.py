@@ -7,12 +7,15 @@ from federation.placement.divide import fnv1a_32
 from machinery.api.fleet.cluster import execution_namespace
 from machinery.api.fleet.resilience import EPOCH, FENCED, GRANT_SECONDS, GRANT_WORK, WITHHELD
 from machinery.api.fleet.work import (
+    ABORT,
     BINDING_LABEL,
     BINDING_NAME,
     BINDING_NAMESPACE,
     CONFLICT_RESOLUTION,
     EXECUTION_FINALIZER,
+    IF_NO_DIFF,
     MANAGED_LABEL,
+    OVERWRITE,
     TEMPLATE_GENERATION,
     TEMPLATE_UID,
     WORK_ID,
@@ -106,6 +109,12 @@ def _with_pod_annotations(workload: Document, annotations: Mapping[str, str]) ->
     return workload | {"spec": workload["spec"] | {"template": template}}
 
 
+def resolution(template: Document, of_policy: str) -> str:
+    """What to do where the object is in a member already: the template's own word, else its policy's."""
+    own = str((template["metadata"].get("annotations") or {}).get(CONFLICT_RESOLUTION, "")).lower()
+    return own if own in (ABORT, OVERWRITE, IF_NO_DIFF) else of_policy.lower()
+
+
 def work(  # noqa: PLR0913
     template: Document,
     cluster: str,
@@ -126,7 +135,7 @@ def work(  # noqa: PLR0913
     source = template["metadata"]
     name = work_name(template["kind"], source.get("namespace", ""), source["name"])
     namespace = execution_namespace(cluster)
-    annotations = {CONFLICT_RESOLUTION: conflict_resolution.lower()}
+    annotations = {CONFLICT_RESOLUTION: resolution(template, conflict_resolution)}
     owner = "" if binding is None else binding["uid"]
     labels = {WORK_ID: work_id(owner, namespace, name)}
     if binding is not None:

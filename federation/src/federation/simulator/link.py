@@ -278,10 +278,17 @@ class LinkedClient:
         *,
         subresource: str = "",
         force: bool = False,
+        dry_run: bool = False,
     ) -> T:
         return await self._call(
             lambda c: c.patch(
-                resource, key, patch, patch_type, subresource=subresource, force=force
+                resource,
+                key,
+                patch,
+                patch_type,
+                subresource=subresource,
+                force=force,
+                dry_run=dry_run,
             )
         )
 

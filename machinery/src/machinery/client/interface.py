@@ -120,8 +120,9 @@ class Client(Protocol):
         *,
         subresource: str = "",
         force: bool = False,
+        dry_run: bool = False,
     ) -> T:
-        """`force` only with APPLY."""
+        """`force` only with APPLY; with `dry_run` the answer is what would be, and nothing is written."""
         ...
 
     async def delete(

@@ -206,8 +206,10 @@ class RestClient:
         *,
         subresource: str = "",
         force: bool = False,
+        dry_run: bool = False,
     ) -> T:
         query = self._managed() | ({"force": "true"} if force else {})
+        query |= {"dryRun": "All"} if dry_run else {}
         raw = await self.request(
             "PATCH",
             _path(resource, key.namespace, key.name, subresource),

@@ -245,10 +245,12 @@ class LocalClient:
         *,
         subresource: str = "",
         force: bool = False,
+        dry_run: bool = False,
     ) -> T:
         kind = self._kind(resource)
         self._check("patch", kind, key, subresource)
         call = self._call()
+        call.dry_run = dry_run
         body = _encode(patch)
         registry = self._local.registry
         into = self._stored_kind(kind)
