@@ -1,6 +1,9 @@
-"""What Karmada recorded of WorkloadRebalancers, played through the plan of our controller.
+"""What Karmada recorded of WorkloadRebalancers and ClusterTaintPolicies, played through the plans of our controllers.
 
-Compared are the status, which workloads are asked for, and the end of the object.
+Of the former are compared the status, which workloads are asked for, and the end of the object; of the latter the cluster's
+taints, step by step, in their order. The policies `a` and `b` of the recording were made before its first line, which tells
+nothing of them; what they say is read off the recorded taints and notes. Karmada's own taints of clusters that are not
+Ready come from another controller there, as here, and are left out.
 """
 
 import datetime as dt
@@ -10,8 +13,13 @@ from typing import Any
 
 import msgspec
 
-from federation.controllers import rebalancer
-from machinery.api.fleet.operations import WorkloadRebalancer, WorkloadReference
+from federation.controllers import rebalancer, taints
+from machinery.api.fleet.cluster import Cluster
+from machinery.api.fleet.operations import (
+    ClusterTaintPolicy,
+    WorkloadRebalancer,
+    WorkloadReference,
+)
 from machinery.api.fleet.work import ResourceBinding
 from machinery.controller.action import Action, Delete, Patch, SetStatus
 from machinery.kit.clock import rfc3339
@@ -81,3 +89,62 @@ def test_rebalancers_end_as_karmadas() -> None:
             assert masked(played.document["status"]) == case["output"]["status"], case["id"]
         if case["output"].get("rb"):
             assert played.asked == ["divide-003/web-deployment", "match-001/web-deployment"]
+
+
+# ---------------------------------------------------------------------------------------------------------------- taints
+LIFECYCLE = ("cluster.karmada.io/not-ready", "cluster.karmada.io/unreachable")
+READY_AT = {"type": "Ready", "status": "True", "reason": "ClusterReady"}
+
+
+def match(kind: str, *values: str, operator: str = "In") -> Document:
+    return {"conditionType": kind, "operator": operator, "statusValues": list(values)}
+
+
+A = {
+    "taints": [
+        {"key": "net", "value": "bad", "effect": "NoSchedule"},
+        {"key": "net2", "effect": "NoSchedule"},
+    ],
+    "addOnConditions": [match("Network", "False")],
+    "removeOnConditions": [match("Network", "True")],
+    "targetClusters": {"clusterNames": ["m1"]},
+}
+B = {
+    "taints": [{"key": "two", "effect": "NoSchedule"}],
+    "addOnConditions": [match("Network", "False"), match("Disk", "False")],
+}
+
+
+def policy(name: str, spec: Document, created: int) -> ClusterTaintPolicy:
+    made = rfc3339(NOW + dt.timedelta(seconds=created))
+    return msgspec.convert(
+        {"metadata": {"name": name, "creationTimestamp": made}, "spec": spec}, ClusterTaintPolicy
+    )
+
+
+def test_taints_follow_conditions_as_karmadas() -> None:
+    policies = [policy("b", B, 2), policy("a", A, 1)]
+    held: list[Document] = []
+    conditions: list[Document] = [READY_AT]
+    played = 0
+    for case in group("taintpolicy"):
+        step = case["input"]["step"]
+        if isinstance(step, dict):
+            policies.append(policy(step["create"], step["spec"], 3))
+        elif step is not None:
+            conditions = step
+        cluster = msgspec.convert(
+            {
+                "metadata": {"name": "m1"},
+                "spec": {"taints": held},
+                "status": {"conditions": conditions},
+            },
+            Cluster,
+        )
+        for action in taints.plan(cluster, policies, NOW):
+            if isinstance(action, Patch) and isinstance(action.patch, dict):
+                held = action.patch["spec"]["taints"] or []
+        wanted = [t for t in case["output"]["taints"] if t["key"] not in LIFECYCLE]
+        assert [t | {"timeAdded": "<time>"} for t in held] == wanted, case["id"]
+        played += 1
+    assert played >= 11

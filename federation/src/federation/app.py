@@ -131,7 +131,9 @@ class FederationServer:
                 ("create", "", "pods/eviction"): forwarder.evict,
             },
             raw_routes={LINK_PATH: self.links.accept},
-            admission=registry.admission(self._ids),
+            admission=registry.admission(
+                self._ids, no_execute=self.config.allowNoExecuteTaintPolicy
+            ),
             bootstrap=access.common(),
             list_warnings=self._list_warnings,
         )

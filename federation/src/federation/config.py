@@ -31,6 +31,9 @@ class FederationConfig:
     failbackStabilizationSeconds: float = 300.0  # noqa: N815
     """How long a cluster must be well again before displaced workloads go back to it."""
 
+    allowNoExecuteTaintPolicy: bool = False  # noqa: N815
+    """Whether ClusterTaintPolicies may drive workloads away (effect NoExecute), as Karmada's flag of this name."""
+
     @property
     def store_url(self) -> str:
         return self.databaseUrl or f"sqlite:///{self.dataDir}/store.db"

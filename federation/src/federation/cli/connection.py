@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from federation.cli.errors import CliError
-from machinery.api.fleet.cluster import CLUSTERS, Cluster
+from machinery.api.fleet.cluster import CLUSTERS, Cluster, taint_document
 from machinery.client import kubeconfig
 from machinery.client.interface import Client
 from machinery.meta.errors import NotFound, StatusError
@@ -59,16 +59,7 @@ async def cluster(client: Client, name: str) -> Cluster:
 
 def taints(held: Cluster, without: frozenset[str], more: list[Document]) -> Document:
     """A patch of the taints: those with a key in `without` go, `more` come; compare-and-swap."""
-    kept: list[Document] = []
-    for taint in held.spec.taints:
-        if taint.key in without:
-            continue
-        document: Document = {"key": taint.key, "effect": taint.effect}
-        if taint.value:
-            document["value"] = taint.value
-        if taint.time_added is not None:
-            document["timeAdded"] = taint.time_added.isoformat().replace("+00:00", "Z")
-        kept.append(document)
+    kept = [taint_document(taint) for taint in held.spec.taints if taint.key not in without]
     return {
         "metadata": {"resourceVersion": held.metadata.resource_version},
         "spec": {"taints": [*kept, *more] or None},

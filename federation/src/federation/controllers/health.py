@@ -13,15 +13,21 @@ from federation.domains.clock import FailureClock, State, Verdict, judge, next_l
 from federation.domains.names import cluster_of, cluster_verdict, domain_name
 from federation.domains.verdict import Finding
 from machinery.api.coordination import LEASES, Lease
-from machinery.api.fleet.cluster import CLUSTER_LEASES, CLUSTERS, READY, Cluster
+from machinery.api.fleet.cluster import (
+    CLUSTER_LEASES,
+    CLUSTERS,
+    READY,
+    UNREACHABLE_TAINT,
+    Cluster,
+    taint_document,
+)
 from machinery.api.fleet.resilience import FAILURE_DOMAINS, FailureDomain
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import condition, condition_document
-from machinery.meta.resource import Document, ObjectKey
+from machinery.meta.resource import ObjectKey
 
-UNREACHABLE_TAINT = "cluster.karmada.io/unreachable"
 GAP_S = 6.0
 """A member that renews its Lease after a longer pause was away."""
 PLACEABLE = (State.READY, State.SUSPECT)
@@ -139,15 +145,7 @@ def _taint(cluster: Cluster, verdict: Verdict, now: str) -> list[Action]:
     wanted = verdict.state not in PLACEABLE
     if wanted == any(t.key == UNREACHABLE_TAINT for t in cluster.spec.taints):
         return []
-    taints: list[Document] = []
-    for taint in cluster.spec.taints:
-        if taint.key != UNREACHABLE_TAINT:
-            kept: Document = {"key": taint.key, "effect": taint.effect}
-            if taint.value:
-                kept["value"] = taint.value
-            if taint.time_added is not None:
-                kept["timeAdded"] = rfc3339(taint.time_added)
-            taints.append(kept)
+    taints = [taint_document(t) for t in cluster.spec.taints if t.key != UNREACHABLE_TAINT]
     if wanted:
         taints.append({"key": UNREACHABLE_TAINT, "effect": "NoSchedule", "timeAdded": now})
     return [

@@ -26,6 +26,7 @@ from federation.controllers import (
     revisions,
     statuses,
 )
+    taints,
 from federation.domains.clock import FailureClock
 from federation.domains.settings import Settings as Operator
 from federation.domains.settings import effective
@@ -56,9 +57,13 @@ class Settings:
     """Hears of each cluster that has left."""
 
 
-def admission(ids: Ids) -> tuple[Plugin, ...]:
-    """What the server asks of every write, beside what any API server asks."""
-    return (OwnClusterOnly(), MembersObjects(), ExportsNamed(), KarmadaKinds(ids))
+def admission(ids: Ids, *, no_execute: bool = False) -> tuple[Plugin, ...]:
+    """What the server asks of every write, beside what any API server asks.
+
+    `no_execute`: ClusterTaintPolicies may drive workloads away.
+    """
+    karmada = KarmadaKinds(ids, no_execute=no_execute)
+    return (OwnClusterOnly(), MembersObjects(), ExportsNamed(), karmada)
 
 
 def setup_all(manager: Manager, settings: Settings) -> None:
@@ -90,6 +95,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
         room.setup(manager)
     garbagecollector.setup(manager, settings.kinds)
     namespace.setup(manager, settings.kinds)
+        taints,
     tokencleaner.setup(manager)
 
 

@@ -6,7 +6,7 @@ What Karmada's samples say and nothing here acts on yet is kept and warned about
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from federation.propagation.admission import defaults, rules
+from federation.propagation.admission import defaults, operations, rules
 from federation.propagation.admission.types import mismatch
 from machinery.api.fleet.kinds import OVERRIDE_SPEC, POLICY_SPEC
 from machinery.kit.ids import Ids
@@ -37,10 +37,10 @@ def denied(webhook: str, why: str) -> Forbidden:
 
 
 class KarmadaKinds:
-    """Policies, bindings and Works."""
+    """Policies, bindings and Works. `no_execute`: ClusterTaintPolicies may drive workloads away."""
 
-    def __init__(self, ids: Ids) -> None:
-        self._ids = ids
+    def __init__(self, ids: Ids, *, no_execute: bool = False) -> None:
+        self._ids, self._no_execute = ids, no_execute
 
     def admit(self, request: AdmissionRequest) -> Document:
         document = request.document
@@ -73,6 +73,9 @@ class KarmadaKinds:
             request.call.warnings.extend(idle(document))
         elif kind in _OVERRIDE:
             why = rules.override_policy(document)
+        elif kind == "ClusterTaintPolicy":
+            why = operations.cluster_taint_policy(document, no_execute=self._no_execute)
+            request.call.warnings.extend(operations.idle_taints(document))
         if why:
             raise denied(f"{kind.lower()}.karmada.io", why)
 

@@ -47,7 +47,7 @@ def denial(causes: Causes) -> str:
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]" if texts else ""
 
 
-def _parts(value: Any) -> Iterator[tuple[int, Document]]:
+def parts(value: Any) -> Iterator[tuple[int, Document]]:
     """The objects of a list, numbered; anything else has none."""
     if isinstance(value, list):
         yield from ((i, one) for i, one in enumerate(value) if isinstance(one, dict))
@@ -83,7 +83,7 @@ def propagation_policy(document: Document) -> str:
         )
     _failover(failover, causes)
     if spec.get("preemption") == "Always":
-        for index, selector in _parts(spec.get("resourceSelectors")):
+        for index, selector in parts(spec.get("resourceSelectors")):
             if not selector.get("name"):
                 causes.invalid(
                     f"spec.resourceSelectors[{index}].name",
@@ -107,7 +107,7 @@ def propagation_policy(document: Document) -> str:
 
 def _own_namespace(document: Document, causes: Causes) -> None:
     namespace = document["metadata"].get("namespace", "")
-    for index, selector in _parts((document.get("spec") or {}).get("resourceSelectors")):
+    for index, selector in parts((document.get("spec") or {}).get("resourceSelectors")):
         wanted = selector.get("namespace") or namespace
         if wanted != namespace:
             causes.invalid(
@@ -128,7 +128,7 @@ def _placement(placement: Document, causes: Causes) -> None:
         )
     _affinity(placement.get("clusterAffinity"), f"{where}.clusterAffinity", causes)
     _affinities(placement, f"{where}.clusterAffinities", causes)
-    for index, toleration in _parts(placement.get("clusterTolerations")):
+    for index, toleration in parts(placement.get("clusterTolerations")):
         if toleration.get("operator") in ("Gt", "Lt"):
             causes.unsupported(
                 f"{where}.clusterTolerations[{index}].operator",
@@ -148,7 +148,7 @@ def _affinity(affinity: Any, where: str, causes: Causes) -> None:
 
 
 def _field_selector(selector: Document) -> str:
-    for _, one in _parts(selector.get("matchExpressions")):
+    for _, one in parts(selector.get("matchExpressions")):
         key, operator = str(one.get("key", "")), str(one.get("operator", ""))
         if key not in _SELECTOR_FIELDS:
             return f"unsupported key {go_quote(key)}, must be provider, region, or zone"
@@ -160,7 +160,7 @@ def _field_selector(selector: Document) -> str:
 def _affinities(placement: Document, where: str, causes: Causes) -> None:
     terms = placement.get("clusterAffinities")
     seen: set[str] = set()
-    for index, term in _parts(terms):
+    for index, term in parts(terms):
         name = str(term.get("affinityName", ""))
         causes.invalid_each(f"{where}[{index}]", name, names.qualified_name(name))
         if name in seen:
@@ -187,7 +187,7 @@ def _overflow(term: Document, placement: Document, where: str, causes: Causes) -
     if scheduling.get("replicaSchedulingType") != "Divided" or not by_room:
         causes.invalid(where, value, f"{_OVERFLOW} dynamic weight or aggregated scheduling")
     taken = {term.get("affinityName")}
-    for index, one in _parts(given):
+    for index, one in parts(given):
         name = one.get("affinityName", "")
         if name in taken:
             causes.invalid(f"{where}[{index}].affinityName", name, _OVERFLOW_NAME)
@@ -197,7 +197,7 @@ def _overflow(term: Document, placement: Document, where: str, causes: Causes) -
 
 def _spread(constraints: Any, where: str, causes: Causes) -> None:
     seen: dict[str, bool] = {}
-    for index, one in _parts(constraints):
+    for index, one in parts(constraints):
         for why in _constraint(one):
             causes.invalid(f"{where}[{index}]", shown(SPREAD, one), why)
         field = one.get("spreadByField")
@@ -263,7 +263,7 @@ def _failover(failover: Document, causes: Causes) -> None:
 
 
 def _state(behaviour: Document, where: str, causes: Causes) -> None:
-    for index, rule in _parts(_part(behaviour, "statePreservation").get("rules")):
+    for index, rule in parts(_part(behaviour, "statePreservation").get("rules")):
         name = str(rule.get("aliasLabelName", ""))
         causes.invalid_each(
             f"{where}.statePreservation.rules[{index}].aliasLabelName",
@@ -294,7 +294,7 @@ def override_policy(document: Document) -> str:
             shown(OVERRIDERS, overriders),
             "overrideRules and overriders can't co-exist",
         )
-    for index, rule in _parts(rules):
+    for index, rule in parts(rules):
         _rule(rule, f"spec.overrideRules[{index}]", causes)
     if document["kind"] == "OverridePolicy":
         _own_namespace(document, causes)
@@ -304,18 +304,18 @@ def override_policy(document: Document) -> str:
 def _rule(rule: Document, where: str, causes: Causes) -> None:
     overriders = _part(rule, "overriders")
     inside = f"{where}.overriders"
-    for index, one in _parts(overriders.get("annotationsOverrider")):
+    for index, one in parts(overriders.get("annotationsOverrider")):
         _annotations(_part(one, "value"), f"{inside}.annotationsOverrider[{index}].value", causes)
-    for index, one in _parts(overriders.get("labelsOverrider")):
+    for index, one in parts(overriders.get("labelsOverrider")):
         for key, value in _part(one, "value").items():
             field = f"{inside}.labelsOverrider[{index}].value"
             causes.invalid_each(field, key, names.qualified_name(key))
             causes.invalid_each(field, value, names.label_value(value))
-    for index, one in _parts(overriders.get("imageOverrider")):
+    for index, one in parts(overriders.get("imageOverrider")):
         if one.get("predicate") is not None:
             path = str(_part(one, "predicate").get("path", ""))
             _pointer(path, f"{inside}.imageOverrider[{index}].predicate.path", causes)
-    for index, one in _parts(overriders.get("fieldOverrider")):
+    for index, one in parts(overriders.get("fieldOverrider")):
         _field(one, f"{inside}.fieldOverrider[{index}]", causes)
     _affinity(rule.get("targetCluster"), f"{where}.targetCluster", causes)
 
@@ -346,7 +346,7 @@ def _field(one: Document, where: str, causes: Causes) -> None:
         causes.required(where, "FieldOverrider must have either JSON or YAML set")
     _pointer(str(one.get("fieldPath", "")), f"{where}.fieldPath", causes)
     for language in ("json", "yaml"):
-        _patches(_parts(one.get(language)), f"{where}.{language}", causes)
+        _patches(parts(one.get(language)), f"{where}.{language}", causes)
 
 
 def _patches(patches: Iterable[tuple[int, Document]], where: str, causes: Causes) -> None:

@@ -1,8 +1,9 @@
 """`cluster.karmada.io/v1alpha1` Cluster: a member, its place in the failure-domain tree, and what it can hold."""
 
 from machinery.api.core import Taint
+from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import Condition, Object, View
-from machinery.meta.resource import Resource
+from machinery.meta.resource import Document, Resource
 
 MANAGED_LABEL = "ubernetes.io/cluster"
 """On a mirror: the member that the object lives in."""
@@ -15,6 +16,8 @@ CORDON_TAINT = "ubernetes.io/cordon"
 """Key of the taint (NoSchedule) of a cluster that shall get nothing new."""
 DRAIN_TAINT = "ubernetes.io/drain"
 """Key of the taint (NoExecute) of a cluster that is being emptied."""
+UNREACHABLE_TAINT = "cluster.karmada.io/unreachable"
+"""Key of the taint (NoSchedule) of a cluster that is not Ready."""
 VERSION_ANNOTATION = "ubernetes.io/agent-version"
 """The version of the member's agent, set by the agent."""
 
@@ -111,3 +114,13 @@ def enforces_grants(cluster: Cluster) -> bool:
 def execution_namespace(cluster: str) -> str:
     """Where a member's Works stand."""
     return EXECUTION_PREFIX + cluster
+
+
+def taint_document(taint: Taint) -> Document:
+    """A taint in wire shape, for a list of taints that is written whole."""
+    document: Document = {"key": taint.key, "effect": taint.effect}
+    if taint.value:
+        document["value"] = taint.value
+    if taint.time_added is not None:
+        document["timeAdded"] = rfc3339(taint.time_added)
+    return document

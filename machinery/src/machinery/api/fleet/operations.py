@@ -1,7 +1,10 @@
-"""What operators of a fleet ask for besides policies, in Karmada's shapes: workloads placed anew."""
+"""What operators of a fleet ask for besides policies of propagation, in Karmada's shapes: workloads placed anew, and taints
+that follow the conditions of clusters."""
 
 import datetime as dt
 
+from machinery.api.core import Taint
+from machinery.api.fleet.policy import ClusterAffinity
 from machinery.meta.objectmeta import Object, View
 from machinery.meta.resource import Resource
 
@@ -42,4 +45,31 @@ class WorkloadRebalancer(Object):
 WORKLOAD_REBALANCERS: Resource[WorkloadRebalancer] = Resource(
     "apps.karmada.io", "v1alpha1", "workloadrebalancers", "WorkloadRebalancer", False,
     WorkloadRebalancer,
+)  # fmt: skip
+
+
+class MatchCondition(View):
+    """`operator` is In or NotIn, of the status of the cluster's condition of that type."""
+
+    condition_type: str = ""
+    operator: str = ""
+    status_values: tuple[str, ...] = ()
+
+
+class ClusterTaintPolicySpec(View):
+    """Both lists are ANDed, and an empty one never matches. `target_clusters` absent: all."""
+
+    target_clusters: ClusterAffinity | None = None
+    add_on_conditions: tuple[MatchCondition, ...] = ()
+    remove_on_conditions: tuple[MatchCondition, ...] = ()
+    taints: tuple[Taint, ...] = ()
+
+
+class ClusterTaintPolicy(Object):
+    spec: ClusterTaintPolicySpec = ClusterTaintPolicySpec()
+
+
+CLUSTER_TAINT_POLICIES: Resource[ClusterTaintPolicy] = Resource(
+    "policy.karmada.io", "v1alpha1", "clustertaintpolicies", "ClusterTaintPolicy", False,
+    ClusterTaintPolicy,
 )  # fmt: skip

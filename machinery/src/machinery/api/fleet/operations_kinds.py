@@ -1,6 +1,16 @@
 """What operators of a fleet ask for besides policies, as it is served: paths, columns and schemas, as Karmada has them."""
 
-from machinery.api.fleet.schema import AGE, LARGE, NUMBER, TEXT, TIME, array, served, struct
+from machinery.api.fleet.schema import (
+    AFFINITY,
+    AGE,
+    LARGE,
+    NUMBER,
+    TEXT,
+    TIME,
+    array,
+    served,
+    struct,
+)
 from machinery.api.scheme import ServedKind
 
 _WORKLOAD = struct(
@@ -20,5 +30,25 @@ WORKLOAD_REBALANCER = served(
     ),
     columns=(AGE,),
 )  # fmt: skip
+_MATCHES = array(
+    struct(
+        ("conditionType", "operator", "statusValues"),
+        conditionType=TEXT, operator=TEXT, statusValues=array(TEXT),
+    )
+)  # fmt: skip
+CLUSTER_TAINT_POLICY = served(
+    "policy.karmada.io/v1alpha1", "ClusterTaintPolicy", "clustertaintpolicies", "",
+    namespaced=False,
+    spec=struct(
+        ("taints",),
+        targetClusters=AFFINITY,
+        addOnConditions=_MATCHES,
+        removeOnConditions=_MATCHES,
+        taints=array(
+            struct(("effect", "key"), key=TEXT, effect=TEXT, value=TEXT), minItems=1
+        ),
+    ),
+    columns=(AGE,),
+)  # fmt: skip
 
-OPERATIONS: tuple[ServedKind, ...] = (WORKLOAD_REBALANCER,)
+OPERATIONS: tuple[ServedKind, ...] = (WORKLOAD_REBALANCER, CLUSTER_TAINT_POLICY)
