@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from machinery.api.kinds import BUILTIN, SUBRESOURCE_KINDS
+from machinery.api.template_kinds import TEMPLATE_KINDS
 
 VERSION = "v1.36.0-local"
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
@@ -132,7 +133,8 @@ def _qualified(go: str) -> str:
 def main() -> int:
     folder = resources.files("kubernetes_validate") / "kubernetes-json-schema" / VERSION
     definitions = json.loads((folder / "_definitions.json").read_text())["$defs"]
-    roots = [kind.schema_name for kind in BUILTIN] + list(SUBRESOURCE_KINDS.values())
+    kinds = (*BUILTIN, *TEMPLATE_KINDS)
+    roots = [kind.schema_name for kind in kinds] + list(SUBRESOURCE_KINDS.values())
     roots += [name + "List" for name in roots] + list(ALWAYS)
     found = reachable(definitions, roots)
     types = go_types((Path(__file__).parent / "go_types.txt").read_text())

@@ -18,7 +18,9 @@ from machinery.api.defaults import apply_defaults
 from machinery.meta.errors import StatusError
 
 Json = Any
-FILES = ("1-objects", "2b-fieldvalidation-updates", "3-patch", "6-lifecycle", "10-with-kcm")
+FILES = (
+    "1-objects", "2b-fieldvalidation-updates", "3-patch", "6-lifecycle", "10-with-kcm", "11-templates",
+)  # fmt: skip
 PATCH_TYPES = {api_wire.STRATEGIC, api_wire.MERGE, api_wire.JSON_PATCH}
 ECHO = re.compile(r'Invalid value: "(\{.*\})": (.*)', re.DOTALL)
 """A refusal that shows the whole patched object."""
@@ -137,7 +139,7 @@ def _record(file: str, wanted: str) -> Json:
 def tables() -> list[Any]:
     """Recorded tables of which every row's object was seen before in the same conversation."""
     found = []
-    for file in ("1-objects", "5-list-watch", "6-lifecycle"):
+    for file in ("1-objects", "5-list-watch", "6-lifecycle", "11-templates"):
         seen: dict[tuple[str, str, str], Json] = {}
         for line in (FOLDER / f"{file}.jsonl").read_text().splitlines():
             record = json.loads(line)
@@ -192,6 +194,8 @@ def _column(column: Json) -> Json:
 # ------------------------------------------------------------------------------------------------------- discovery
 NOT_SERVED = {"pods/proxy", "services/proxy"}
 """Subresources of served kinds that are not there yet."""
+ONE_VERSION = ("/apis/autoscaling", "/apis/autoscaling/v1")
+"""Autoscalers are served as v2 alone."""
 
 
 def _lists() -> list[Any]:
@@ -201,6 +205,7 @@ def _lists() -> list[Any]:
         for r in map(json.loads, lines)
         if isinstance(r["response"].get("body"), dict)
         and r["response"]["body"].get("kind") in ("APIResourceList", "APIGroup")
+        and r["request"]["path"] not in ONE_VERSION
     ]
 
 

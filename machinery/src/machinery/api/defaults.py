@@ -9,7 +9,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from machinery.api import schemas, services
+from machinery.api import schemas, services, template_defaults
 from machinery.api.pod_defaults import pod_spec
 from machinery.api.scheme import ServedKind
 from machinery.meta.resource import Document
@@ -86,18 +86,8 @@ def _pod(document: Document) -> Document:
     return filled
 
 
-def _template(spec: Document) -> Document:
-    template = spec.get("template") or {}
-    filled = {
-        "metadata": {},
-        **template,
-        "spec": pod_spec(template.get("spec") or {}, of_pod=False),
-    }
-    return {**spec, "template": filled}
-
-
 def _deployment(document: Document) -> Document:
-    spec = _template(document.get("spec") or {})
+    spec = template_defaults.pod_template(document.get("spec") or {})
     for key, value in (
         ("replicas", 1),
         ("revisionHistoryLimit", 10),
@@ -115,7 +105,7 @@ def _deployment(document: Document) -> Document:
 
 
 def _replica_set(document: Document) -> Document:
-    spec = _template(document.get("spec") or {})
+    spec = template_defaults.pod_template(document.get("spec") or {})
     if spec.get("replicas") is None:
         spec["replicas"] = 1
     return {"status": {"replicas": 0}, **document, "spec": spec}
@@ -223,4 +213,14 @@ _BY_KIND: Final[dict[tuple[str, str], Callable[[Document], Document]]] = {
     ("scheduling.k8s.io", "PriorityClass"): _priority_class,
     ("authentication.k8s.io", "TokenRequest"): _token_request,
     ("autoscaling", "Scale"): _with_spec,
+    ("", "LimitRange"): template_defaults.limit_range,
+    ("", "PersistentVolumeClaim"): template_defaults.volume_claim,
+    ("apps", "DaemonSet"): template_defaults.daemon_set,
+    ("apps", "StatefulSet"): template_defaults.stateful_set,
+    ("autoscaling", "HorizontalPodAutoscaler"): template_defaults.autoscaler,
+    ("batch", "CronJob"): template_defaults.cron_job,
+    ("batch", "Job"): template_defaults.job,
+    ("networking.k8s.io", "Ingress"): template_defaults.ingress,
+    ("networking.k8s.io", "NetworkPolicy"): template_defaults.network_policy,
+    ("policy", "PodDisruptionBudget"): template_defaults.disruption_budget,
 }

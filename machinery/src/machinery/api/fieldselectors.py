@@ -2,7 +2,7 @@
 
 Upstream has two ways of refusing a field, and which one a kind has is visible to clients: kinds with selectable fields of
 their own say `field label not supported: x`, the others name the two that every object has. A field that is absent has the
-value its zero value prints as: the empty string, or `false`.
+value its zero value prints as: the empty string, `false` or 0.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,10 +17,12 @@ NAME = "metadata.name"
 NAMESPACE = "metadata.namespace"
 
 _EVENT_OBJECT = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-_FLAGS = frozenset({"spec.hostNetwork", "spec.unschedulable"})
+_ZEROS = {"spec.hostNetwork": "false", "spec.unschedulable": "false", "status.successful": "0"}
+"""What an absent field prints as, where that is not the empty string."""
 _ALIASES = {
     ("", "Pod"): {"spec.host": "spec.nodeName"},
     ("", "Event"): {"source": "source.component"},
+    ("batch", "Job"): {"status.successful": "status.succeeded"},
 }
 _FIELDS: dict[tuple[str, str], tuple[str, ...]] = {
     ("", "Pod"): (
@@ -41,6 +43,7 @@ _FIELDS: dict[tuple[str, str], tuple[str, ...]] = {
         "reason", "reportingController", "type",
     ),
     ("certificates.k8s.io", "CertificateSigningRequest"): (NAME, "spec.signerName"),
+    ("batch", "Job"): (NAME, NAMESPACE, "status.successful"),
 }  # fmt: skip
 
 
@@ -79,7 +82,7 @@ def value_of(kind: ServedKind, document: Document, field: str) -> str:
     for step in path.split("."):
         value = value.get(step) if isinstance(value, dict) else None
     if value is None or value == []:
-        return "false" if field in _FLAGS else ""
+        return _ZEROS.get(field, "")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):

@@ -7,7 +7,7 @@ what is wanted, so that a controller can say which wish it has seen. Pure; dicts
 
 from typing import Any, Final
 
-from machinery.api import services
+from machinery.api import services, template_strategy
 from machinery.api.qos import qos_class
 from machinery.api.scheme import ServedKind
 from machinery.meta.resource import Document
@@ -19,6 +19,7 @@ _GENERATED: Final = frozenset(
         ("apps", "ReplicaSet"),
         ("scheduling.k8s.io", "PriorityClass"),
         ("discovery.k8s.io", "EndpointSlice"),
+        *template_strategy.GENERATED,
     }
 )
 _CREATED_BY_UPDATE: Final = frozenset(
@@ -84,6 +85,13 @@ def prepare_create(kind: ServedKind, document: Document) -> Document:
     return out
 
 
+def stamped(kind: ServedKind, document: Document) -> Document:
+    """A new object that has its uid, with what follows from it."""
+    if kind.group_kind == ("batch", "Job"):
+        return template_strategy.with_job_selector(document)
+    return document
+
+
 def prepare_update(kind: ServedKind, new: Document, old: Document, subresource: str) -> Document:
     """The object that a write through this endpoint leads to, before defaults of admission and validation."""
     metadata = _kept_metadata(kind, new, old)
@@ -135,6 +143,7 @@ _ON_CREATE: Final = {
     ("apps", "ReplicaSet"): _create_replica_set,
     ("certificates.k8s.io", "CertificateSigningRequest"): _create_csr,
     ("", "Service"): services.prepare_create,
+    **template_strategy.ON_CREATE,
 }
 
 
@@ -177,6 +186,8 @@ def _main(kind: ServedKind, new: Document, old: Document) -> Document:
         return {**_with_status_of(new, old), "spec": spec | _only(old.get("spec"), "configSource")}
     if kind.group_kind == ("certificates.k8s.io", "CertificateSigningRequest"):
         return {**_with_status_of(new, old), "spec": old.get("spec")}
+    if kind.group_kind == ("apps", "DaemonSet"):
+        return template_strategy.update_daemon_set(_with_status_of(new, old), old)
     return _with_status_of(new, old) if kind.has_status else new
 
 

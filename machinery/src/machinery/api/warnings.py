@@ -19,6 +19,8 @@ _RENAMED_LABELS: Final = {
     "beta.kubernetes.io/instance-type": "node.kubernetes.io/instance-type",
 }
 _TEMPLATED: Final = frozenset({("apps", "Deployment"), ("apps", "ReplicaSet")})
+_ADVISED: Final = _TEMPLATED | {("apps", "StatefulSet"), ("apps", "DaemonSet"), ("batch", "Job")}
+"""Kinds with a pod template; names of `_TEMPLATED` are advised on too."""
 _BYTES: Final = ("memory", "ephemeral-storage")
 
 
@@ -27,9 +29,10 @@ def warnings_of(kind: ServedKind, document: Document, *, creating: bool) -> tupl
     if kind.group_kind == ("", "Pod"):
         advice = spec_advice(document)
         return (*advice, *name_advice(document)) if creating else advice
-    if kind.group_kind in _TEMPLATED:
+    if kind.group_kind in _ADVISED:
         spec = ((document.get("spec") or {}).get("template") or {}).get("spec") or {}
-        found = list(_name(document, "this is used in Pod names and hostnames")) if creating else []
+        named = creating and kind.group_kind in _TEMPLATED
+        found = list(_name(document, "this is used in Pod names and hostnames")) if named else []
         return (*found, *_spec(spec, "spec.template.spec"))
     return ()
 

@@ -27,7 +27,15 @@ AGGREGATE = f"{RBAC}/aggregate-to-"
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 MULTICLUSTER = "multicluster.x-k8s.io"
 _IMPORTS = ("serviceimports", "serviceimports/status")
-_WORKLOADS = ("deployments", "replicasets")
+_WORKLOADS = ("deployments", "replicasets", "statefulsets")
+_TEMPLATES = {
+    "apps": ("daemonsets",),
+    "autoscaling": ("horizontalpodautoscalers",),
+    "batch": ("cronjobs", "jobs"),
+    "networking.k8s.io": ("ingresses", "networkpolicies"),
+    "policy": ("poddisruptionbudgets",),
+}
+"""Kinds that only some servers serve; a role that names an absent kind gives nothing."""
 
 
 def rule(groups: Sequence[str], resources: Sequence[str], verbs: Sequence[str]) -> Document:
@@ -125,6 +133,8 @@ def _user_roles() -> Iterable[Document]:
             rule(("events.k8s.io",), ("events",), READ),
             rule(("discovery.k8s.io",), ("endpointslices",), READ),
             rule((MULTICLUSTER,), ("serviceexports", "serviceexports/status", *_IMPORTS), READ),
+            rule(("",), ("limitranges", "persistentvolumeclaims", "persistentvolumeclaims/status"), READ),
+            *(rule((g,), (*names, *(f"{n}/status" for n in names)), READ) for g, names in _TEMPLATES.items()),
         ],
         into="view",
     )  # fmt: skip
@@ -140,6 +150,8 @@ def _user_roles() -> Iterable[Document]:
             rule(("coordination.k8s.io",), ("leases",), WRITE),
             rule(("events.k8s.io",), ("events",), WRITE),
             rule((MULTICLUSTER,), ("serviceexports",), WRITE),  # imports are written by controllers only
+            rule(("",), ("persistentvolumeclaims",), WRITE),
+            *(rule((group,), names, WRITE) for group, names in _TEMPLATES.items()),
         ],
         into="edit",
     )  # fmt: skip

@@ -256,7 +256,7 @@ class Registry:
         now = rfc3339(self.clock.now())
         stamp = {"uid": self.ids.uid(), "creationTimestamp": now}
         document = {**document, "metadata": {**document["metadata"], **stamp}}
-        document = self._allocated(kind, document, None, call)
+        document = self._allocated(kind, strategy.stamped(kind, document), None, call)
         sound = wish is not None and wish.sound and admitted["metadata"] is asked["metadata"]
         causes = validation.validate_create(kind, document, sound_metadata=sound)
         if causes:

@@ -11,19 +11,25 @@ from typing import Final
 from machinery.api import schemas
 from machinery.api.scheme import ServedKind
 from machinery.api.validation import (
+    batch,
+    claims,
     core,
     custom,
     endpoints,
     exports,
     fleet,
+    limits,
     metadata,
+    networking,
     others,
     pod,
     pod_update,
     rbac,
+    scaling,
     services,
+    sets,
     workloads,
-)  # fmt: skip
+)
 from machinery.api.validation.causes import Causes
 from machinery.meta.resource import Document
 
@@ -32,6 +38,7 @@ UpdateCheck = Callable[[Document, Document, Causes], None]
 Kind = tuple[str, str]
 
 RBAC: Final = "rbac.authorization.k8s.io"
+NETWORKING: Final = "networking.k8s.io"
 CSR: Final[Kind] = ("certificates.k8s.io", "CertificateSigningRequest")
 POLICY: Final[Kind] = ("ubernetes.io", "ResiliencePolicy")
 SERVICE_EXPORT: Final[Kind] = ("multicluster.x-k8s.io", "ServiceExport")
@@ -62,6 +69,16 @@ _CREATE: Final[Mapping[Kind, Check]] = {
     ("authentication.k8s.io", "TokenRequest"): others.token_request,
     SERVICE_EXPORT: exports.service_export,
     POLICY: fleet.resilience_policy,
+    ("", "LimitRange"): limits.limit_range,
+    ("", "PersistentVolumeClaim"): claims.volume_claim,
+    ("apps", "DaemonSet"): sets.daemon_set,
+    ("apps", "StatefulSet"): sets.stateful_set,
+    ("autoscaling", "HorizontalPodAutoscaler"): scaling.autoscaler,
+    ("batch", "CronJob"): batch.cron_job,
+    ("batch", "Job"): batch.job,
+    (NETWORKING, "Ingress"): networking.new_ingress,
+    (NETWORKING, "NetworkPolicy"): networking.network_policy,
+    ("policy", "PodDisruptionBudget"): scaling.disruption_budget,
 }
 """Own kinds are held against their schemas first; what is here are rules between fields."""
 _NAMELESS: Final = frozenset({"TokenRequest", "Scale", "Eviction", "Binding"})
@@ -100,6 +117,16 @@ _UPDATE: Final[Mapping[Kind, UpdateCheck]] = {
     CSR: others.signing_request_update,
     SERVICE_EXPORT: exports.service_export_update,
     POLICY: _again(fleet.resilience_policy),
+    ("", "LimitRange"): _again(limits.limit_range),
+    ("", "PersistentVolumeClaim"): claims.volume_claim_update,
+    ("apps", "DaemonSet"): _again(sets.daemon_set, sets.daemon_set_update),
+    ("apps", "StatefulSet"): _again(sets.stateful_set, sets.stateful_set_update),
+    ("autoscaling", "HorizontalPodAutoscaler"): _again(scaling.autoscaler),
+    ("batch", "CronJob"): _again(batch.cron_job),
+    ("batch", "Job"): batch.job_update,
+    (NETWORKING, "Ingress"): _again(networking.ingress),
+    (NETWORKING, "NetworkPolicy"): _again(networking.network_policy),
+    ("policy", "PodDisruptionBudget"): _again(scaling.disruption_budget),
 }
 
 
@@ -116,6 +143,8 @@ _SUBRESOURCE: Final[Mapping[tuple[str, Kind], UpdateCheck]] = {
     ("status", ("", "Node")): core.node_update,
     ("status", ("apps", "Deployment")): _workload_status,
     ("status", ("apps", "ReplicaSet")): _workload_status,
+    ("status", ("apps", "DaemonSet")): sets.set_status,
+    ("status", ("apps", "StatefulSet")): sets.set_status,
     ("status", CSR): others.signing_request_update,
     ("approval", CSR): others.signing_request_update,
 }

@@ -1,6 +1,6 @@
 """How the reference server prints an object when it says what changed: its internal Go structs, indented, every field present.
 
-Only the pod's spec needs it (an update that may not be shows a unified diff). The order and the Go names are derived from
+Only the specs of pods and volume claims need it (an update that may not be shows a unified diff). The order and the Go names are derived from
 the v1 structs; where the internal struct of a pod differs, it is written down here.
 """
 
@@ -44,6 +44,12 @@ _GO_NAMES: Final = {
 def spec_diff(new: Document, old: Document) -> str:
     """The unified diff from the old spec to the new one, three lines of context."""
     return _diff(_spec(old), _spec(new))
+
+
+def struct_diff(name: str, new: Document, old: Document) -> str:
+    """The same for a struct that is internally as its v1 definition, which `name` names."""
+    node = node_of(name)
+    return _diff(_struct(node, old), _struct(node, new))
 
 
 def container_diff(new: Document, old: Document) -> str:

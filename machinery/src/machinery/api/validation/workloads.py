@@ -71,7 +71,11 @@ def _compiled(selector: Document) -> selectors.Selector:
 
 
 def _template(
-    spec: Document, selector: selectors.Selector | None, field: str, causes: Causes
+    spec: Document,
+    selector: selectors.Selector | None,
+    field: str,
+    causes: Causes,
+    kind: str = "ReplicaSet",
 ) -> None:
     template = spec.get("template") or {}
     meta = template.get("metadata") or {}
@@ -82,6 +86,11 @@ def _template(
             labels or None,
             "`selector` does not match template `labels`",
         )
+    always_running(template, field, kind, causes)
+
+
+def always_running(template: Document, field: str, kind: str, causes: Causes) -> None:
+    """A template whose pods start again whenever they end. `kind`: whose, as messages name it."""
     pod_template(template, field, causes)
     inner = template.get("spec") or {}
     policy = inner.get("restartPolicy", "")
@@ -90,8 +99,13 @@ def _template(
     if inner.get("activeDeadlineSeconds") is not None:
         causes.forbidden(
             f"{field}.spec.activeDeadlineSeconds",
-            "activeDeadlineSeconds in ReplicaSet is not Supported",
+            f"activeDeadlineSeconds in {kind} is not Supported",
         )
+
+
+def selected_template(spec: Document, noun: str, kind: str, causes: Causes) -> None:
+    """Selector and template of a workload; `noun` and `kind` as messages name it."""
+    _template(spec, _selector(spec, noun, causes), "spec.template", causes, kind)
 
 
 def pod_template(template: Document, field: str, causes: Causes) -> None:

@@ -1,0 +1,70 @@
+"""Kinds of Kubernetes that the federation serves as templates and a member of ours does not: what no controller here runs.
+
+At the federation an object of these kinds is a wish that travels as Works into clusters that serve the kind (foreign ones);
+nothing acts on it at home, and its status is what the members report. A member of ours does not serve them, so that
+nobody there waits for something that never happens (`kinds.py`). Pods and ReplicaSets are not among them: at the federation
+Pods are mirrors of members' pods and ReplicaSets the revisions of Deployments, and admission refuses others.
+"""
+
+from machinery.api.scheme import ServedKind, Subresource
+
+_BATCH = "io.k8s.api.batch.v1."
+_NETWORKING = "networking.k8s.io"
+
+
+def _status(kind: str) -> Subresource:
+    return Subresource("status", kind)
+
+
+def _scale() -> Subresource:
+    return Subresource("scale", "Scale", "autoscaling", "v1")
+
+
+TEMPLATE_KINDS: tuple[ServedKind, ...] = (
+    ServedKind(
+        "", "v1", "LimitRange", "limitranges", "limitrange", True,
+        "io.k8s.api.core.v1.LimitRange", ("limits",),
+    ),
+    ServedKind(
+        "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "persistentvolumeclaim", True,
+        "io.k8s.api.core.v1.PersistentVolumeClaim", ("pvc",),
+        subresources=(_status("PersistentVolumeClaim"),), has_status=True,
+    ),
+    ServedKind(
+        "apps", "v1", "DaemonSet", "daemonsets", "daemonset", True,
+        "io.k8s.api.apps.v1.DaemonSet", ("ds",), ("all",),
+        subresources=(_status("DaemonSet"),), has_status=True,
+    ),
+    ServedKind(
+        "apps", "v1", "StatefulSet", "statefulsets", "statefulset", True,
+        "io.k8s.api.apps.v1.StatefulSet", ("sts",), ("all",),
+        subresources=(_scale(), _status("StatefulSet")), has_status=True,
+    ),
+    ServedKind(
+        "autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers",
+        "horizontalpodautoscaler", True, "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler",
+        ("hpa",), ("all",), subresources=(_status("HorizontalPodAutoscaler"),), has_status=True,
+    ),
+    ServedKind(
+        "batch", "v1", "CronJob", "cronjobs", "cronjob", True, _BATCH + "CronJob", ("cj",),
+        ("all",), subresources=(_status("CronJob"),), has_status=True,
+    ),
+    ServedKind(
+        "batch", "v1", "Job", "jobs", "job", True, _BATCH + "Job", (), ("all",),
+        subresources=(_status("Job"),), has_status=True,
+    ),
+    ServedKind(
+        _NETWORKING, "v1", "Ingress", "ingresses", "ingress", True,
+        "io.k8s.api.networking.v1.Ingress", ("ing",),
+        subresources=(_status("Ingress"),), has_status=True,
+    ),
+    ServedKind(
+        _NETWORKING, "v1", "NetworkPolicy", "networkpolicies", "networkpolicy", True,
+        "io.k8s.api.networking.v1.NetworkPolicy", ("netpol",),
+    ),
+    ServedKind(
+        "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "poddisruptionbudget", True,
+        "io.k8s.api.policy.v1.PodDisruptionBudget", ("pdb",),
+        subresources=(_status("PodDisruptionBudget"),), has_status=True,
+    ),
+)  # fmt: skip
