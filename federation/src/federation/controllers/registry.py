@@ -25,8 +25,8 @@ from federation.controllers import (
     rebalancer,
     revisions,
     statuses,
-)
     taints,
+)
 from federation.domains.clock import FailureClock
 from federation.domains.settings import Settings as Operator
 from federation.domains.settings import effective
@@ -91,11 +91,11 @@ def setup_all(manager: Manager, settings: Settings) -> None:
         networks,
         statuses,
         revisions,
+        taints,
     ):
         room.setup(manager)
     garbagecollector.setup(manager, settings.kinds)
     namespace.setup(manager, settings.kinds)
-        taints,
     tokencleaner.setup(manager)
 
 
