@@ -580,8 +580,11 @@ def test_heartbeats_count_when_they_are_received() -> None:
 
 # ------------------------------------------------------------------------------------------------- defaults
 def test_the_default_policy_is_made_once() -> None:
-    assert kinds(defaults.plan(False)) == ["Create", "Create", "Create", "Patch"]
-    assert kinds(defaults.plan(True)) == ["Create", "Create"]
+    policy, strategy = defaults.INSTALLED, defaults.STRATEGY_INSTALLED
+    made = ["Create", "Create", "Create", "Patch"]
+    assert kinds(defaults.plan({})) == [*made, "Create", "Patch"]
+    assert kinds(defaults.plan({policy: "true"})) == made
+    assert kinds(defaults.plan({policy: "true", strategy: "true"})) == ["Create", "Create"]
 
 
 def test_resources_named_in_these_tables_are_those_of_the_controllers() -> None:

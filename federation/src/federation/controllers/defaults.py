@@ -1,12 +1,16 @@
-"""Defaults: what a federation has before anybody asked: its namespaces and the policy `default-spread`.
+"""Defaults: what a federation has before anybody asked: its namespaces, the policy `default-spread` and the staged update
+strategy `one-zone-at-a-time`.
 
-The policy is made once and then belongs to the operator: an edit stays, a deletion is not undone while the marker on
-its namespace says that it was installed.
+Policy and strategy are made once and then belong to the operator: an edit stays, a deletion is not undone while the marker
+on their namespace says that they were installed.
 """
+
+from collections.abc import Mapping
 
 from machinery.api.core import NAMESPACES
 from machinery.api.fleet.cluster import CLUSTER_LEASES
 from machinery.api.fleet.policy import CLUSTER_PROPAGATION_POLICIES
+from machinery.api.fleet.rollouts import STAGED_UPDATE_STRATEGIES
 from machinery.controller.action import Action, Create, Patch
 from machinery.controller.manager import Manager
 from machinery.meta.errors import NotFound
@@ -14,6 +18,7 @@ from machinery.meta.resource import Document, ObjectKey
 
 SYSTEM_NAMESPACE = "ubernetes-system"
 INSTALLED = "ubernetes.io/default-policy-installed"
+STRATEGY_INSTALLED = "ubernetes.io/default-strategy-installed"
 
 DEFAULT_SPREAD: Document = {
     "apiVersion": "policy.karmada.io/v1alpha1",
@@ -42,39 +47,55 @@ DEFAULT_SPREAD: Document = {
     },
 }
 
+ONE_ZONE: Document = {
+    "apiVersion": "ubernetes.io/v1alpha1",
+    "kind": "StagedUpdateStrategy",
+    "metadata": {
+        "name": "one-zone-at-a-time",
+        "namespace": SYSTEM_NAMESPACE,
+        "annotations": {
+            "kubernetes.io/description": "All clusters of a zone, then the next zone; what fails is rolled back everywhere."
+        },
+    },
+    "spec": {
+        "stages": [{"name": "zone", "groupBy": "zone", "maxConcurrency": "100%"}],
+        "healthGate": {"progressDeadline": "10m", "minSuccessTime": "30s"},
+        "failureAction": "Rollback",
+    },
+}
+
 
 def namespace(name: str) -> Document:
     """A Namespace to create."""
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
 
 
-def plan(marked: bool) -> list[Action]:
-    """`marked`: the system namespace says that the policy was installed before."""
+def plan(marks: Mapping[str, str]) -> list[Action]:
+    """`marks`: annotations of the system namespace, which say what was installed before."""
     actions: list[Action] = [
         Create(NAMESPACES, namespace(name), exists_ok=True)
         for name in (SYSTEM_NAMESPACE, CLUSTER_LEASES)
     ]
-    if marked:
-        return actions
-    return [
-        *actions,
-        Create(CLUSTER_PROPAGATION_POLICIES, DEFAULT_SPREAD, exists_ok=True),
-        Patch(
-            NAMESPACES,
-            ObjectKey("", SYSTEM_NAMESPACE),
-            {"metadata": {"annotations": {INSTALLED: "true"}}},
-        ),
-    ]
+    for mark, resource, document in (
+        (INSTALLED, CLUSTER_PROPAGATION_POLICIES, DEFAULT_SPREAD),
+        (STRATEGY_INSTALLED, STAGED_UPDATE_STRATEGIES, ONE_ZONE),
+    ):
+        if marks.get(mark) == "true":
+            continue
+        patch = {"metadata": {"annotations": {mark: "true"}}}
+        actions.append(Create(resource, document, exists_ok=True))
+        actions.append(Patch(NAMESPACES, ObjectKey("", SYSTEM_NAMESPACE), patch))
+    return actions
 
 
 async def install(manager: Manager) -> None:
     """Run once at start."""
     try:
         found = await manager.client.get(NAMESPACES, ObjectKey("", SYSTEM_NAMESPACE))
-        marked = found.metadata.annotations.get(INSTALLED) == "true"
+        marks: Mapping[str, str] = found.metadata.annotations
     except NotFound:
-        marked = False
-    _ = await manager.executor.apply(plan(marked))
+        marks = {}
+    _ = await manager.executor.apply(plan(marks))
 
 
 def setup(manager: Manager) -> None:

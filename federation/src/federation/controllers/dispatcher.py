@@ -23,6 +23,8 @@ from federation.propagation.overrides.policies import (
     Overrides,
 )
 from federation.propagation.resilience import CONSISTENCY, FLEET_WIDE, grant_s, resilience
+from federation.propagation.rollouts.snapshots import BY_OWNER, HISTORY, owner_uid
+from federation.propagation.rollouts.staged import Staged, staged, waits
 from federation.propagation.templates import TEMPLATES, resource_of
 from federation.propagation.works import fenced, work
 from machinery.api.fleet.cluster import CLUSTERS, Cluster, execution_namespace
@@ -118,11 +120,13 @@ def rendered(
     *,
     fence: bool = True,
     overrides: Overrides = NO_OVERRIDES,
+    staging: Staged | None = None,
 ) -> Rendered:
     """The Work of each cluster, by cluster; clusters that have left are skipped.
 
     With `grant_s` pods run on grants, under the epoch in which the cluster got its Work; with `fence` (mode consistency)
     a cluster that was left gets no more of them. `overrides` are those that select the template, in their order.
+    `staging`: a change of the pod template is on its way from cluster to cluster.
     """
     epochs = {w["metadata"]["namespace"]: epoch_of(w) for w in held}
     out = moves.evicting(binding)
@@ -131,11 +135,15 @@ def rendered(
     claimed = _claimed(binding, template)
     owner = _owner(binding)
     for cluster, count in asked(binding).items():
+        own = claimed if staging is None else staging.given(claimed, cluster)
         if cluster not in fleet:
+            continue
+        if staging is not None and (as_it_is := staging.kept(cluster)) is not None:
+            found.works[cluster] = as_it_is
             continue
         try:
             changed = overrides.apply(
-                interpreter.revised(claimed, count) if runs else claimed, fleet[cluster]
+                interpreter.revised(own, count) if runs else own, fleet[cluster]
             )
         except PolicyFailed as error:
             found.failed[cluster] = Failed(error.policy, str(error))
@@ -378,6 +386,8 @@ class DispatcherReconciler:
         self._cluster_overrides = manager.informer(CLUSTER_OVERRIDE_POLICIES)
         self._clock = manager.clock
         self._templates = {r.kind: manager.informer(r) for r in TEMPLATES}
+        self._history = manager.informer(HISTORY)
+        self._history.add_index(BY_OWNER, owner_uid)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         held = self._works.by_index(BY_BINDING, key)
@@ -386,8 +396,10 @@ class DispatcherReconciler:
         news: list[Action] = []
         if binding is not None and not binding.deleting:
             template = self._template(binding)
-            if template is None:
-                return Result()  # the detector or the collector removes the binding
+            if template is None or waits(template, binding):
+                return Result()  # the detector or the collector removes the binding; rollouts says what clusters have
+            history = self._history.by_index(BY_OWNER, template["metadata"]["uid"])
+            staging = staged(template, binding, history, held)
             own = resilience(template, self._policies.list())
             fence = own.mode == CONSISTENCY
             everybody = Overrides(
@@ -396,7 +408,14 @@ class DispatcherReconciler:
             overrides = everybody.of(template)
             fleet = members(self._clusters.list(), judged=overrides != NO_OVERRIDES)
             found = rendered(
-                binding, template, fleet, held, grant_s(own), fence=fence, overrides=overrides
+                binding,
+                template,
+                fleet,
+                held,
+                grant_s(own),
+                fence=fence,
+                overrides=overrides,
+                staging=staging,
             )
             news = told(binding, template, found, held, rfc3339(self._clock.now()))
         return await self._executor.apply([*plan(found.works, held, found.failed), *news])

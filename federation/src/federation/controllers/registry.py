@@ -27,10 +27,12 @@ from federation.controllers import (
     statuses,
     taints,
 )
+from federation.controllers.rollouts import controller as rollouts
 from federation.domains.clock import FailureClock
 from federation.domains.settings import Settings as Operator
 from federation.domains.settings import effective
 from federation.propagation.admission.plugin import KarmadaKinds
+from federation.propagation.admission.rollouts import StagedKinds
 from machinery.api.fleet.resilience import CONFIG_NAME, FEDERATION_CONFIGS
 from machinery.api.scheme import ServedKind
 from machinery.controller.manager import Manager
@@ -63,7 +65,7 @@ def admission(ids: Ids, *, no_execute: bool = False) -> tuple[Plugin, ...]:
     `no_execute`: ClusterTaintPolicies may drive workloads away.
     """
     karmada = KarmadaKinds(ids, no_execute=no_execute)
-    return (OwnClusterOnly(), MembersObjects(), ExportsNamed(), karmada)
+    return (OwnClusterOnly(), MembersObjects(), ExportsNamed(), karmada, StagedKinds())
 
 
 def setup_all(manager: Manager, settings: Settings) -> None:
@@ -91,6 +93,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
         networks,
         statuses,
         revisions,
+        rollouts,
         taints,
     ):
         room.setup(manager)

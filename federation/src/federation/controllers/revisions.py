@@ -5,28 +5,26 @@ Deployment ever had (up to revisionHistoryLimit) is kept as a ReplicaSet with th
 nothing is placed for them, their replicas say how many of the newest template are wanted.
 """
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-import orjson
-
+from federation.controllers import dispatcher
+from federation.propagation.rollouts.record import record_of
+from federation.propagation.rollouts.snapshots import (
+    BY_OWNER,
+    HASH_LABEL,
+    HISTORY,
+    REVISION,
+    owner_uid,
+    template_hash,
+)
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.apps import REPLICASETS
+from machinery.api.fleet.work import RESOURCE_BINDINGS
 from machinery.controller.action import Action, Create, Delete, Patch, Result
 from machinery.controller.manager import Manager
-from machinery.kit.ids import SUFFIX_ALPHABET
-from machinery.meta.resource import Document, ObjectKey, Resource, document_key
+from machinery.meta.resource import Document, ObjectKey, document_key
 
-REVISION = "deployment.kubernetes.io/revision"
 CHANGE_CAUSE = "kubernetes.io/change-cause"
-HASH_LABEL = "pod-template-hash"
-HISTORY: Resource[Document] = Resource("apps", "v1", "replicasets", "ReplicaSet", True, dict)
-
-
-def template_hash(template: Document) -> str:
-    """A short name of a pod template, of the letters of generated names."""
-    digest = hashlib.sha256(orjson.dumps(template, option=orjson.OPT_SORT_KEYS)).digest()
-    return "".join(SUFFIX_ALPHABET[byte % len(SUFFIX_ALPHABET)] for byte in digest[:10])
 
 
 def revision_of(document: Document) -> int:
@@ -35,8 +33,10 @@ def revision_of(document: Document) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def plan(deployment: Document, records: Sequence[Document]) -> list[Action]:
-    """The record of the present template is the newest; old ones beyond the limit go."""
+def plan(
+    deployment: Document, records: Sequence[Document], used: Collection[str] = ()
+) -> list[Action]:
+    """The record of the present template is the newest; old ones beyond the limit go, but for those `used` (hashes)."""
     digest = template_hash(deployment["spec"]["template"])
     current = next((r for r in records if r["metadata"]["labels"].get(HASH_LABEL) == digest), None)
     newest = max((revision_of(r) for r in records), default=0)
@@ -55,7 +55,7 @@ def plan(deployment: Document, records: Sequence[Document]) -> list[Action]:
         actions.append(
             Patch(DEPLOYMENTS, document_key(deployment), patch, uid=deployment["metadata"]["uid"])
         )
-    return actions + _prune(deployment, [r for r in records if r is not current])
+    return actions + _prune(deployment, [r for r in records if r is not current], used)
 
 
 def _refresh(deployment: Document, record: Document, revision: int) -> list[Action]:
@@ -68,7 +68,7 @@ def _refresh(deployment: Document, record: Document, revision: int) -> list[Acti
     return [Patch(REPLICASETS, document_key(record), patch)] if patch else []
 
 
-def _prune(deployment: Document, old: Sequence[Document]) -> list[Action]:
+def _prune(deployment: Document, old: Sequence[Document], used: Collection[str]) -> list[Action]:
     actions: list[Action] = [
         Patch(REPLICASETS, document_key(r), {"spec": {"replicas": 0}})
         for r in old
@@ -76,7 +76,11 @@ def _prune(deployment: Document, old: Sequence[Document]) -> list[Action]:
     ]
     limit = deployment["spec"].get("revisionHistoryLimit", 10)
     by_age = sorted(old, key=revision_of)
-    doomed = by_age[: max(0, len(by_age) - limit)]
+    doomed = [
+        r
+        for r in by_age[: max(0, len(by_age) - limit)]
+        if r["metadata"]["labels"].get(HASH_LABEL) not in used
+    ]
     return actions + [
         Delete(REPLICASETS, document_key(r), uid=r["metadata"]["uid"]) for r in doomed
     ]
@@ -126,19 +130,21 @@ class RevisionReconciler:
         self._executor = manager.executor
         self._deployments = manager.informer(DEPLOYMENTS)
         self._records = manager.informer(HISTORY)
-        self._records.add_index("owner", _owner_uid)
+        self._records.add_index(BY_OWNER, owner_uid)
+        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._bindings.add_index("template", dispatcher.template_key)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         deployment = self._deployments.get(key)
         if deployment is None or deployment["metadata"].get("deletionTimestamp"):
             return Result()
-        records = self._records.by_index("owner", deployment["metadata"]["uid"])
-        return await self._executor.apply(plan(deployment, records))
-
-
-def _owner_uid(record: Document) -> list[str]:
-    owners = record["metadata"].get("ownerReferences") or ()
-    return [o["uid"] for o in owners if o.get("controller")]
+        records = self._records.by_index(BY_OWNER, deployment["metadata"]["uid"])
+        source = (DEPLOYMENTS.kind, key.namespace, key.name)
+        used: frozenset[str] = frozenset()
+        for binding in self._bindings.by_index("template", source):
+            held = record_of(binding)
+            used |= held.hashes if held is not None else used
+        return await self._executor.apply(plan(deployment, records, used))
 
 
 def setup(manager: Manager) -> None:

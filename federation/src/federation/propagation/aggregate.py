@@ -10,26 +10,37 @@ from typing import Any
 
 from machinery.meta.resource import Document
 
-SUMMED = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+UPDATED = "updatedReplicas"
+SUMMED = ("replicas", UPDATED, "readyReplicas", "availableReplicas")
 
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """What one member reports of the template; `seen` is whether its heartbeat stands, `kept` what it runs besides."""
+    """What one member reports of the template; `seen` is whether its heartbeat stands, `kept` what it runs besides.
+
+    `updated`: whether it has the newest template, and a staged update has accepted it there.
+    """
 
     cluster: str
     wanted: int
     status: Mapping[str, Any] | None
     seen: bool = True
     kept: int = 0
+    updated: bool = True
 
 
 def deployment_status(
-    template: Document, members: Sequence[MemberStatus], now: str, *, copies: int = 1
+    template: Document,
+    members: Sequence[MemberStatus],
+    now: str,
+    *,
+    copies: int = 1,
+    stopped: str = "",
 ) -> Document:
     """The Deployment's status, as a merge patch: counts, conditions, observedGeneration.
 
     `copies` is how many clusters are to run all replicas each (Duplicated); 1 where they are divided.
+    `stopped`: why the newest template goes no further.
     """
     old: Mapping[str, Any] = template.get("status") or {}
     wanted = int(template["spec"].get("replicas", 1)) * copies
@@ -38,9 +49,10 @@ def deployment_status(
     for member in members:
         if member.seen and member.status is not None:
             for name in SUMMED:
-                counts[name] += int(member.status.get(name) or 0)
+                if name != UPDATED or member.updated:
+                    counts[name] += int(member.status.get(name) or 0)
     complete_view = _placed(members) == wanted and all(
-        _observed(member, generation) for member in members
+        observed(member, generation) for member in members
     )
     status: Document = {name: counts[name] or None for name in SUMMED}
     status["unavailableReplicas"] = max(0, wanted - counts["availableReplicas"]) or None
@@ -48,7 +60,12 @@ def deployment_status(
         status["observedGeneration"] = generation
     elif "observedGeneration" in old:
         status["observedGeneration"] = old["observedGeneration"]
-    status["conditions"] = _conditions(template, members, wanted, counts, complete_view, now)
+    conditions = _conditions(template, members, wanted, counts, complete_view, now)
+    if stopped:
+        # kubectl takes no other reason for a failure.
+        failed = ("False", "ProgressDeadlineExceeded", f"The staged update stopped: {stopped}")
+        conditions = [*conditions[:-1], _condition(old, "Progressing", failed, now)]
+    status["conditions"] = conditions
     return status
 
 
@@ -56,7 +73,7 @@ def _placed(members: Sequence[MemberStatus]) -> int:
     return sum(member.wanted for member in members)
 
 
-def _observed(member: MemberStatus, generation: int) -> bool:
+def observed(member: MemberStatus, generation: int) -> bool:
     """Whether the member has the template's newest version and its controller has looked at it."""
     if not member.seen or member.status is None:
         return False

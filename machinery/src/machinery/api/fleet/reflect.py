@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from machinery.api.apps import Deployment
+from machinery.api.fleet.rollouts import TEMPLATE_HASH
 from machinery.api.fleet.work import TEMPLATE_GENERATION
 from machinery.meta.resource import Document
 
@@ -26,9 +27,12 @@ def reflected(live: Document) -> dict[str, Any] | None:
     metadata = live["metadata"]
     status = dict(live.get("status") or {})
     status["generation"] = metadata.get("generation", 0)
-    carried = (metadata.get("annotations") or {}).get(TEMPLATE_GENERATION, "")
+    annotations = metadata.get("annotations") or {}
+    carried = annotations.get(TEMPLATE_GENERATION, "")
     if carried.isdigit():
         status["resourceTemplateGeneration"] = int(carried)
+    if TEMPLATE_HASH in annotations:
+        status["templateHash"] = annotations[TEMPLATE_HASH]
     return status
 
 
