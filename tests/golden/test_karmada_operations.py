@@ -1,4 +1,4 @@
-"""What Karmada recorded of WorkloadRebalancers and ClusterTaintPolicies, played through the plans of our controllers.
+"""What Karmada recorded of WorkloadRebalancers, ClusterTaintPolicies and FederatedResourceQuotas, played through the plans of our controllers.
 
 Of the former are compared the status, which workloads are asked for, and the end of the object; of the latter the cluster's
 taints, step by step, in their order. The policies `a` and `b` of the recording were made before its first line, which tells
@@ -13,15 +13,16 @@ from typing import Any
 
 import msgspec
 
-from federation.controllers import rebalancer, taints
+from federation.controllers import quotas, rebalancer, taints
 from machinery.api.fleet.cluster import Cluster
 from machinery.api.fleet.operations import (
     ClusterTaintPolicy,
+    FederatedResourceQuota,
     WorkloadRebalancer,
     WorkloadReference,
 )
 from machinery.api.fleet.work import ResourceBinding
-from machinery.controller.action import Action, Delete, Patch, SetStatus
+from machinery.controller.action import Action, Create, Delete, Patch, SetStatus
 from machinery.kit.clock import rfc3339
 from machinery.meta.resource import Document
 
@@ -148,3 +149,47 @@ def test_taints_follow_conditions_as_karmadas() -> None:
         assert [t | {"timeAdded": "<time>"} for t in held] == wanted, case["id"]
         played += 1
     assert played >= 11
+
+
+# ----------------------------------------------------------------------------------------------------------------- quotas
+def test_parts_of_a_quota_are_karmadas() -> None:
+    """Names and labels of the Works, what they carry, the status; annotations of Works are another test's."""
+    (case,) = group("quota")
+    held = msgspec.convert(
+        {
+            "metadata": {"name": "q", "namespace": "divide-003", "resourceVersion": "1"},
+            "spec": case["input"],
+        },
+        FederatedResourceQuota,
+    )
+    members = dict.fromkeys(case["output"]["works"], True)
+    actions = quotas.plan(held, quotas.Seen(members=members))
+    works: dict[str, list[Document]] = {name: [] for name in members}
+    for action in actions:
+        if isinstance(action, Create):
+            cluster = quotas.cluster_of(dict(action.document))
+            works[cluster].append(carried(dict(action.document)))
+    assert works == {
+        name: [work | {"manifests": [bare(m) for m in work["manifests"]]} for work in found]
+        for name, found in case["output"]["works"].items()
+    }
+    (status,) = (a.status for a in actions if isinstance(a, SetStatus))
+    assert {k: v for k, v in status.items() if v} == case["output"]["status"]
+
+
+def carried(work: Document) -> Document:
+    return {
+        "name": work["metadata"]["name"],
+        "labels": sorted(work["metadata"]["labels"]),
+        "manifests": [bare(m) for m in work["spec"]["workload"]["manifests"]],
+    }
+
+
+def bare(manifest: Document) -> Document:
+    held = manifest["metadata"]
+    metadata = {
+        "name": held["name"],
+        "namespace": held["namespace"],
+        "labels": sorted(held["labels"]),
+    }
+    return manifest | {"metadata": metadata}

@@ -23,6 +23,7 @@ import msgspec
 
 from federation.clusters.candidates import candidates
 from federation.controllers.domains import EVERYTHING
+from federation.controllers.quotas import Quotas, eased
 from federation.domains.names import cluster_verdict
 from federation.domains.settings import ENABLED, Settings
 from federation.domains.verdict import Finding
@@ -30,6 +31,7 @@ from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import assess, place
 from federation.placement.preferences import ANNOTATIONS, Preferences, parse
 from federation.propagation import affinity, moves
+from federation.propagation.quota import QuotaExceeded
 from federation.propagation.resilience import (
     CONSISTENCY,
     DEMANDS,
@@ -39,6 +41,7 @@ from federation.propagation.resilience import (
 )
 from federation.propagation.templates import DEPLOYMENTS, resource_of
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
+from machinery.api.fleet.operations import FEDERATED_RESOURCE_QUOTAS, FederatedResourceQuota
 from machinery.api.fleet.resilience import (
     FAILURE_DOMAINS,
     FEDERATION_CONFIGS,
@@ -529,7 +532,7 @@ class PlacerReconciler:
 
     def __init__(self, manager: Manager, settings: Callable[[], Settings]) -> None:
         self._clock, self._settings = manager.clock, settings
-        self._executor = manager.executor
+        self._executor, self._quotas = manager.executor, Quotas(manager)
         self._domains = manager.informer(FAILURE_DOMAINS)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._clusters = manager.informer(CLUSTERS)
@@ -548,8 +551,11 @@ class PlacerReconciler:
         returns = may_return(own, self._settings()) and not cut_off
         fleet = barred(binding, fleet, self._others(binding), self._deployments)
         actions = plan(binding, fleet, now, returns=returns)
+        verdict = self._quotas.judge(binding, actions)
+        if verdict.refusal:
+            actions = _refused(binding, QuotaExceeded(verdict.refusal), now)
         self._lately.remember(binding, actions)
-        return await self._executor.apply(actions)
+        return await self._executor.apply([*verdict.actions, *actions])
 
     def _others(self, binding: ResourceBinding) -> list[tuple[ResourceBinding, frozenset[str]]]:
         """The namespace's other bindings and their clusters."""
@@ -574,6 +580,11 @@ def setup(manager: Manager, settings: Callable[[], Settings]) -> None:
     def waiting(_: object) -> list[ObjectKey]:
         return [b.key for b in bindings.list() if short_of_room(b) or in_later_group(b)]
 
+    def waiting_for_quota(quota: FederatedResourceQuota) -> list[ObjectKey]:
+        found = bindings.list(quota.metadata.namespace) if changed(quota) else []
+        return [b.key for b in found if placeable(b) and open_question(b)]
+
+    changed = eased()
     controller = manager.controller("placer", PlacerReconciler(manager, settings), workers=1)
 
     def itself_and_who_waits_for_it(changed: ResourceBinding) -> list[ObjectKey]:
@@ -585,5 +596,6 @@ def setup(manager: Manager, settings: Callable[[], Settings]) -> None:
 
     controller.watches(RESOURCE_BINDINGS, itself_and_who_waits_for_it)
     controller.watches(CLUSTERS, open_questions)
+    controller.watches(FEDERATED_RESOURCE_QUOTAS, waiting_for_quota)
     controller.watches(FEDERATION_CONFIGS, waiting)
     controller.watches(FAILURE_DOMAINS, lambda d: waiting(d) if d.key == EVERYTHING else [])

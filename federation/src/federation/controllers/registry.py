@@ -22,6 +22,7 @@ from federation.controllers import (
     networks,
     placer,
     policies,
+    quotas,
     rebalancer,
     revisions,
     statuses,
@@ -83,6 +84,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     for room in (
         detector,
         policies,
+        quotas,
         rebalancer,
         failover,
         dispatcher,

@@ -76,6 +76,9 @@ class KarmadaKinds:
         elif kind == "ClusterTaintPolicy":
             why = operations.cluster_taint_policy(document, no_execute=self._no_execute)
             request.call.warnings.extend(operations.idle_taints(document))
+        elif kind == "FederatedResourceQuota":
+            why = operations.federated_resource_quota(document)
+            request.call.warnings.extend(operations.idle_quota(document))
         if why:
             raise denied(f"{kind.lower()}.karmada.io", why)
 

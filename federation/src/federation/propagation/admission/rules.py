@@ -53,7 +53,7 @@ def parts(value: Any) -> Iterator[tuple[int, Document]]:
         yield from ((i, one) for i, one in enumerate(value) if isinstance(one, dict))
 
 
-def _part(value: Any, key: str) -> Document:
+def part(value: Any, key: str) -> Document:
     found = value.get(key) if isinstance(value, dict) else None
     return found if isinstance(found, dict) else {}
 
@@ -75,8 +75,8 @@ def propagation_policy(document: Document) -> str:
     """Why a PropagationPolicy, or its sister for the cluster, is refused; empty: it is not."""
     causes = Causes()
     spec = document.get("spec") or {}
-    _placement(_part(spec, "placement"), causes)
-    failover = _part(spec, "failover")
+    _placement(part(spec, "placement"), causes)
+    failover = part(spec, "failover")
     if failover.get("application") is not None and not spec.get("propagateDeps"):
         causes.invalid(
             "spec.propagateDeps", False, "application failover is set, propagateDeps must be true"
@@ -91,8 +91,8 @@ def propagation_policy(document: Document) -> str:
                     "name cannot be empty if preemption is Always, the empty name may cause "
                     "unexpected resources preemption",
                 )
-    suspension = _part(spec, "suspension")
-    if suspension.get("dispatching") and _part(suspension, "dispatchingOnClusters").get(
+    suspension = part(spec, "suspension")
+    if suspension.get("dispatching") and part(suspension, "dispatchingOnClusters").get(
         "clusterNames"
     ):
         causes.invalid(
@@ -136,11 +136,11 @@ def _placement(placement: Document, causes: Causes) -> None:
                 ("", "Exists", "Equal"),
             )
     _spread(placement.get("spreadConstraints"), f"{where}.spreadConstraints", causes)
-    _workload_affinity(_part(placement, "workloadAffinity"), f"{where}.workloadAffinity", causes)
+    _workload_affinity(part(placement, "workloadAffinity"), f"{where}.workloadAffinity", causes)
 
 
 def _affinity(affinity: Any, where: str, causes: Causes) -> None:
-    selector = _part(affinity, "fieldSelector")
+    selector = part(affinity, "fieldSelector")
     if not (why := _field_selector(selector)):
         return
     schema = AFFINITY["properties"]["fieldSelector"]
@@ -181,8 +181,8 @@ def _overflow(term: Document, placement: Document, where: str, causes: Causes) -
     value = shown(AFFINITY_TERM["properties"]["overflowAffinities"], given)
     if not any(term.get(key) for key in AFFINITY["properties"]):
         causes.invalid(where, value, f"{_OVERFLOW} the inline ClusterAffinity")
-    scheduling = _part(placement, "replicaScheduling")
-    dynamic = _part(scheduling, "weightPreference").get("dynamicWeight")
+    scheduling = part(placement, "replicaScheduling")
+    dynamic = part(scheduling, "weightPreference").get("dynamicWeight")
     by_room = scheduling.get("replicaDivisionPreference") == "Aggregated" or dynamic
     if scheduling.get("replicaSchedulingType") != "Divided" or not by_room:
         causes.invalid(where, value, f"{_OVERFLOW} dynamic weight or aggregated scheduling")
@@ -228,7 +228,7 @@ def _workload_affinity(affinity: Document, where: str, causes: Causes) -> None:
     for kind in ("affinity", "antiAffinity"):
         if affinity.get(kind) is None:
             continue
-        keys[kind] = str(_part(affinity, kind).get("groupByLabelKey", ""))
+        keys[kind] = str(part(affinity, kind).get("groupByLabelKey", ""))
         causes.invalid_each(
             f"{where}.{kind}.groupByLabelKey", keys[kind], names.qualified_name(keys[kind])
         )
@@ -243,8 +243,8 @@ def _workload_affinity(affinity: Document, where: str, causes: Causes) -> None:
 
 def _failover(failover: Document, causes: Causes) -> None:
     where = "spec.failover.application"
-    application = _part(failover, "application")
-    waits = _part(application, "decisionConditions").get("tolerationSeconds") or 0
+    application = part(failover, "application")
+    waits = part(application, "decisionConditions").get("tolerationSeconds") or 0
     if waits < 0:
         causes.invalid(
             f"{where}.decisionConditions.tolerationSeconds",
@@ -259,11 +259,11 @@ def _failover(failover: Document, causes: Causes) -> None:
     if grace is not None and grace <= 0:
         causes.invalid(f"{where}.gracePeriodSeconds", grace, "must be greater than 0")
     _state(application, where, causes)
-    _state(_part(failover, "cluster"), "spec.failover.cluster", causes)
+    _state(part(failover, "cluster"), "spec.failover.cluster", causes)
 
 
 def _state(behaviour: Document, where: str, causes: Causes) -> None:
-    for index, rule in parts(_part(behaviour, "statePreservation").get("rules")):
+    for index, rule in parts(part(behaviour, "statePreservation").get("rules")):
         name = str(rule.get("aliasLabelName", ""))
         causes.invalid_each(
             f"{where}.statePreservation.rules[{index}].aliasLabelName",
@@ -285,7 +285,7 @@ def override_policy(document: Document) -> str:
             shown(AFFINITY, target),
             "overrideRules and targetCluster can't co-exist",
         )
-    overriders = _part(spec, "overriders")
+    overriders = part(spec, "overriders")
     if rules is not None and any(
         value for key, value in overriders.items() if key != "fieldOverrider"
     ):
@@ -302,18 +302,18 @@ def override_policy(document: Document) -> str:
 
 
 def _rule(rule: Document, where: str, causes: Causes) -> None:
-    overriders = _part(rule, "overriders")
+    overriders = part(rule, "overriders")
     inside = f"{where}.overriders"
     for index, one in parts(overriders.get("annotationsOverrider")):
-        _annotations(_part(one, "value"), f"{inside}.annotationsOverrider[{index}].value", causes)
+        _annotations(part(one, "value"), f"{inside}.annotationsOverrider[{index}].value", causes)
     for index, one in parts(overriders.get("labelsOverrider")):
-        for key, value in _part(one, "value").items():
+        for key, value in part(one, "value").items():
             field = f"{inside}.labelsOverrider[{index}].value"
             causes.invalid_each(field, key, names.qualified_name(key))
             causes.invalid_each(field, value, names.label_value(value))
     for index, one in parts(overriders.get("imageOverrider")):
         if one.get("predicate") is not None:
-            path = str(_part(one, "predicate").get("path", ""))
+            path = str(part(one, "predicate").get("path", ""))
             _pointer(path, f"{inside}.imageOverrider[{index}].predicate.path", causes)
     for index, one in parts(overriders.get("fieldOverrider")):
         _field(one, f"{inside}.fieldOverrider[{index}]", causes)

@@ -1,5 +1,5 @@
-"""What operators of a fleet ask for besides policies of propagation, in Karmada's shapes: workloads placed anew, and taints
-that follow the conditions of clusters."""
+"""What operators of a fleet ask for besides policies of propagation, in Karmada's shapes: workloads placed anew, taints
+that follow the conditions of clusters, and quotas over the whole fleet."""
 
 import datetime as dt
 
@@ -73,3 +73,43 @@ CLUSTER_TAINT_POLICIES: Resource[ClusterTaintPolicy] = Resource(
     "policy.karmada.io", "v1alpha1", "clustertaintpolicies", "ClusterTaintPolicy", False,
     ClusterTaintPolicy,
 )  # fmt: skip
+
+
+class StaticClusterAssignment(View):
+    cluster_name: str = ""
+    hard: dict[str, str | int] = {}
+
+
+class FederatedResourceQuotaSpec(View):
+    """Quantities by resource: for the namespace in all clusters together, and of that for single clusters."""
+
+    overall: dict[str, str | int] = {}
+    static_assignments: tuple[StaticClusterAssignment, ...] = ()
+
+
+class ClusterQuotaStatus(View):
+    """As the member reports its ResourceQuota."""
+
+    cluster_name: str = ""
+    hard: dict[str, str | int] = {}
+    used: dict[str, str | int] = {}
+
+
+class FederatedResourceQuotaStatus(View):
+    overall: dict[str, str | int] = {}
+    overall_used: dict[str, str | int] = {}
+    aggregated_status: tuple[ClusterQuotaStatus, ...] = ()
+
+
+class FederatedResourceQuota(Object):
+    spec: FederatedResourceQuotaSpec = FederatedResourceQuotaSpec()
+    status: FederatedResourceQuotaStatus = FederatedResourceQuotaStatus()
+
+
+FEDERATED_RESOURCE_QUOTAS: Resource[FederatedResourceQuota] = Resource(
+    "policy.karmada.io", "v1alpha1", "federatedresourcequotas", "FederatedResourceQuota", True,
+    FederatedResourceQuota,
+)  # fmt: skip
+QUOTA_NAME = "federatedresourcequota.karmada.io/name"
+QUOTA_NAMESPACE = "federatedresourcequota.karmada.io/namespace"
+"""Labels of a Work that carries a part of a quota."""

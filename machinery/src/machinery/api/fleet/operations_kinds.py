@@ -5,13 +5,15 @@ from machinery.api.fleet.schema import (
     AGE,
     LARGE,
     NUMBER,
+    QUANTITY,
     TEXT,
     TIME,
     array,
+    mapping,
     served,
     struct,
 )
-from machinery.api.scheme import ServedKind
+from machinery.api.scheme import Column, ServedKind
 
 _WORKLOAD = struct(
     ("apiVersion", "kind", "name"), apiVersion=TEXT, kind=TEXT, name=TEXT, namespace=TEXT
@@ -50,5 +52,37 @@ CLUSTER_TAINT_POLICY = served(
     ),
     columns=(AGE,),
 )  # fmt: skip
+_NUMERAL = r"(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
+_AMOUNTS = mapping(
+    QUANTITY
+    | {"pattern": rf"^(\+|-)?{_NUMERAL}(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?{_NUMERAL}))?$"}
+)
+FEDERATED_RESOURCE_QUOTA = served(
+    "policy.karmada.io/v1alpha1", "FederatedResourceQuota", "federatedresourcequotas", "",
+    namespaced=True,
+    spec=struct(
+        ("overall",),
+        overall=_AMOUNTS,
+        staticAssignments=array(
+            struct(("clusterName", "hard"), clusterName=TEXT, hard=_AMOUNTS)
+        ),
+    ),
+    status=struct(
+        overall=_AMOUNTS,
+        overallUsed=_AMOUNTS,
+        aggregatedStatus=array(
+            struct(("clusterName",), clusterName=TEXT, hard=_AMOUNTS, used=_AMOUNTS)
+        ),
+    ),
+    columns=(
+        Column("Overall", "string", ".status.overall"),
+        Column("Overall_Used", "string", ".status.overallUsed"),
+        AGE,
+    ),
+)  # fmt: skip
 
-OPERATIONS: tuple[ServedKind, ...] = (WORKLOAD_REBALANCER, CLUSTER_TAINT_POLICY)
+OPERATIONS: tuple[ServedKind, ...] = (
+    WORKLOAD_REBALANCER,
+    CLUSTER_TAINT_POLICY,
+    FEDERATED_RESOURCE_QUOTA,
+)
