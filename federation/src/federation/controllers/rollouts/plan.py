@@ -8,6 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from federation.clusters.candidates import candidate
+from federation.controllers import placer
 from federation.propagation.resilience import FLEET_WIDE
 from federation.propagation.rollouts import budgets, telling
 from federation.propagation.rollouts import plan as steps
@@ -81,6 +82,7 @@ class World:
 
     def facts(self, record: Record) -> steps.Facts:
         """For a run that acts."""
+        assert self.binding is not None
         seen = self.sights()
         said = [(r, condition(r.status.conditions, APPROVED)) for r in self.requests]
         return steps.Facts(
@@ -91,6 +93,7 @@ class World:
             budgets.of(self.template, self.budgets),
             frozenset(r.metadata.name for r, c in said if c is not None and c.status == "True"),
             {r.metadata.name: _why(c) for r, c in said if c is not None and c.status == "False"},
+            not (placer.placeable(self.binding) and placer.open_question(self.binding)),
         )
 
 

@@ -46,8 +46,8 @@ from machinery.meta.resource import Document
 FINAL = ("Succeeded", "RolledBack", "Superseded")
 ENDED = (*FINAL, "Failed")
 BEFORE, AFTER = "before", "after"
-UNREACHABLE, PENDING, WAIT, BUDGET = (
-    "ClusterUnreachable", "ApprovalPending", "TimedWait", "DisruptionBudget",
+UNREACHABLE, PENDING, WAIT, BUDGET, REPLACED = (
+    "ClusterUnreachable", "ApprovalPending", "TimedWait", "DisruptionBudget", "PlacementOpen",
 )  # fmt: skip
 
 
@@ -64,6 +64,8 @@ class Facts:
     """Names of ApprovalRequests."""
     denied: Mapping[str, str] = field(default_factory=dict)
     """Names of those that somebody refused, and why."""
+    settled: bool = True
+    """Whether the placement stands. One that is being decided anew may leave out clusters that are about to be replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,8 @@ class _Course:
     def go_on(self) -> str:
         """Every stage as far as it goes; answers a refusal of an approval."""
         for i in range(len(self.stages)):
-            if self.stages[i].state == "Succeeded":
+            last = i == len(self.stages) - 1
+            if self.stages[i].state == "Succeeded" and (not last or self.through(i)):
                 continue
             denied = self.stage(i)
             if denied:
@@ -215,18 +218,15 @@ class _Course:
     def stage(self, at: int) -> str:
         """One stage as far as it goes."""
         now = self.facts.now
-        if not self.stages[at].clusters:
-            self.stages[at] = replace(
-                self.stages[at], state="Succeeded", start_time=now, finish_time=now
-            )
+        if all(c.state == "Skipped" for c in self.stages[at].clusters):
+            self.pass_by(at)
             return ""
         if self.stages[at].state == "Pending":
             self.stages[at] = replace(self.stages[at], state="Waiting", start_time=now)
-        if self.stages[at].state == "Waiting":
-            denied = self.tasks(at, BEFORE)
-            if denied or not self.done_with(at, BEFORE):
-                return denied
-            self.stages[at] = replace(self.stages[at], state="Updating")
+        denied = self.tasks(at, BEFORE)
+        if denied or not self.done_with(at, BEFORE):
+            self.stages[at] = replace(self.stages[at], state="Waiting")
+            return denied
         self.begin(at)
         if not self.through(at):
             self.stages[at] = replace(self.stages[at], state="Updating")
@@ -236,6 +236,17 @@ class _Course:
         if not denied and self.done_with(at, AFTER):
             self.stages[at] = replace(self.stages[at], state="Succeeded", finish_time=now)
         return denied
+
+    def pass_by(self, at: int) -> None:
+        """A stage in which there is nothing to do asks for nothing; clusters that came late are updated all the same."""
+        self.begin(at)
+        done, now = self.through(at), self.facts.now
+        self.stages[at] = replace(
+            self.stages[at],
+            state="Succeeded" if done else "Updating",
+            start_time=self.stages[at].start_time or now,
+            finish_time=now if done else None,
+        )
 
     def through(self, at: int) -> bool:
         """Whether every cluster up to this stage is done with."""
@@ -331,7 +342,10 @@ class _Course:
     def told(self) -> Step:
         """The run goes on, waits, is stopped, or is through."""
         now, status = self.facts.now, self.counted()
-        if status.stages and all(s.state == "Succeeded" for s in status.stages):
+        through = all(s.state == "Succeeded" for s in status.stages)
+        if through and not (self.facts.settled and self.facts.sights):
+            self.reasons.append((REPLACED, "the placement is being decided"))
+        elif through:
             text = f"{status.updated_clusters} clusters have the template"
             return Step(
                 _told(replace(status, finish_time=now, current_stage=""), "Succeeded", "Succeeded", text, now)

@@ -65,7 +65,7 @@ def _stages(
             names = ", ".join(c.cluster_name for c in stage.clusters) or "no cluster"
             yield "Normal", "StageStarted", f"stage {stage.stage_name} begins: {names}"
         yield from _clusters(was, stage)
-        asked = {t.approval_request_name for t in _tasks(stage)}
+        asked = {t.approval_request_name for t in _tasks(stage)} - {""}
         for name in sorted(asked - {t.approval_request_name for t in _tasks(was)}):
             text = f"stage {stage.stage_name} waits for the approval of {name}"
             yield "Normal", "ApprovalRequested", text

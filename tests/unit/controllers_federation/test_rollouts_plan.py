@@ -1,0 +1,568 @@
+"""What the rollouts controller plans, from each state that a crash can leave, against objects in memory."""
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from federation.controllers import placer, revisions
+from federation.controllers.rollouts.plan import OVER_MAX, World, plan
+from federation.propagation.rollouts.record import RECORD, Record, record_of
+from federation.propagation.rollouts.snapshots import hash_of
+from machinery.api.fleet.cluster import Cluster
+from machinery.api.fleet.rollouts import (
+    STAGED_UPDATE_RUNS,
+    STRATEGY,
+    TRIGGER,
+    ApprovalRequest,
+    StagedUpdateRun,
+    StagedUpdateStrategy,
+)
+from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.controller.action import Action, Create, Delete, Emit, Patch, SetStatus
+from machinery.meta.resource import Document
+
+START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+ZONES = {"alpha": "zone-a", "beta": "zone-b", "gamma": "zone-c"}
+
+
+class Crashed(Exception):
+    """The controller died after that many writes."""
+
+
+def merged(held: Any, patch: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(patch, dict):
+        return patch
+    found = dict(held) if isinstance(held, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = merged(found.get(key), value)
+    return found
+
+
+class Memory:
+    """The objects, a fleet that gets well at once, and a fuse that burns with every write."""
+
+    def __init__(self, fuse: int = -1, **strategy: Any) -> None:
+        self.now, self.fuse, self.version = START, fuse, 1
+        self.template: Document | None = template("whoami:1")
+        self.binding = {
+            "metadata": {"name": "web-deployment", "namespace": "demo", "resourceVersion": "1"},
+            "spec": {
+                "resource": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+                "replicas": 6,
+                "placement": {},
+                "clusters": [{"name": name, "replicas": 2} for name in ZONES],
+            },
+        }
+        self.runs: dict[str, Document] = {}
+        self.requests: dict[str, Document] = {}
+        self.settled = True
+        self.history: list[Document] = []
+        self.well: Callable[[str], bool] = lambda _: True
+        self.given: list[dict[str, str]] = []
+        self.events: list[str] = []
+        self.strategies = [strategy_named("by-zone", **strategy)]
+
+    # ------------------------------------------------------------------------------------------------- the world
+    def world(self) -> World:
+        binding = self.binding | {"status": {"aggregatedStatus": self.reports()}}
+        return World(
+            self.now,
+            self.template,
+            decided(msgspec.convert(binding, ResourceBinding), yes=self.settled),
+            [msgspec.convert(run, StagedUpdateRun) for run in self.runs.values()],
+            self.history,
+            (),
+            self.strategies,
+            (),
+            [msgspec.convert(r, ApprovalRequest) for r in self.requests.values()],
+            {name: cluster(name) for name in ZONES},
+        )
+
+    def record(self) -> Record | None:
+        return record_of(msgspec.convert(self.binding, ResourceBinding))
+
+    def reports(self) -> list[Document]:
+        record = self.record()
+        told = record.of if record is not None else lambda _: ""
+        return [
+            {
+                "clusterName": name,
+                "applied": True,
+                "health": "Healthy" if self.well(name) else "Unhealthy",
+                "status": {
+                    "templateHash": told(name),
+                    "generation": 1,
+                    "observedGeneration": 1,
+                    "availableReplicas": 2 if self.well(name) else 1,
+                },
+            }
+            for name in ZONES
+        ]
+
+    # ------------------------------------------------------------------------------------------------- writing
+    def apply(self, actions: Iterable[Action]) -> int:
+        """In order, as the executor does; the fuse may end it anywhere."""
+        writes = 0
+        for action in actions:
+            if isinstance(action, Emit):
+                self.events.append(action.reason)
+                continue
+            if not isinstance(action, Create | Patch | SetStatus | Delete):
+                continue
+            if self.fuse == 0:
+                self.fuse = -1
+                raise Crashed
+            self.fuse -= self.fuse > 0
+            self.write(action)
+            writes += 1
+        return writes
+
+    def write(self, action: Create | Patch | SetStatus | Delete) -> None:
+        self.version += 1
+        stamp = {"metadata": {"resourceVersion": str(self.version)}}
+        if isinstance(action, Create):
+            document = dict(action.document)
+            name = document["metadata"]["name"]
+            kind = self.runs if action.resource is STAGED_UPDATE_RUNS else self.requests
+            assert action.exists_ok or name not in kind
+            born = {"uid": name, "creationTimestamp": self.now.isoformat()}
+            kind.setdefault(name, merged(merged(document, stamp), {"metadata": born}))
+        elif isinstance(action, Delete):
+            del self.runs[action.key.name]
+        elif action.resource is RESOURCE_BINDINGS:
+            assert isinstance(action, Patch)
+            assert action.resource_version == self.binding["metadata"]["resourceVersion"]
+            self.binding = merged(merged(self.binding, action.patch), stamp)
+            record = self.record()
+            if record is not None:
+                self.given.append({name: record.of(name) for name in ZONES})
+        else:
+            assert isinstance(action, SetStatus)
+            held = self.runs[action.key.name]
+            assert action.resource_version == held["metadata"]["resourceVersion"]
+            self.runs[action.key.name] = merged(merged(held, {"status": action.status}), stamp)
+
+    def snapshot(self) -> None:
+        """The revisions controller has seen the template."""
+        if self.template is not None and self.template["metadata"]["annotations"].get(STRATEGY):
+            for action in revisions.plan(self.template, self.history):
+                if isinstance(action, Create):
+                    self.history.append(merged(action.document, {"metadata": {"uid": "r"}}))
+
+    def settle(self, seconds: int = 0) -> None:
+        """Passes until nothing is written, each second anew."""
+        for _ in range(seconds + 1):
+            self.snapshot()
+            for _ in range(50):
+                try:
+                    if not self.apply(plan(self.world())):
+                        break
+                except Crashed:
+                    continue
+            else:
+                raise AssertionError("the controller never settles")
+            self.now += dt.timedelta(seconds=1)
+
+    def change(self, image: str, **annotations: str) -> None:
+        assert self.template is not None
+        self.template = template(image, **annotations)
+
+    def by_hand(self, name: str, **spec: Any) -> None:
+        body = {"workload": {"name": "web"}, "stagedRolloutStrategyName": "by-zone"} | spec
+        self.version += 1
+        meta = {
+            "name": name, "namespace": "demo", "uid": name,
+            "resourceVersion": str(self.version), "creationTimestamp": self.now.isoformat(),
+        }  # fmt: skip
+        self.runs[name] = {"metadata": meta, "spec": body}
+
+    def states(self) -> dict[str, str]:
+        return {name: (run.get("status") or {}).get("state", "") for name, run in self.runs.items()}
+
+    def reason(self, run: str) -> str:
+        """Why it is not initialised."""
+        (held,) = self.runs[run]["status"]["conditions"]
+        return f"{held['type']}={held['status']} {held['reason']}"
+
+
+def template(image: str, **annotations: str) -> Document:
+    marks = {STRATEGY: "by-zone"} | annotations
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": "web",
+            "namespace": "demo",
+            "uid": "u-web",
+            "annotations": {k: v for k, v in marks.items() if v},
+        },
+        "spec": {
+            "replicas": 6,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "web", "image": image}]},
+            },
+        },
+    }
+
+
+def cluster(name: str) -> Cluster:
+    return msgspec.convert(
+        {
+            "metadata": {"name": name},
+            "spec": {"zones": [ZONES[name]]},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        },
+        Cluster,
+    )
+
+
+def strategy_named(name: str, **spec: Any) -> StagedUpdateStrategy:
+    body = {"stages": [{"name": "z", "groupBy": "zone"}]} | spec
+    meta = {"name": name, "namespace": "demo"}
+    return msgspec.convert({"metadata": meta, "spec": body}, StagedUpdateStrategy)
+
+
+H1, H2, H3 = (hash_of(template(f"whoami:{n}")) for n in (1, 2, 3))
+ORDER = [
+    {"alpha": H1, "beta": H1, "gamma": H1},
+    {"alpha": H2, "beta": H1, "gamma": H1},
+    {"alpha": H2, "beta": H2, "gamma": H1},
+    {"alpha": H2, "beta": H2, "gamma": H2},
+]
+
+
+def decided(binding: ResourceBinding, *, yes: bool) -> ResourceBinding:
+    """The same with the word that its placement answers the present question, or another one."""
+    question = placer.question(binding) if yes else "another"
+    marks = binding.metadata.annotations | {placer.QUESTION: question}
+    metadata = msgspec.structs.replace(binding.metadata, annotations=marks)
+    return msgspec.structs.replace(binding, metadata=metadata)
+
+
+def seen_once(given: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """What clusters had, without repetitions."""
+    return [g for i, g in enumerate(given) if i == 0 or g != given[i - 1]]
+
+
+def test_nothing_is_dispatched_before_the_revision_is_recorded() -> None:
+    fleet = Memory()
+    assert plan(fleet.world()) == []
+    fleet.settle()
+    assert fleet.record() == Record(stable=H1, seen=H1)
+    assert fleet.runs == {}
+
+
+@pytest.mark.parametrize("fuse", range(-1, 14))
+def test_a_crash_between_any_two_writes_loses_nothing(fuse: int) -> None:
+    fleet = Memory()
+    fleet.settle()
+    fleet.fuse = fuse
+    fleet.change("whoami:2")
+    fleet.settle(5)
+    assert seen_once(fleet.given) == ORDER
+    assert fleet.states() == {"web-1": "Succeeded"}
+    assert fleet.record() == Record(stable=H2, seen=H2, number=1, run="web-1")
+
+
+def test_the_fuses_above_cover_every_write() -> None:
+    fleet = Memory()
+    fleet.settle()
+    before = fleet.version
+    fleet.change("whoami:2")
+    fleet.settle(5)
+    assert 10 <= fleet.version - before <= 13
+
+
+@pytest.mark.parametrize("fuse", range(-1, 14))
+def test_a_change_during_a_run_takes_over_from_any_state(fuse: int) -> None:
+    fleet = Memory()
+    fleet.settle()
+    fleet.well = lambda name: name != "beta"
+    fleet.change("whoami:2")
+    fleet.settle(2)
+    assert fleet.given[-1] == ORDER[2], "beta does not get well, gamma waits"
+    fleet.fuse = fuse
+    fleet.well = lambda _: True
+    fleet.change("whoami:3")
+    fleet.settle(6)
+    assert fleet.states() == {"web-1": "Superseded", "web-2": "Succeeded"}
+    assert fleet.given[-1] == dict.fromkeys(ZONES, H3)
+    order = seen_once(fleet.given)[3:]
+    assert {"alpha": H3, "beta": H2, "gamma": H1} in order, "each goes on from what it had"
+    assert "StagedUpdateSuperseded" in fleet.events
+
+
+@pytest.mark.parametrize("fuse", range(-1, 12))
+def test_a_failure_rolls_back_from_any_state(fuse: int) -> None:
+    fleet = Memory(failureAction="Rollback", healthGate={"progressDeadline": "2s"})
+    fleet.settle()
+    fleet.fuse = fuse
+    record = fleet.record
+    fleet.well = lambda name: name != "beta" or (r := record()) is None or r.of(name) == H1
+    fleet.change("whoami:2")
+    fleet.settle(8)
+    assert fleet.states() == {"web-1": "RolledBack"}
+    assert seen_once(fleet.given) == [*ORDER[:3], ORDER[0]]
+    held = fleet.record()
+    assert held is not None
+    assert (held.open, held.clusters, held.stable, held.seen) == (False, {}, H1, H2)
+    assert held.failed.startswith("rolled back: beta: not well after 2 s")
+    # Going back to the old template needs no run, and the same change later is a change again.
+    fleet.change("whoami:1")
+    fleet.settle(1)
+    assert list(fleet.runs) == ["web-1"]
+    fleet.well = lambda _: True
+    fleet.change("whoami:2")
+    fleet.settle(6)
+    assert fleet.states() == {"web-1": "RolledBack", "web-2": "Succeeded"}
+
+
+def test_undoing_a_run_half_way_is_a_run_of_those_that_have_it() -> None:
+    fleet = Memory()
+    fleet.settle()
+    fleet.well = lambda name: name != "beta"
+    fleet.change("whoami:2")
+    fleet.settle(2)
+    fleet.well = lambda _: True
+    fleet.change("whoami:1")
+    fleet.settle(6)
+    assert fleet.states() == {"web-1": "Superseded", "web-2": "Succeeded"}
+    assert seen_once(fleet.given)[-2:] == [{"alpha": H1, "beta": H2, "gamma": H1}, ORDER[0]]
+
+
+def test_replicas_are_no_change() -> None:
+    fleet = Memory()
+    fleet.settle()
+    assert fleet.template is not None
+    fleet.template = fleet.template | {"spec": fleet.template["spec"] | {"replicas": 60}}
+    fleet.settle(2)
+    assert fleet.runs == {}
+
+
+def test_a_workload_that_is_staged_no_more_lets_go() -> None:
+    fleet = Memory()
+    fleet.settle()
+    fleet.well = lambda _: False
+    fleet.change("whoami:2")
+    fleet.settle(1)
+    fleet.change("whoami:2", **{STRATEGY: ""})
+    fleet.settle(1)
+    assert fleet.states() == {"web-1": "Superseded"}
+    assert RECORD not in fleet.binding["metadata"].get("annotations", {})
+
+
+def test_a_deleted_workload_ends_its_runs() -> None:
+    fleet = Memory()
+    fleet.settle()
+    fleet.well = lambda _: False
+    fleet.change("whoami:2")
+    fleet.settle(1)
+    fleet.template = None
+    fleet.settle(1)
+    assert fleet.states() == {"web-1": "Superseded"}
+
+
+def test_the_change_that_brings_the_annotation_is_staged() -> None:
+    """Works still carry the template of before."""
+    fleet = Memory()
+    fleet.settle()
+    old = fleet.template
+    fleet.binding["metadata"].pop("annotations")
+    fleet.change("whoami:2")
+    fleet.snapshot()
+    assert old is not None
+    manifest = {"spec": {"template": old["spec"]["template"]}}
+    work = {"spec": {"workload": {"manifests": [manifest]}}}
+    world = fleet.world()
+    (action,) = plan(with_works(world, [work]))
+    assert isinstance(action, Patch)
+    fleet.write(action)
+    assert fleet.record() == Record(stable=H1, seen=H1)
+
+
+def with_works(world: World, works: list[Document]) -> World:
+    """The same with Works."""
+    names = [n for n in World.__dataclass_fields__ if n != "works"]
+    return World(**{name: getattr(world, name) for name in names}, works=works)
+
+
+# ------------------------------------------------------------------------------------------------- runs by hand
+def test_with_a_manual_trigger_a_change_waits_for_a_run() -> None:
+    fleet = Memory()
+    fleet.settle()
+    manual = {TRIGGER: "Manual"}
+    fleet.change("whoami:2", **manual)
+    fleet.settle(3)
+    assert fleet.runs == {}
+    assert fleet.given[-1] == ORDER[0]
+    assert "StagedUpdateWaiting" in fleet.events
+    fleet.by_hand("mine", state="Initialize")
+    fleet.settle(1)
+    assert fleet.states() == {"mine": "Initialized"}
+    assert [s["stageName"] for s in fleet.runs["mine"]["status"]["stages"]] == [
+        "z-zone-a", "z-zone-b", "z-zone-c",
+    ]  # fmt: skip
+    assert fleet.given[-1] == ORDER[0]
+    fleet.runs["mine"]["spec"]["state"] = "Run"
+    fleet.settle(6)
+    assert fleet.states() == {"mine": "Succeeded"}
+    assert seen_once(fleet.given) == ORDER
+
+
+def test_a_preview_that_became_stale_is_laid_out_anew() -> None:
+    fleet = Memory()
+    fleet.settle()
+    fleet.change("whoami:2", **{TRIGGER: "Manual"})
+    fleet.by_hand("mine", state="Initialize")
+    fleet.settle(1)
+    fleet.change("whoami:3", **{TRIGGER: "Manual"})
+    fleet.settle(1)
+    assert fleet.runs["mine"]["status"]["targetTemplate"] == H3
+    fleet.runs["mine"]["spec"]["state"] = "Run"
+    fleet.settle(6)
+    assert fleet.given[-1] == dict.fromkeys(ZONES, H3)
+
+
+def test_a_run_by_hand_takes_over_and_one_to_an_old_revision_goes_there() -> None:
+    fleet = Memory()
+    fleet.settle()
+    fleet.change("whoami:2")
+    fleet.settle(6)
+    fleet.by_hand("back", state="Run", resourceSnapshotIndex="1")
+    fleet.settle(6)
+    assert fleet.states() == {"web-1": "Succeeded", "back": "Succeeded"}
+    assert fleet.given[-1] == ORDER[0]
+    assert fleet.runs["back"]["status"]["resourceSnapshotIndexUsed"] == "1"
+    # The template is still the new one; nobody starts a run for it again.
+    fleet.settle(3)
+    assert set(fleet.runs) == {"web-1", "back"}
+
+
+def test_of_two_runs_by_hand_the_newer_one_acts() -> None:
+    fleet = Memory()
+    fleet.settle()
+    fleet.well = lambda _: False
+    fleet.change("whoami:2")
+    fleet.settle(1)
+    fleet.by_hand("one", state="Run")
+    fleet.now += dt.timedelta(seconds=1)
+    fleet.by_hand("two", state="Run")
+    fleet.settle(1)
+    assert fleet.states() == {"web-1": "Superseded", "one": "Superseded", "two": "Progressing"}
+
+
+REFUSED = [
+    ({"stagedRolloutStrategyName": "none"}, "Initialized=False StrategyNotFound"),
+    ({"resourceSnapshotIndex": "7"}, "Initialized=False SnapshotNotFound"),
+]
+
+
+@pytest.mark.parametrize(("spec", "reason"), REFUSED)
+def test_runs_that_cannot_begin_say_why(spec: dict[str, Any], reason: str) -> None:
+    fleet = Memory()
+    fleet.settle()
+    fleet.by_hand("mine", **spec)
+    fleet.settle()
+    assert fleet.reason("mine") == reason
+
+
+def test_a_run_of_a_workload_that_is_not_staged_says_so() -> None:
+    fleet = Memory()
+    fleet.change("whoami:1", **{STRATEGY: ""})
+    fleet.by_hand("mine", state="Run")
+    fleet.settle()
+    assert fleet.reason("mine") == "Initialized=False NotStaged"
+    fleet.template = None
+    fleet.settle()
+    assert fleet.reason("mine") == "Initialized=False WorkloadNotFound"
+
+
+def test_a_workload_that_is_nowhere_yet_waits_and_a_bad_strategy_too() -> None:
+    fleet = Memory()
+    fleet.settle()
+    placed = fleet.binding["spec"].pop("clusters")
+    fleet.change("whoami:2")
+    fleet.settle(1)
+    assert fleet.reason("web-1") == "Initialized=False NotPlaced"
+    fleet.binding["spec"]["clusters"] = placed
+    good = fleet.strategies[:]
+    fleet.strategies[:] = [strategy_named("by-zone", stages=[{"name": "one"}, {"name": "two"}])]
+    fleet.settle(1)
+    assert fleet.reason("web-1") == "Initialized=False ClusterInManyStages"
+    fleet.strategies[:] = good
+    fleet.settle(6)
+    assert fleet.states() == {"web-1": "Succeeded"}
+
+
+def test_a_run_does_not_end_while_the_placement_is_decided_anew() -> None:
+    """A cluster that failover has just taken out is about to be replaced by one that must not be forgotten."""
+    fleet = Memory()
+    fleet.settle()
+    fleet.settled = False
+    fleet.change("whoami:2")
+    fleet.settle(6)
+    assert fleet.states() == {"web-1": "Waiting"}
+    assert fleet.runs["web-1"]["status"]["message"] == "the placement is being decided"
+    fleet.settled = True
+    fleet.settle(1)
+    assert fleet.states() == {"web-1": "Succeeded"}
+
+
+def test_a_run_deleted_while_it_acts_begins_again() -> None:
+    fleet = Memory()
+    fleet.settle()
+    fleet.well = lambda name: name != "beta"
+    fleet.change("whoami:2")
+    fleet.settle(2)
+    del fleet.runs["web-1"]
+    fleet.well = lambda _: True
+    fleet.settle(6)
+    assert fleet.states() == {"web-1": "Succeeded"}
+    assert seen_once(fleet.given) == ORDER
+
+
+def test_an_approval_is_asked_for_once_and_refused_by_its_condition() -> None:
+    tasks = [{"name": "all", "beforeStageTasks": [{"type": "Approval"}]}]
+    fleet = Memory(stages=tasks)
+    fleet.settle()
+    fleet.change("whoami:2")
+    fleet.settle(2)
+    assert list(fleet.requests) == ["web-1-before-all"]
+    assert fleet.events.count("ApprovalRequested") == 1
+    assert fleet.states() == {"web-1": "Waiting"}
+    denied = {"type": "Approved", "status": "False", "message": "Friday"}
+    fleet.requests["web-1-before-all"]["status"] = {"conditions": [denied]}
+    fleet.settle(1)
+    assert fleet.states() == {"web-1": "Failed"}
+    assert fleet.runs["web-1"]["status"]["message"] == "web-1-before-all was refused: Friday"
+
+
+def test_runs_that_are_over_are_forgotten_but_for_the_last_ones() -> None:
+    fleet = Memory()
+    fleet.settle()
+    for number in range(2, OVER_MAX + 6):
+        fleet.change(f"whoami:{number}")
+        fleet.settle(5)
+    assert len(fleet.runs) == OVER_MAX + 1
+    assert "web-1" not in fleet.runs
+
+
+def test_what_a_cluster_still_has_is_not_pruned() -> None:
+    old, new = template("whoami:1"), template("whoami:2")
+    for one in (old, new):
+        one["spec"]["revisionHistoryLimit"] = 0
+    (made, _) = revisions.plan(old, [])
+    assert isinstance(made, Create)
+    record = dict(made.document) | {}
+    record["metadata"] = record["metadata"] | {"uid": "r"}
+    assert any(isinstance(a, Delete) for a in revisions.plan(new, [record]))
+    assert not any(isinstance(a, Delete) for a in revisions.plan(new, [record], {H1}))
