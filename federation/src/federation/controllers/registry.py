@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from federation.clusters.admission import ExportsNamed, MembersObjects, OwnClusterOnly
 from federation.controllers import (
+    cronhpas,
     defaults,
     dependencies,
     detector,
@@ -99,6 +100,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
         taints,
     ):
         room.setup(manager)
+    cronhpas.setup(manager, settings.kinds)
     garbagecollector.setup(manager, settings.kinds)
     namespace.setup(manager, settings.kinds)
     tokencleaner.setup(manager)

@@ -6,7 +6,7 @@ What Karmada's samples say and nothing here acts on yet is kept and warned about
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from federation.propagation.admission import defaults, operations, rules
+from federation.propagation.admission import autoscaling, defaults, operations, rules
 from federation.propagation.admission.types import mismatch
 from machinery.api.fleet.kinds import OVERRIDE_SPEC, POLICY_SPEC
 from machinery.kit.ids import Ids
@@ -20,6 +20,7 @@ _PROPAGATION = ("PropagationPolicy", "ClusterPropagationPolicy")
 _OVERRIDE = ("OverridePolicy", "ClusterOverridePolicy")
 _BINDINGS = ("ResourceBinding", "ClusterResourceBinding")
 _GROUPS = ("policy.karmada.io", "work.karmada.io")
+_JUDGED = ("policy.karmada.io", "autoscaling.karmada.io")
 _WRITES = ("create", "update")
 _STRUCTS = {
     "PropagationPolicy": (POLICY_SPEC, "PropagationSpec"),
@@ -62,7 +63,7 @@ class KarmadaKinds:
     def validate(self, request: AdmissionRequest) -> None:
         if request.verb == "delete":
             _guard(request.old)
-        if request.kind.group != "policy.karmada.io" or request.verb not in _WRITES:
+        if request.kind.group not in _JUDGED or request.verb not in _WRITES:
             return
         document, kind = request.document, request.kind.kind
         why = ""
@@ -79,6 +80,8 @@ class KarmadaKinds:
         elif kind == "FederatedResourceQuota":
             why = operations.federated_resource_quota(document)
             request.call.warnings.extend(operations.idle_quota(document))
+        elif kind == "CronFederatedHPA":
+            why = autoscaling.cron_federated_hpa(document)
         if why:
             raise denied(f"{kind.lower()}.karmada.io", why)
 

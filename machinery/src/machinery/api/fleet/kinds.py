@@ -6,6 +6,7 @@ so that strict clients hear `unknown field` instead of a promise; a few that Kar
 (`federation.propagation.admission`). The order of fields is Go's, since messages show values in it.
 """
 
+from machinery.api.fleet.autoscaling_kinds import AUTOSCALING
 from machinery.api.fleet.multicluster_kinds import MULTICLUSTER
 from machinery.api.fleet.operations_kinds import OPERATIONS
 from machinery.api.fleet.rollout_kinds import ROLLOUTS
@@ -392,6 +393,7 @@ FLEET: tuple[ServedKind, ...] = (
     FEDERATION_CONFIG,
     FAILURE_DOMAIN,
     *OPERATIONS,
+    *AUTOSCALING,
     *ROLLOUTS,
     *MULTICLUSTER,
 )
