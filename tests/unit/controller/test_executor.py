@@ -171,3 +171,17 @@ async def test_emit_never_fails_a_plan(client, executor):
 )
 def test_guards_become_part_of_the_patch(action, expected):
     assert guarded_patch(action) == expected
+
+
+async def test_listeners_hear_of_what_was_applied_and_why(client, executor):
+    heard = []
+    executor.listen(lambda action, answer: heard.append((getattr(action, "note", None), answer)))
+    patch = Patch(PODS, KEY, {"metadata": {"labels": {"x": "y"}}}, note="because")
+    await executor.apply([create("a")])
+    await executor.apply([patch])
+    assert [note for note, _ in heard] == [None, "because"]
+    assert heard[1][1].metadata.labels == {"x": "y"}
+    with pytest.raises(NotFound):
+        await executor.apply([Patch(PODS, ObjectKey("demo", "no"), {}, note="lost")])
+    assert len(heard) == 2, "what was refused was not done"
+    assert patch == Patch(PODS, KEY, {"metadata": {"labels": {"x": "y"}}}), "a note changes nothing"

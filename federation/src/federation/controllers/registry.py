@@ -18,6 +18,7 @@ from federation.controllers import (
     health,
     identities,
     imports,
+    journal,
     membership,
     namespaces,
     networks,
@@ -101,6 +102,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     ):
         room.setup(manager)
     cronhpas.setup(manager, settings.kinds)
+    journal.setup(manager)
     garbagecollector.setup(manager, settings.kinds)
     namespace.setup(manager, settings.kinds)
     tokencleaner.setup(manager)

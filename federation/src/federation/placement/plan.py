@@ -52,20 +52,33 @@ def place(request: Request, candidates: Sequence[Candidate]) -> Decision:
     raise first
 
 
+def most(request: Request, fleet: Sequence[Candidate]) -> Decision | None:
+    """After a loss, as many replicas as fit are better than none: the largest number that can be placed, if it is more."""
+    best: Decision | None = None
+    least, limit = sum(request.previous.values()), request.replicas
+    while limit - least > 1:
+        count = (least + limit) // 2
+        try:
+            best, least = place(replace(request, replicas=count), fleet), count
+        except NoFit:
+            limit = count
+    return best
+
+
 def _place_in(
     request: Request,
     affinity: ClusterAffinity | None,
     candidates: Sequence[Candidate],
     affinity_name: str,
 ) -> Decision:
-    strategy = _strategy(request)
+    strategy = strategy_of(request)
     ranks = () if strategy == "Duplicated" else tiers.of(affinity)
     passed, left_out = filter_candidates(request, affinity, candidates, ranks)
-    passed = [_closed(c, request) if c.taints else c for c in passed]
+    passed = [closed(c, request) if c.taints else c for c in passed]
     previous = request.previous
     held = {c.name: previous[c.name] for c in passed if c.name in previous} if previous else {}
     room = capacity.rooms(passed, request.asks)
-    chosen, groups = _chosen(request, passed, room, held, tiers.numbers(ranks, passed))
+    chosen, groups = chosen_of(request, passed, room, held, tiers.numbers(ranks, passed))
     shared = preferred.Shared({})
     if strategy == "Preferences":
         shared = preferred.divide(request, chosen)
@@ -90,7 +103,7 @@ def _place_in(
 Groups = Mapping[str, Sequence[Candidate]]
 
 
-def _chosen(
+def chosen_of(
     request: Request,
     passed: Sequence[Candidate],
     room: Mapping[str, int],
@@ -102,7 +115,7 @@ def _chosen(
     Karmada spreads over regions only and does not balance them; every other field it ignores beside a constraint over
     clusters, and refuses without. So what the two have in common is done as there, and the rest as it is meant.
     """
-    strategy = _strategy(request)
+    strategy = strategy_of(request)
     constraint = select.cluster_constraint(request.placement)
     group = select.group_constraint(request.placement)
     by_region = group is not None and group.spread_by_field == REGION
@@ -159,7 +172,7 @@ def _tiered(
             if (part := [c for c in cs if c.name in inside])
         }
         share = replace(request, replicas=count)
-        targets |= _assigned(share, members, parts, room, kept, _strategy(request))
+        targets |= _assigned(share, members, parts, room, kept, strategy_of(request))
         left -= count
     if left > 0:
         raise Unschedulable(
@@ -176,7 +189,7 @@ def assess(request: Request, candidates: Sequence[Candidate]) -> list[Warned]:
         if not rejection(request, request.placement.cluster_affinity, candidate)
     ]
     held = {c.name: request.previous[c.name] for c in passed if c.name in request.previous}
-    room = capacity.rooms([_closed(c, request) for c in passed], request.asks)
+    room = capacity.rooms([closed(c, request) for c in passed], request.asks)
     told = _unspreadable(request)
     if request.spread and request.replicas and not told:
         told = spread.unmet(held, request.spread, spread.Pool(passed, held, held))
@@ -195,7 +208,7 @@ def _resilient(
     told = _unspreadable(request)
     if request.spread and request.replicas and not told:
         most = {c.name: room[c.name] + held.get(c.name, 0) for c in chosen}
-        if _strategy(request) == "Static":
+        if strategy_of(request) == "Static":
             weights = static_weights(request.placement, chosen)
             chosen = [c for c in chosen if weights[c.name]]
             most = {c.name: held.get(c.name, 0) if c.cut else MAX_REPLICAS for c in chosen}
@@ -208,7 +221,7 @@ def _resilient(
 
 
 def _unspreadable(request: Request) -> list[Warned]:
-    if not request.spread or _strategy(request) != "Duplicated":
+    if not request.spread or strategy_of(request) != "Duplicated":
         return []
     text = "spread has no say: the placement is Duplicated, every cluster runs all replicas"
     return [Warned(spread.NOT_MET, text)]
@@ -221,7 +234,7 @@ def _headroom(
     room: Mapping[str, int],
     held: Mapping[str, int],
 ) -> list[Warned]:
-    if not request.headroom or _strategy(request) == "Duplicated":
+    if not request.headroom or strategy_of(request) == "Duplicated":
         return []
     caps = {c.name: room[c.name] + held.get(c.name, 0) for c in passed}
     return spread.headroom(request.headroom, targets, spread.Pool(passed, caps, held))
@@ -234,13 +247,14 @@ def _groups(placement: Placement) -> tuple[SpreadRule, ...]:
     )
 
 
-def _closed(candidate: Candidate, request: Request) -> Candidate:
+def closed(candidate: Candidate, request: Request) -> Candidate:
     """A member that holds replicas in spite of a taint keeps them, and gets no more than one whose link is cut."""
     taint = untolerated(request.placement.cluster_tolerations, candidate.taints)
     return candidate if taint is None else replace(candidate, cut=True)
 
 
-def _strategy(request: Request) -> str:
+def strategy_of(request: Request) -> str:
+    """Duplicated, Static, Dynamic, Aggregated, or Preferences, which the object itself states."""
     if request.preferences is not None:
         return "Preferences"
     scheduling = request.placement.replica_scheduling

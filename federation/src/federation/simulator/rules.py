@@ -17,6 +17,7 @@ cluster     no Work for a cluster that is not known
 live        a Work is made only for a template that is there and a place that its binding gives it
 kept        a Work is deleted only when its template, its binding or its place in the decision is gone
 clock       not Ready no earlier than 10 s and no later than 13 s after the last heartbeat; Ready soon after it
+replays     a Decision of the journal comes out the same when it is decided again from what it holds
 hands off   a member deletes nothing that it was not told to delete, and is told nothing while it hears nothing
 alive       no task of the server dies
 
@@ -35,6 +36,7 @@ from federation.controllers.placer import QUESTION, question
 from federation.domains.clock import FailureClock
 from federation.domains.settings import ENABLED
 from federation.propagation import moves
+from federation.propagation.replays import replays
 from federation.simulator.member import Member
 from federation.simulator.peers import DataPath
 from federation.simulator.seen import Seen, Written, condition_of, ready
@@ -143,6 +145,8 @@ class Rules:
                 self._cluster(written)
             case "federationconfigs":
                 self._switched(written)
+            case "decisions" if written.new is not None:
+                self._replays(written.key, written.new)
             case _:
                 pass
 
@@ -268,6 +272,12 @@ class Rules:
             self._frozen_since = None
         elif self._frozen_since is None:
             self._frozen_since = written.at
+
+    def _replays(self, key: ObjectKey, decision: Document) -> None:
+        records = self._seen.of("fleetrecords")
+        other = replays(decision, lambda name: records.get(ObjectKey("", name)))
+        if other:
+            raise Broken("replays", f"{key}: {other}")
 
     def _frozen(self, now: float) -> bool:
         return self._frozen_since is not None and now - self._frozen_since > AT_ONCE_S

@@ -24,7 +24,8 @@ class Create:
 class Patch:
     """PATCH of the object; `resource_version` makes it a compare-and-swap, `uid` a precondition.
 
-    A JSON merge patch by default: null removes a field, lists are replaced whole.
+    A JSON merge patch by default: null removes a field, lists are replaced whole. `note` says for what it is done to those
+    who listen to the executor; it is no part of what is done.
     """
 
     resource: Resource[Any]
@@ -33,19 +34,21 @@ class Patch:
     patch_type: PatchType = PatchType.MERGE
     resource_version: str = ""
     uid: str = ""
+    note: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SetStatus:
     """Merge patch of the status subresource: `status` holds the fields to set (null removes).
 
-    `resource_version` makes it a compare-and-swap.
+    `resource_version` makes it a compare-and-swap; `note` is as in `Patch`.
     """
 
     resource: Resource[Any]
     key: ObjectKey
     status: Mapping[str, Any]
     resource_version: str = ""
+    note: Any = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

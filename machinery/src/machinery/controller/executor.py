@@ -37,6 +37,11 @@ class Executor:
 
     def __init__(self, client: Client, recorder: EventRecorder) -> None:
         self._client, self._recorder = client, recorder
+        self._listeners: list[OnDone] = []
+
+    def listen(self, hear: OnDone) -> None:
+        """`hear` is called after each action that is applied from now on, whoever asked for it. It must not wait."""
+        self._listeners.append(hear)
 
     async def apply(self, actions: Iterable[Action], *, on_done: OnDone | None = None) -> Result:
         """Apply `actions`; the Result asks for the earliest RequeueAfter among them."""
@@ -46,6 +51,8 @@ class Executor:
             applied.append(action)
             if on_done is not None:
                 on_done(action, answer)
+            for hear in self._listeners:
+                hear(action, answer)
 
         for run in _runs(actions):
             for batch in _batches(run):

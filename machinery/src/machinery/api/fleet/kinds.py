@@ -7,6 +7,7 @@ so that strict clients hear `unknown field` instead of a promise; a few that Kar
 """
 
 from machinery.api.fleet.autoscaling_kinds import AUTOSCALING
+from machinery.api.fleet.decision_kinds import JOURNAL
 from machinery.api.fleet.multicluster_kinds import MULTICLUSTER
 from machinery.api.fleet.operations_kinds import OPERATIONS
 from machinery.api.fleet.rollout_kinds import ROLLOUTS
@@ -395,5 +396,6 @@ FLEET: tuple[ServedKind, ...] = (
     *OPERATIONS,
     *AUTOSCALING,
     *ROLLOUTS,
+    *JOURNAL,
     *MULTICLUSTER,
 )
