@@ -14,7 +14,7 @@ from typing import Any
 
 from federation.clusters.candidates import candidate
 from federation.placement.model import Candidate
-from federation.propagation import claims, interpreter, moves
+from federation.propagation import claims, evictions, interpreter, moves
 from federation.propagation.overrides.errors import PolicyFailed
 from federation.propagation.overrides.policies import (
     APPLIED,
@@ -134,17 +134,19 @@ def rendered(
     runs = interpreter.is_workload(template)
     claimed = _claimed(binding, template)
     owner = _owner(binding)
+    still = moves.untouched(binding)
     for cluster, count in asked(binding).items():
         own = claimed if staging is None else staging.given(claimed, cluster)
-        if cluster not in fleet:
+        if cluster not in fleet or cluster in still:
             continue
         if staging is not None and (as_it_is := staging.kept(cluster)) is not None:
             found.works[cluster] = as_it_is
             continue
+        body = interpreter.revised(own, count) if runs else own
+        if state := evictions.carried(binding, cluster):
+            body = _labelled(body, state)
         try:
-            changed = overrides.apply(
-                interpreter.revised(own, count) if runs else own, fleet[cluster]
-            )
+            changed = overrides.apply(body, fleet[cluster])
         except PolicyFailed as error:
             found.failed[cluster] = Failed(error.policy, str(error))
             continue
@@ -225,6 +227,11 @@ def _claimed(binding: ResourceBinding, template: Document) -> Document:
     if labels:
         marked["labels"] = (own.get("labels") or {}) | labels
     return template | {"metadata": marked}
+
+
+def _labelled(body: Document, labels: Mapping[str, str]) -> Document:
+    metadata = body["metadata"]
+    return body | {"metadata": metadata | {"labels": (metadata.get("labels") or {}) | dict(labels)}}
 
 
 def _owner(binding: ResourceBinding) -> Document:
@@ -418,7 +425,10 @@ class DispatcherReconciler:
                 staging=staging,
             )
             news = told(binding, template, found, held, rfc3339(self._clock.now()))
-        return await self._executor.apply([*plan(found.works, held, found.failed), *news])
+        still = moves.untouched(binding) if binding is not None else frozenset()
+        return await self._executor.apply(
+            [*plan(found.works, held, still | found.failed.keys()), *news]
+        )
 
     def _template(self, binding: ResourceBinding) -> Document | None:
         source = binding.spec.resource

@@ -15,6 +15,9 @@ it has stopped by itself, for then no copy runs at all:
 
 An operator who drains such a cluster gets what is asked for: new copies elsewhere, and the old ones until they are seen.
 
+A workload whose policy has `spec.failover.application` leaves a cluster for its own health too, when its account there says so
+(`federation.propagation.applications`) and another cluster has room for it; until then it stays, which is told.
+
 The pace follows the survivors: with twice the room that is needed up to 50 bindings a second, with less in proportion,
 never less than one. Several workloads at once still decide by the same reported room; reservations are planned.
 """
@@ -22,7 +25,7 @@ never less than one. Several workloads at once still decide by the same reported
 import datetime as dt
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from federation.clusters.candidates import candidates
 from federation.controllers import domains, placer
@@ -31,8 +34,9 @@ from federation.domains.clock import LOOK_LATE_S
 from federation.domains.names import cluster_verdict, domain_name
 from federation.domains.settings import DRY_RUN, ENABLED, Settings
 from federation.domains.verdict import Finding
-from federation.placement.model import Candidate
-from federation.propagation import moves
+from federation.placement.model import Candidate, NoFit
+from federation.placement.plan import place
+from federation.propagation import applications, evictions, moves
 from federation.propagation.resilience import CONSISTENCY, resilience, stop_s, stopped_s
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.core import Toleration
@@ -42,6 +46,7 @@ from machinery.api.fleet.resilience import (
     FEDERATION_CONFIGS,
     RESILIENCE_POLICIES,
     FailureDomain,
+    ResiliencePolicy,
     ResilienceSpec,
 )
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
@@ -49,7 +54,7 @@ from machinery.client.interface import dynamic
 from machinery.controller.action import Action, RequeueAfter, Result
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
-from machinery.meta.objectmeta import is_true
+from machinery.meta.objectmeta import condition, is_true
 from machinery.meta.resource import Document, ObjectKey
 from machinery.scheduling.resources import amounts
 from machinery.scheduling.tolerations import tolerates
@@ -57,10 +62,16 @@ from machinery.scheduling.tolerations import tolerates
 EVERYTHING = ObjectKey("", "fleet")
 PRIORITY_CLASSES = dynamic("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False)
 BY_CLUSTER = "evictor-cluster"
+BY_FAILING = "evictor-failing"
 RATE_MAX, RATE_MIN = 50.0, 1.0
 """Bindings a second."""
 ROUND_S = 0.5
+LOOKED_AT = int(RATE_MAX * ROUND_S)
+"""Workloads that want to leave for their health, of which is found out in a round whether they have room elsewhere."""
+HELD_S = 30.0
+"""Those that have none are looked at again after so long."""
 PODS = "pods"
+YOUNGEST = dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,7 @@ def ordered(due: Iterable[Due]) -> list[Due]:
         due,
         key=lambda d: (
             -d.priority,
+            d.binding.metadata.creation_timestamp or YOUNGEST,
             d.binding.metadata.namespace,
             d.binding.metadata.name,
             d.cluster,
@@ -173,14 +185,23 @@ def _evicted(due: Due, now: str) -> list[Action]:
         settled=settled,
         now=now,
     )
-    after = moves.evict(state, due.cluster, cause.reason, cause.why, facts)
+    told = evictions.manner_of(binding, due.cluster, cause.reason)
+    after = moves.evict(state, due.cluster, cause.reason, cause.why, facts, told.manner)
     if after == state:
         return []
     count = state.running[due.cluster]
     text = f"{count} replicas leave {due.cluster}: {cause.why}"
+    lost = [
+        a
+        for problem in told.problems
+        for a in placer.say(
+            binding, "Warning", "StateNotPreserved", f"from {due.cluster}: {problem}"
+        )
+    ]
     return [
         moves.patch(binding, after, {placer.QUESTION: None}),
         *placer.say(binding, "Warning", "EvictWorkload", text),
+        *lost,
     ]
 
 
@@ -288,6 +309,64 @@ def silence_wait_s(
     return None if stopped is None else max(0.0, stopped - silent_s)
 
 
+# ------------------------------------------------------------------------------------------------ for its own health
+def failing(binding: ResourceBinding) -> list[str]:
+    """Index of bindings whose workload may be unhealthy somewhere."""
+    text = binding.metadata.annotations.get(applications.ACCOUNT, "")
+    return ["yes"] if applications.UNHEALTHY in text and not binding.deleting else []
+
+
+def dues_of_health(
+    binding: ResourceBinding,
+    workload: Workload,
+    settled_s: Mapping[str, float],
+    now: dt.datetime,
+    since: dt.datetime,
+) -> list[Due]:
+    """Clusters that the binding leaves for its health, and when. `settled_s`: how long clusters have been heard of that are
+    not to be left anyway."""
+    policy, spec, template = applications.policy_of(binding), workload.spec, workload.template
+    if policy is None or template is None or spec.failover == "Disabled":
+        return []
+    account = applications.account_of(binding.metadata.annotations)
+    tolerated = applications.limits(policy, spec, template)
+    found: list[Due] = []
+    for target in binding.spec.clusters:
+        name = target.name
+        wait = applications.wait_s(account, name, tolerated, now, since)
+        if wait is None or name not in settled_s or name in moves.evicting(binding):
+            continue
+        wait = max(wait, applications.SETTLE_S - settled_s[name])
+        entry = account.clusters[name]
+        cause = Cause(moves.APPLICATION, applications.why(entry, tolerated), entry.at)
+        fenced = spec.mode == CONSISTENCY
+        found.append(Due(binding, name, cause, workload.priority, wait, fenced, stop_s(template)))
+    return found
+
+
+def elsewhere(due: Due, fleet: Sequence[Candidate]) -> str:
+    """Why the workload has no place but in the cluster that it is to leave; empty: it has one."""
+    asked = placer.request_of(due.binding, fresh=False)
+    previous = {name: count for name, count in asked.previous.items() if name != due.cluster}
+    try:
+        place(replace(asked, previous=previous, evicting=asked.evicting | {due.cluster}), fleet)
+    except NoFit as error:
+        return str(error)
+    return ""
+
+
+def heard_s(cluster: Cluster, now: dt.datetime) -> float:
+    """Seconds that the cluster has been Ready."""
+    held = condition(cluster.status.conditions, READY)
+    since = held.last_transition_time if held is not None else None
+    return 0.0 if since is None else max(0.0, (now - since).total_seconds())
+
+
+def _held(due: Due, why: str) -> list[Action]:
+    text = f"it stays in {due.cluster}, though {due.cause.why}: {why}"
+    return placer.say(due.binding, "Warning", "ApplicationFailoverHeld", text)
+
+
 class EvictorReconciler:
     """The whole fleet at once: order and pace need to know everything that waits."""
 
@@ -303,14 +382,43 @@ class EvictorReconciler:
         self._deployments = manager.informer(DEPLOYMENTS)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._bindings.add_index(BY_CLUSTER, lambda b: [t.name for t in b.spec.clusters])
+        self._bindings.add_index(BY_FAILING, failing)
+        self._since: dt.datetime | None = None
+        self._held: dict[tuple[str, str, str], float] = {}
         self._names: set[str] | None = None
         self._told: set[tuple[str, str, str]] = set()
         self.leaving: frozenset[str] = frozenset()
         """Clusters that are dead or drained."""
 
     async def reconcile(self, _: ObjectKey) -> Result:
-        causes: dict[str, Cause] = {}
+        wall = self._clock.now()
+        self._since = self._since or wall
         clusters = {c.metadata.name: c for c in self._clusters.list() if not c.deleting}
+        causes = self._causes(clusters)
+        self.leaving = frozenset(causes)
+        unwell = self._bindings.by_index(BY_FAILING, "yes")
+        if not causes and not unwell:
+            self._told.clear()
+            self._held.clear()
+            return Result()
+        settings = self._settings()
+        survivors = candidates(c for name, c in clusters.items() if name not in causes)
+        cut_off = cluster_verdict(self._domains.get(domains.EVERYTHING)) == Finding.CUT_OFF.value
+        due = self._due(clusters, causes, wall)
+        if unwell and not cut_off and settings.failover in (ENABLED, DRY_RUN):
+            staying = {n: c for n, c in clusters.items() if n not in causes}
+            more, actions = self._unwell(unwell, staying, survivors, wall)
+            due += more
+        else:
+            actions = []
+        told = frozenset(self._told)
+        actions += plan(Round(due, survivors, settings, cut_off, rfc3339(wall), told))
+        if settings.failover == DRY_RUN:
+            self._told.update(mark(d) for d in due if d.wait_s <= 0)
+        return await self._executor.apply(actions)
+
+    def _causes(self, clusters: Mapping[str, Cluster]) -> dict[str, Cause]:
+        causes: dict[str, Cause] = {}
         for name, cluster in clusters.items():
             domain = self._domains.get(ObjectKey("", domain_name("Cluster", name)))
             cause = cause_of(cluster, domain)
@@ -318,27 +426,47 @@ class EvictorReconciler:
                 causes[name] = cause
         for name in self._left(clusters.keys()):
             causes[name] = Cause(moves.UNREACHABLE, "the cluster has left the federation", "left")
-        self.leaving = frozenset(causes)
-        if not causes:
-            self._told.clear()
-            return Result()
-        wall = self._clock.now()
-        due = self._due(clusters, causes, wall)
-        fleet = self._domains.get(domains.EVERYTHING)
-        settings = self._settings()
-        actions = plan(
-            Round(
-                due,
-                candidates(c for name, c in clusters.items() if name not in causes),
-                settings,
-                cluster_verdict(fleet) == Finding.CUT_OFF.value,
-                rfc3339(wall),
-                frozenset(self._told),
-            )
-        )
-        if settings.failover == DRY_RUN:
-            self._told.update(mark(d) for d in due if d.wait_s <= 0)
-        return await self._executor.apply(actions)
+        return causes
+
+    def _unwell(
+        self,
+        bindings: Iterable[ResourceBinding],
+        staying: Mapping[str, Cluster],
+        survivors: Sequence[Candidate],
+        wall: dt.datetime,
+    ) -> tuple[list[Due], list[Action]]:
+        """Who leaves for its own health and has a place elsewhere; those that have none are told, and looked at later."""
+        policies, now = self._policies.list(), self._clock.monotonic()
+        settled = {
+            name: heard_s(cluster, wall)
+            for name, cluster in staying.items()
+            if is_true(cluster.status.conditions, READY)
+        }
+        self._held = {m: until for m, until in self._held.items() if until > now}
+        found: list[Due] = []
+        for binding in bindings:
+            workload = self._workload(binding, policies)
+            found += dues_of_health(binding, workload, settled, wall, self._since or wall)
+        ready = ordered(d for d in found if d.wait_s <= 0 and mark(d) not in self._held)
+        due = [d for d in found if d.wait_s > 0]
+        actions: list[Action] = []
+        for item in ready[:LOOKED_AT]:
+            if why := elsewhere(item, survivors):
+                self._held[mark(item)] = now + HELD_S
+                actions += _held(item, why)
+            else:
+                due.append(item)
+        if self._held:
+            actions.append(RequeueAfter(min(self._held.values()) - now))
+        if len(ready) > LOOKED_AT:
+            actions.append(RequeueAfter(ROUND_S))
+        return due, actions
+
+    def _workload(
+        self, binding: ResourceBinding, policies: Collection[ResiliencePolicy]
+    ) -> Workload:
+        template = self._template(binding)
+        return Workload(template, resilience(template, policies), self._priority(template))
 
     def _left(self, present: Collection[str]) -> list[str]:
         """Clusters that bindings may still name though they are gone; all bindings are looked at once."""
@@ -356,9 +484,7 @@ class EvictorReconciler:
         found: list[Due] = []
         for name, cause in causes.items():
             for binding in self._bindings.by_index(BY_CLUSTER, name):
-                template = self._template(binding)
-                spec = resilience(template, policies)
-                workload = Workload(template, spec, self._priority(template))
+                workload = self._workload(binding, policies)
                 silent = self._beats.silent_s(name) or 0.0
                 cluster = clusters.get(name)
                 item = due_of(binding, workload, name, cluster, cause, wall, silent)
@@ -392,7 +518,7 @@ def setup(manager: Manager, settings: Callable[[], Settings], beats: Heartbeats)
 
     def of_binding(binding: ResourceBinding) -> list[ObjectKey]:
         named = {t.name for t in binding.spec.clusters}
-        return [EVERYTHING] if named & reconciler.leaving else []
+        return [EVERYTHING] if named & reconciler.leaving or failing(binding) else []
 
     controller = manager.controller("evictor", reconciler, workers=1)
     controller.watches(FAILURE_DOMAINS, lambda _: [EVERYTHING])

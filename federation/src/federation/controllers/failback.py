@@ -7,7 +7,6 @@ as many are ready (`federation.propagation.moves`), and only so many workloads a
 A cluster counts as well when it has been Ready for the whole stabilisation window, is believed and carries no taint.
 """
 
-import datetime as dt
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +34,7 @@ from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Action, RequeueAfter, Result
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
-from machinery.meta.objectmeta import condition, is_true
+from machinery.meta.objectmeta import is_true
 from machinery.meta.resource import ObjectKey
 
 EVERYTHING = ObjectKey("", "fleet")
@@ -61,14 +60,6 @@ class Wish:
     """The affinity group of the target."""
     wait_s: float | None = None
     done: bool = False
-
-
-def well_s(cluster: Cluster, now: dt.datetime) -> float:
-    """Seconds that the cluster has been Ready."""
-    held = condition(cluster.status.conditions, READY)
-    if held is None or held.last_transition_time is None:
-        return 0.0
-    return max(0.0, (now - held.last_transition_time).total_seconds())
 
 
 def room_without(
@@ -109,7 +100,7 @@ def wish(
     if sum(target.values()) < sum(state.clusters.values()):
         return Wish()
     gaining = [name for name, count in target.items() if count > state.clusters.get(name, 0)]
-    if not gaining:
+    if not state.displaced.keys() & gaining:  # nothing goes back where it was
         away = (state.displaced.keys() - usable) & health.present
         return Wish(done=not away)
     youngest = min(health.well_s.get(name, 0.0) for name in gaining)
@@ -195,7 +186,7 @@ class FailbackReconciler:
         wall, now = self._clock.now(), self._clock.monotonic()
         usable = [c for c in self._clusters.list() if self._usable(c)]
         health = Health(
-            {c.metadata.name: well_s(c, wall) for c in usable},
+            {c.metadata.name: evictor.heard_s(c, wall) for c in usable},
             frozenset(c.metadata.name for c in self._clusters.list() if not c.deleting),
         )
         ordered = sorted(bindings, key=lambda b: b.key)

@@ -3,7 +3,8 @@
 A cluster that returns is believed only after it has answered with an inventory. Then a move that was not finished is taken
 back, exactly; one that was finished follows the workload's `rejoin`. What a cluster keeps for the time being is let go as
 far as at least the wanted number stays ready without it. Whatever remains waits, for ever if need be: too many replicas
-harm nobody, too few do.
+harm nobody, too few do. Tasks that others made, and those that a policy's `purgeMode` made, end by Karmada's rule
+(`federation.propagation.evictions`).
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from dataclasses import replace
 
 from federation.controllers import placer
 from federation.controllers.evictor import drained
-from federation.propagation import moves
+from federation.propagation import evictions, moves
 from federation.propagation.moves import Facts, State
 from federation.propagation.resilience import resilience
 from federation.propagation.templates import DEPLOYMENTS
@@ -49,19 +50,22 @@ def plan(binding: ResourceBinding, facts: Facts, stopping_s: float | None = None
     state = moves.state_of(binding)
     if binding.deleting or not state.tasks:
         return []
-    after = moves.settle(state, facts)
+    settled = moves.settle(state, facts)
+    judged = evictions.assess(settled, facts)
+    after = judged.state
+    later: list[Action] = [] if judged.again_s is None else [RequeueAfter(judged.again_s)]
     if after == state:
-        return [RequeueAfter(stopping_s)] if facts.fenced and stopping_s else []
+        return [RequeueAfter(stopping_s)] if facts.fenced and stopping_s else later
     annotations: dict[str, str | None] | None = None
     if after.clusters != state.clusters:
         # Which affinity group the old clusters were of is not known: the next decision finds out.
         annotations = {placer.QUESTION: facts.question, **placer.in_group(binding, "")}
     told = [
         a
-        for reason, text in news(state, after)
+        for reason, text in (*news(state, settled), *judged.news)
         for a in placer.say(binding, "Normal", reason, text)
     ]
-    return [moves.patch(binding, after, annotations), *told]
+    return [moves.patch(binding, after, annotations), *told, *later]
 
 
 def news(old: State, new: State) -> list[tuple[str, str]]:
@@ -125,6 +129,7 @@ class FailoverReconciler:
             {c.metadata.name: "+".join(sorted(c.spec.zones)) or c.spec.zone for c in clusters},
             own.mode == "consistency",
             settled=not placer.open_question(binding),
+            healthy=evictions.healthy(binding, seen),
             now=rfc3339(self._clock.now()),
         )
 

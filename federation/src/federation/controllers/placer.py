@@ -30,7 +30,7 @@ from federation.domains.verdict import Finding
 from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import assess, place
 from federation.placement.preferences import ANNOTATIONS, Preferences, parse
-from federation.propagation import affinity, moves
+from federation.propagation import affinity, applications, moves
 from federation.propagation.quota import QuotaExceeded
 from federation.propagation.resilience import (
     CONSISTENCY,
@@ -139,7 +139,7 @@ def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
         asks=amounts(required.resource_request) if required is not None else {},
         node_claim=required.node_claim if required is not None else None,
         previous={target.name: target.replicas for target in spec.clusters},
-        evicting=moves.evicting(binding),
+        evicting=moves.evicting(binding) | applications.avoided(binding),
         fresh=fresh,
         affinity_name=binding.status.scheduler_observing_affinity_name,
         spread=wanted.spread,

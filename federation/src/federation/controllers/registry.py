@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from federation.clusters.admission import ExportsNamed, MembersObjects, OwnClusterOnly
 from federation.controllers import (
+    applications,
     cronhpas,
     defaults,
     dependencies,
@@ -89,6 +90,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
         quotas,
         rebalancer,
         failover,
+        applications,
         dispatcher,
         dependencies,
         namespaces,

@@ -5,10 +5,12 @@ A move is written in the binding: `spec.clusters` says where replicas shall be, 
 
     ClusterUnreachable   the cluster is dead: nobody can see what runs there, so all of it is kept until it is seen again
     ClusterDrained       it is being emptied: what it has is kept until as many are ready elsewhere
+    ApplicationFailure   the workload is unhealthy there: all of it is kept until the others are healthy, or its grace is over
     Rebalanced           it has too many: the surplus is kept until as many are ready elsewhere
 
-The first two take the cluster out of placement. Every function takes a whole state and gives a whole state back, so
-that a crash between any two leaves something that the next pass goes on from.
+All but the last take the cluster out of placement. Every function takes a whole state and gives a whole state back, so
+that a crash between any two leaves something that the next pass goes on from. When tasks of others end, and ours that the
+policy gave another manner (`purgeMode`), is told in `federation.propagation.evictions`.
 """
 
 import datetime as dt
@@ -28,6 +30,8 @@ from machinery.kit.clock import rfc3339
 from machinery.meta.resource import Document
 
 UNREACHABLE, DRAINED, REBALANCED = "ClusterUnreachable", "ClusterDrained", "Rebalanced"
+APPLICATION = "ApplicationFailure"
+GRACEFULLY, DIRECTLY, NEVER = "Gracefully", "Directly", "Never"
 PRODUCER = "ubernetes-failover"
 BEFORE = "ubernetes.io/placed-before"
 """Annotation of a binding: by evicted cluster, the placement that stood before, and the question it answered."""
@@ -46,7 +50,31 @@ class Task:
     message: str = ""
     producer: str = PRODUCER
     grace_s: int | None = None
-    """With no replicas kept: how long those that ran may take to end."""
+    """With no replicas kept: how long those that ran may take to end. Else: how long the healthy are waited for."""
+    purge: str = GRACEFULLY
+    """Empty where others say nothing."""
+    suppress: bool | None = None
+    """True: kept until somebody says False."""
+    preserved: Mapping[str, str] = field(default_factory=dict)
+    """The state that travels: labels for the workload where it goes."""
+    was: tuple[str, ...] = ()
+    """The clusters before the move."""
+    as_it_is: bool = False
+    """Others' tasks say no number: what the cluster was told to run stays as it is."""
+
+    @property
+    def kept(self) -> int:
+        """Replicas that the cluster runs besides the decision."""
+        return 0 if self.purge == DIRECTLY else self.replicas
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a cluster is left, by the policy."""
+
+    purge: str = GRACEFULLY
+    grace_s: int | None = None
+    preserved: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +97,15 @@ class State:
     displaced: Mapping[str, int] | None = None
 
     def kept(self, cluster: str) -> int:
-        return sum(t.replicas for t in self.tasks if t.cluster == cluster)
+        return sum(t.kept for t in self.tasks if t.cluster == cluster)
 
     @property
     def running(self) -> dict[str, int]:
         """What each cluster is asked to run."""
         counts = dict(self.clusters)
         for task in self.tasks:
-            counts[task.cluster] = counts.get(task.cluster, 0) + task.replicas
+            if task.purge != DIRECTLY:
+                counts[task.cluster] = counts.get(task.cluster, 0) + task.kept
         return counts
 
     @property
@@ -87,10 +116,12 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is known of the workload in one cluster. `ready` is what it reports, `running_since` when it got well."""
+    """What is known of the workload in one cluster. `ready` is what it reports, `running_since` when it got well; `counts`
+    is whether it reports ready replicas at all."""
 
     ready: int = 0
     running_since: str = ""
+    counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +143,8 @@ class Facts:
     """Of a fenced workload: nothing of what was drained runs or ends any more (`stopping_s` is 0)."""
     settled: bool = True
     """Whether the clusters in the spec answer the question that is asked now."""
+    healthy: frozenset[str] = frozenset()
+    """Clusters that call the workload Healthy."""
     now: str = ""
 
 
@@ -120,8 +153,22 @@ def kept(binding: ResourceBinding) -> dict[str, int]:
     """Replicas that clusters keep besides the decision."""
     counts: dict[str, int] = {}
     for task in binding.spec.graceful_eviction_tasks:
-        counts[task.from_cluster] = counts.get(task.from_cluster, 0) + (task.replicas or 0)
+        if task.purge_mode != DIRECTLY:
+            counts[task.from_cluster] = counts.get(task.from_cluster, 0) + (task.replicas or 0)
     return counts
+
+
+def untouched(binding: ResourceBinding) -> frozenset[str]:
+    """Clusters whose Work stays as it is: others took them out and did not say how many replicas they keep."""
+    decided = {t.name for t in binding.spec.clusters}
+    return frozenset(
+        t.from_cluster
+        for t in binding.spec.graceful_eviction_tasks
+        if t.replicas is None
+        and t.producer != PRODUCER
+        and t.purge_mode != DIRECTLY
+        and t.from_cluster not in decided
+    )
 
 
 def running(binding: ResourceBinding) -> dict[str, int]:
@@ -164,6 +211,11 @@ def _task(task: GracefulEvictionTask) -> Task:
         task.message,
         task.producer,
         task.grace_period_seconds,
+        task.purge_mode,
+        task.suppress_deletion,
+        task.preserved_label_state,
+        task.clusters_before_failover,
+        task.replicas is None and task.producer != PRODUCER,
     )
 
 
@@ -183,7 +235,11 @@ def reported(items: Iterable[AggregatedStatusItem], seen: frozenset[str]) -> dic
         if item.cluster_name in seen and item.status is not None:
             status = item.status
             ready = status.get("readyReplicas")
-            found[item.cluster_name] = Seen(ready if isinstance(ready, int) else 0, _since(status))
+            found[item.cluster_name] = (
+                Seen(ready, _since(status), counts=True)
+                if isinstance(ready, int)
+                else Seen(0, _since(status))
+            )
     return found
 
 
@@ -235,11 +291,19 @@ def wire(task: Task) -> Document:
     """One task."""
     document: Document = {
         "fromCluster": task.cluster,
-        "purgeMode": "Gracefully",
-        "replicas": task.replicas,
         "reason": task.reason,
         "producer": task.producer,
     }
+    if task.purge:
+        document["purgeMode"] = task.purge
+    if not task.as_it_is:
+        document["replicas"] = task.replicas
+    if task.suppress is not None:
+        document["suppressDeletion"] = task.suppress
+    if task.preserved:
+        document["preservedLabelState"] = dict(task.preserved)
+    if task.was:
+        document["clustersBeforeFailover"] = list(task.was)
     if task.message:
         document["message"] = task.message
     if task.grace_s is not None:
@@ -250,18 +314,21 @@ def wire(task: Task) -> Document:
 
 
 # ---------------------------------------------------------------------------------------------------- moving
-def evict(state: State, cluster: str, reason: str, why: str, facts: Facts) -> State:
-    """Take the cluster out of the placement; what it runs is kept. The planner decides where the replicas go."""
+AS_EVER = Manner()
+
+
+def evict(
+    state: State, cluster: str, reason: str, why: str, facts: Facts, manner: Manner = AS_EVER
+) -> State:
+    """Take the cluster out of the placement; what it runs is kept. The planner decides where the replicas go.
+
+    In a dead cluster nothing is purged Directly: it is not seen. What left for its own health does not go back by itself.
+    """
     if cluster in state.evicting or cluster not in state.running:
         return state
-    count = state.running[cluster]
     clusters = {name: n for name, n in state.clusters.items() if name != cluster}
     tasks = tuple(t for t in state.tasks if t.cluster != cluster)
-    task = Task(cluster, count, reason, facts.now, why)
-    if facts.fenced and reason == DRAINED:
-        task = replace(
-            task, replicas=0, grace_s=facts.grace_s
-        )  # stops first, starts elsewhere then
+    task = _begun(state, cluster, reason, why, facts, manner)
     if cluster not in state.clusters:
         return replace(state, tasks=(*tasks, task))
     whole = Before(facts.question, dict(state.clusters))
@@ -272,8 +339,25 @@ def evict(state: State, cluster: str, reason: str, why: str, facts: Facts) -> St
         )
     whole = replace(whole, since=facts.seen.get(cluster, Seen()).running_since)
     before = dict(state.before) | ({cluster: whole} if whole.clusters else {})
-    displaced = state.displaced or dict(state.clusters)
+    displaced = state.displaced
+    if reason != APPLICATION:
+        displaced = displaced or dict(state.clusters)
     return State(clusters, (*tasks, task), before, displaced)
+
+
+def _begun(state: State, cluster: str, reason: str, why: str, facts: Facts, manner: Manner) -> Task:
+    """The task of an eviction."""
+    task = Task(cluster, state.running[cluster], reason, facts.now, why)
+    if manner.preserved:
+        was = tuple(sorted(state.clusters))
+        task = replace(task, preserved=dict(manner.preserved), was=was)
+    if reason == UNREACHABLE:
+        return task
+    if facts.fenced:  # stops first, starts elsewhere then
+        return replace(task, replicas=0, grace_s=facts.grace_s)
+    if manner.purge == NEVER:
+        return replace(task, purge=NEVER, suppress=True)
+    return replace(task, purge=manner.purge, grace_s=manner.grace_s)
 
 
 def shift(state: State, target: Mapping[str, int], now: str, why: str) -> State:
@@ -339,6 +423,9 @@ def _back(task: Task, facts: Facts) -> bool:
         return False
     if task.reason == UNREACHABLE:
         return True
+    if task.reason == APPLICATION:  # nothing else has room for it, and it is well again
+        well = task.cluster in facts.healthy
+        return well and task.producer == PRODUCER and not facts.settled and not facts.fenced
     # A fenced workload that was drained has stopped already: it starts anew wherever the planner says.
     return task.reason == DRAINED and task.cluster not in facts.drained and not facts.fenced
 
@@ -376,7 +463,8 @@ def _rejoin(state: State, task: Task, facts: Facts) -> State:
         same = restored.displaced == held.clusters
         return replace(restored, displaced=None if same else restored.displaced)
     why = f"{task.cluster} is back: its replicas were replaced"
-    given_up = (replace(task, reason=REBALANCED, message=why),) if task.replicas > 0 else ()
+    surplus = Task(task.cluster, task.kept, REBALANCED, task.created, why, task.producer)
+    given_up = (surplus,) if task.kept > 0 else ()
     tasks = tuple(found for t in state.tasks for found in (given_up if t == task else (t,)))
     before = {name: b for name, b in state.before.items() if name != task.cluster}
     return replace(state, tasks=tasks, before=before)
@@ -462,8 +550,9 @@ def _stopped(state: State, facts: Facts) -> State:
 
     def over(task: Task) -> bool:
         usable = task.cluster in facts.seen and task.cluster not in facts.drained
-        drained = task.reason == DRAINED and (facts.settled or (facts.stopped and usable))
-        return task.producer == PRODUCER and (task.reason == REBALANCED or drained)
+        left = task.reason in (DRAINED, APPLICATION)
+        stopped = left and (facts.settled or (facts.stopped and usable))
+        return task.producer == PRODUCER and (task.reason == REBALANCED or stopped)
 
     tasks = tuple(t for t in state.tasks if not over(t))
     left = {t.cluster for t in tasks}
@@ -480,7 +569,9 @@ def stopping_s(binding: ResourceBinding, now: dt.datetime) -> float | None:
     wait = 0.0
     told = {item.cluster_name: item.status or {} for item in binding.status.aggregated_status}
     for task in binding.spec.graceful_eviction_tasks:
-        if task.reason != DRAINED or task.replicas or task.grace_period_seconds is None:
+        if task.reason not in (DRAINED, APPLICATION) or task.replicas:
+            continue
+        if task.producer != PRODUCER or task.grace_period_seconds is None:
             continue
         last = told.get(task.from_cluster, {})
         if last.get("replicas") or last.get("terminatingReplicas"):
@@ -492,6 +583,6 @@ def stopping_s(binding: ResourceBinding, now: dt.datetime) -> float | None:
 
 
 def _releasable(task: Task, facts: Facts) -> bool:
-    if task.producer != PRODUCER or task.cluster not in facts.seen:
+    if task.producer != PRODUCER or task.cluster not in facts.seen or task.purge != GRACEFULLY:
         return False
     return task.reason == REBALANCED or (task.reason == DRAINED and task.cluster in facts.drained)

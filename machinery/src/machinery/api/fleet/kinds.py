@@ -341,6 +341,7 @@ RESILIENCE_POLICY = served(
         mode=choice("availability", "consistency"),
         grantSeconds=NUMBER | {"minimum": 20},
         stopAfterDisconnect=NUMBER | {"minimum": 20},
+        startupTolerationSeconds=NUMBER | {"minimum": 0},
         rejoin=choice("keepOriginal", "keepReplacement", "bestScore", "longestRunning"),
         failback=FAILBACK,
         spread=array(SPREAD_RULE, maxItems=8)

@@ -51,6 +51,8 @@ class ResilienceSpec(View):
     grant_seconds: int | None = None
     stop_after_disconnect: int | None = None
     """Mode availability: seconds without the federation after which the workload's pods are stopped in a cluster."""
+    startup_toleration_seconds: int | None = None
+    """Application failover: how long a version may take to be healthy for the first time in a cluster."""
     rejoin: str = "keepReplacement"
     failback: Failback = Failback()
     spread: tuple[SpreadRule, ...] = ()
