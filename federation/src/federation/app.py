@@ -21,6 +21,7 @@ import uvloop
 
 from federation import __version__
 from federation.clusters import access, servers
+from federation.clusters.conflicts import IdentityConflicts
 from federation.clusters.forward import Forwarder
 from federation.clusters.links import Links
 from federation.clusters.mirroring import MIRRORED_KINDS, away_warning
@@ -82,6 +83,7 @@ class FederationServer:
         Path(config.dataDir).mkdir(parents=True, exist_ok=True, mode=0o700)
         self.store = open_store(config.store_url, migrate_to="heads")
         self.links = Links(clock)
+        self.conflicts = IdentityConflicts(clock)
         self.lost = asyncio.Event()
         """Set when another leads."""
         self.server: ApiServer | None = None
@@ -119,6 +121,8 @@ class FederationServer:
         if self.config.databaseUrl and url:
             client = server.client(manager="federation-server")
             _ = self._tasks.spawn(servers.announce(client, self._clock, url), "announce")
+        client = server.client(manager="federation-server")
+        _ = self._tasks.spawn(self.conflicts.run_forever(client), "identity-conflicts")
         settle_collector()
         return server
 
@@ -132,7 +136,10 @@ class FederationServer:
             },
             raw_routes={LINK_PATH: self.links.accept},
             admission=registry.admission(
-                self._ids, no_execute=self.config.allowNoExecuteTaintPolicy
+                self._ids,
+                no_execute=self.config.allowNoExecuteTaintPolicy,
+                committed=lambda: self.server.committed if self.server is not None else None,
+                noted=self.conflicts.note,
             ),
             bootstrap=access.common(),
             list_warnings=self._list_warnings,

@@ -1,6 +1,12 @@
 """What a member says of itself."""
 
-from cluster_agent.link.report import Place, cluster_document, status
+import asyncio
+
+import pytest
+from tests.support.fake_client import FakeClient
+from tests.support.loopclock import LoopClock
+
+from cluster_agent.link.report import Place, cluster_document, prove, status
 from machinery.api.core import (
     Container,
     Node,
@@ -11,6 +17,8 @@ from machinery.api.core import (
     PodStatus,
     ResourceRequirements,
 )
+from machinery.api.fleet.cluster import CLUSTERS
+from machinery.meta.errors import Conflict, Forbidden, NotFound
 from machinery.meta.objectmeta import Condition, ObjectMeta
 
 PLACE = Place(
@@ -60,3 +68,35 @@ def test_kinds_are_listed_by_group_version() -> None:
     assert status(PLACE, [], [])["apiEnablements"] == [
         {"groupVersion": "apps/v1", "resources": [{"kind": "Deployment", "name": "deployments"}]}
     ]
+
+
+# ----------------------------------------------------------------------------------------------------------- identity
+class OfTheName(FakeClient):
+    """A federation that knows another cluster under the name, until a person settles it."""
+
+    def __init__(self, refusals: int, error: Exception) -> None:
+        super().__init__()
+        self.fail_next("patch", *([error] * refusals))
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("refusals", "error", "waited"),
+    [
+        (0, Conflict("taken"), 0.0),
+        (3, Conflict("taken"), 90.0),
+        (3, ConnectionError("cut"), 6.0),
+        (3, Forbidden("not yet"), 6.0),
+        (1, NotFound("new"), 0.0),
+    ],
+    ids=["known", "the name is another's", "not reached", "rights are being made", "new"],
+)
+async def test_an_agent_does_nothing_before_its_name_is_its_own(
+    refusals: int, error: Exception, waited: float
+) -> None:
+    client, loop = OfTheName(refusals, error), asyncio.get_running_loop()
+    if not isinstance(error, NotFound):
+        await client.create(CLUSTERS, {"metadata": {"name": "alpha"}})
+    began = loop.time()
+    await prove(client, LoopClock(), "alpha", "id-1")
+    assert loop.time() - began == pytest.approx(waited)

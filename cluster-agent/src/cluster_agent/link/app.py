@@ -20,7 +20,7 @@ from cluster_agent.link.heartbeat import Heartbeat
 from cluster_agent.link.identity import AgentIdentity, FederationAccess
 from cluster_agent.link.inventory import Inventory
 from cluster_agent.link.member import Member, Resolve
-from cluster_agent.link.report import Place, Reporter
+from cluster_agent.link.report import Place, Reporter, prove
 from cluster_agent.link.works import WorkReconciler, needs_grants, work_keys
 from machinery.api.coordination import Lease
 from machinery.api.core import NAMESPACES, NODES, PODS, Node
@@ -126,7 +126,8 @@ class Link:
         federation = RestClient(self._config.access.url, identity.context)
         self._federation = federation
         _ = self._tasks.spawn(identity.renew_forever(), "link-identity")
-        cluster = self._config.place.cluster
+        cluster, uid = self._config.place.cluster, await self._cluster_id()
+        await prove(federation, self._clock, cluster, uid)
         if self._config.own_nodes:
             self._grants = Grants(federation, self._member, cluster)
         heartbeat = Heartbeat(
@@ -137,9 +138,10 @@ class Link:
             self._grants,
             self._answered,
             self._config.alive,
+            uid,
         )
         _ = self._tasks.spawn(heartbeat.run_forever(), "link-heartbeat")
-        await self._report(federation)
+        await self._report(federation, uid)
         self._dial(identity, federation)
         if self._config.own_nodes:
             self._share(federation)
@@ -174,7 +176,7 @@ class Link:
                 log.warning("not joined yet", extra={"error": str(error), "failures": failures})
                 await self._clock.sleep(JOIN_BACKOFF.delay(failures, self._roll))
 
-    async def _report(self, federation: Client) -> None:
+    async def _report(self, federation: Client, uid: str) -> None:
         nodes = self._nodes = Informer(self._member, NODES, self._clock)
         pods = Informer(self._member, PODS, self._clock)
         _ = self._tasks.spawn(nodes.run(), "link-nodes")
@@ -183,8 +185,7 @@ class Link:
         await pods.wait_synced()
         if self._grants is not None:
             self._grants.watch(pods)
-        place, uid = self._config.place, await self._cluster_id()
-        reporter = Reporter(federation, self._clock, place, uid, nodes, pods)
+        reporter = Reporter(federation, self._clock, self._config.place, uid, nodes, pods)
         self._reporter = reporter
         _ = self._tasks.spawn(reporter.run_forever(), "link-report")
 

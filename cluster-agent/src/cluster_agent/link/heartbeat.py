@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from cluster_agent.link.grants import Grants, Prepared
 from machinery.api.coordination import LEASES, Lease
-from machinery.api.fleet.cluster import CLUSTER_LEASES
+from machinery.api.fleet.cluster import CLUSTER_ID, CLUSTER_LEASES
 from machinery.client.interface import Client
 from machinery.kit.clock import Clock, rfc3339_micro
 from machinery.kit.tasks import TaskOwner
@@ -29,14 +29,18 @@ IN_FLIGHT_MAX = 4
 DURATION_S = 10
 
 
-def lease(cluster: str, now: str) -> Document:
+def lease(cluster: str, now: str, cluster_id: str = "") -> Document:
     """The Lease to create."""
     return {
         "apiVersion": LEASES.api_version,
         "kind": LEASES.kind,
-        "metadata": {"name": cluster, "namespace": CLUSTER_LEASES},
+        "metadata": {"name": cluster, "namespace": CLUSTER_LEASES} | _signed(cluster_id),
         "spec": {"holderIdentity": cluster, "leaseDurationSeconds": DURATION_S, "renewTime": now},
     }
+
+
+def _signed(cluster_id: str) -> Document:
+    return {"annotations": {CLUSTER_ID: cluster_id}} if cluster_id else {}
 
 
 class Heartbeat:
@@ -51,16 +55,18 @@ class Heartbeat:
         grants: Grants | None = None,
         answered: Callable[[], str] = lambda: "",
         alive: Callable[[], Awaitable[None]] | None = None,
+        cluster_id: str = "",
     ) -> None:
         """`heard` is told of every renewal that the federation accepted, with the Lease as it stands there.
 
         `grants` are handed on around each renewal; `answered` is the word of the last inventory. `alive` raises
-        ConnectionError while there must be no heartbeat.
+        ConnectionError while there must be no heartbeat. A heartbeat for a cluster of another id than the federation knows
+        under this name is refused there.
         """
         self._client, self._clock, self._cluster = client, clock, cluster
         self._heard, self._grants, self._answered = heard, grants, answered
         self._failing = False
-        self._alive = alive
+        self._alive, self._cluster_id = alive, cluster_id
 
     async def run_once(self) -> None:
         """Renew the Lease, or make it. Raises StatusError, ConnectionError, TimeoutError."""
@@ -71,10 +77,11 @@ class Heartbeat:
         key = ObjectKey(CLUSTER_LEASES, self._cluster)
         async with asyncio.timeout(ANSWER_S):
             try:
-                stands = await self._client.patch(LEASES, key, {"spec": {"renewTime": now}})
+                renewed = {"metadata": _signed(self._cluster_id), "spec": {"renewTime": now}}
+                stands = await self._client.patch(LEASES, key, renewed)
             except NotFound:
                 stands = await self._client.create(
-                    LEASES, lease(self._cluster, now), CLUSTER_LEASES
+                    LEASES, lease(self._cluster, now, self._cluster_id), CLUSTER_LEASES
                 )
         self._heard(stands)
         if prepared is not None and self._grants is not None:

@@ -13,7 +13,7 @@ from machinery.api.fleet.cluster import CLUSTERS, GRANTS_ENFORCED, VERSION_ANNOT
 from machinery.client.informer import Informer
 from machinery.client.interface import Client
 from machinery.kit.clock import Clock
-from machinery.meta.errors import NotFound, StatusError
+from machinery.meta.errors import Conflict, NotFound, StatusError
 from machinery.meta.objectmeta import is_true
 from machinery.meta.resource import Document, ObjectKey
 from machinery.scheduling.resources import CPU, node_allocatable, pod_requests
@@ -22,6 +22,8 @@ from machinery.scheduling.resources import PODS as POD_COUNT
 log = logging.getLogger(__name__)
 
 REPORT_S = 2.0
+NAME_TAKEN_S = 30.0
+"""How soon a cluster whose name is another's asks again."""
 ENDED = ("Succeeded", "Failed")
 
 
@@ -120,6 +122,28 @@ def _quantities(amounts: Mapping[str, int]) -> dict[str, str]:
     return {name: f"{value}m" if name == CPU else str(value) for name, value in amounts.items()}
 
 
+async def prove(federation: Client, clock: Clock, cluster: str, cluster_id: str) -> None:
+    """Until the federation takes this cluster for the one of its name: before that the agent does nothing here or there.
+
+    Another cluster may have the name: a second machine was joined under it, or this one was made anew. The federation refuses
+    and tells people; whoever settles it is waited for.
+    """
+    key = ObjectKey("", cluster)
+    while True:
+        try:
+            await federation.patch(CLUSTERS, key, {"spec": {"id": cluster_id}})
+        except NotFound:
+            return  # nobody has the name yet
+        except Conflict as error:
+            log.error("the name belongs to another cluster", extra={"error": str(error)})
+            await clock.sleep(NAME_TAKEN_S)
+        except (StatusError, ConnectionError, TimeoutError) as error:
+            log.info("name not proven yet", extra={"error": str(error)})
+            await clock.sleep(REPORT_S)
+        else:
+            return
+
+
 class Reporter:
     """Keeps the Cluster object at the federation in step with the member."""
 
@@ -188,7 +212,7 @@ class Reporter:
                     introduced = True
                 await self.run_once()
             except (StatusError, ConnectionError, TimeoutError) as error:
-                self._dirty = True
+                self._dirty, self._written = True, {}  # it may have come through all the same
                 log.info("report not accepted", extra={"error": str(error)})
             await self._clock.sleep(REPORT_S)
 

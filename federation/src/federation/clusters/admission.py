@@ -4,8 +4,11 @@ Pods and Nodes at the federation are mirrors; whoever creates one gets told wher
 nothing ever runs.
 """
 
+from collections.abc import Callable
+
 from federation.clusters.links import member_of
-from machinery.api.fleet.cluster import CLUSTER_LEASES
+from machinery.api.fleet.cluster import CLUSTER_ID, CLUSTER_LEASES
+from machinery.meta.errors import Conflict
 from machinery.meta.resource import Document
 from machinery.server.admission.interface import AdmissionRequest, refuse
 from machinery.server.user import MASTERS
@@ -32,6 +35,48 @@ class OwnClusterOnly:
         named = request.kind.kind in NAMED_AFTER_CLUSTER or request.namespace == CLUSTER_LEASES
         if named and name != cluster:
             raise refuse(request, f'the agent of cluster "{cluster}" may only write its own')
+
+
+class OneIdentity:
+    """One name, one cluster: an agent that speaks for another cluster than the one of its name moves nothing.
+
+    A cluster is known by its id (the uid of its kube-system), which its agent says first and for good, and with every heartbeat.
+    `known` tells it of a Cluster; `noted` hears of each agent that came with another one: name, the id that is known, the one
+    that came.
+    """
+
+    kinds = frozenset({("cluster.karmada.io", "Cluster"), ("coordination.k8s.io", "Lease")})
+
+    def __init__(
+        self,
+        known: Callable[[str], str] = lambda _: "",
+        noted: Callable[[str, str, str], None] = lambda *_: None,
+    ) -> None:
+        self._known, self._noted = known, noted
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        return request.document
+
+    def validate(self, request: AdmissionRequest) -> None:
+        name = member_of(request.call.user)
+        if not name or request.verb not in ("create", "update"):
+            return
+        if request.kind.kind == "Lease":
+            annotations = (request.document.get("metadata") or {}).get("annotations") or {}
+            came = annotations.get(CLUSTER_ID, "")
+            known = self._known(name) if came else ""
+        else:
+            came = (request.document.get("spec") or {}).get("id") or ""
+            known = ((request.old or {}).get("spec") or {}).get("id") or ""
+        if not known or came == known:
+            return
+        self._noted(name, known, came)
+        raise Conflict(
+            f'clusters.cluster.karmada.io "{name}" is the cluster with id {known}, and this agent speaks for the '
+            f"cluster with id {came or '(none)'}: two clusters cannot have one name. Give this one another name; if it "
+            f"replaces the other, say so first: kubectl patch cluster {name} --type=merge "
+            '-p \'{"spec":{"id":""}}\''
+        )
 
 
 class ExportsNamed:

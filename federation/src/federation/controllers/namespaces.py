@@ -12,7 +12,7 @@ from federation.controllers import dispatcher
 from federation.controllers.dispatcher import Rendered
 from federation.placement.model import Candidate
 from federation.propagation.overrides.policies import NO_OVERRIDES, Overrides
-from federation.propagation.templates import NAMESPACES, unsynced_namespace
+from federation.propagation.templates import NAMESPACES, STAYS, unsynced_namespace
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.policy import CLUSTER_OVERRIDE_POLICIES
 from machinery.api.fleet.work import BINDING_LABEL, WORK_DOCUMENTS
@@ -21,8 +21,6 @@ from machinery.controller.manager import Manager
 from machinery.meta.resource import Document, ObjectKey
 
 BY_NAMESPACE = "namespace"
-STAYS = "namespace.karmada.io/skip-auto-propagation"
-"""Label: `true` keeps a namespace at home."""
 
 
 def wanted_works(

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from federation.clusters.admission import ExportsNamed, MembersObjects, OwnClusterOnly
+from federation.clusters.admission import ExportsNamed, MembersObjects, OneIdentity, OwnClusterOnly
 from federation.controllers import (
     applications,
     cronhpas,
@@ -36,7 +37,10 @@ from federation.domains.clock import FailureClock
 from federation.domains.settings import Settings as Operator
 from federation.domains.settings import effective
 from federation.propagation.admission.plugin import KarmadaKinds
+from federation.propagation.admission.protection import ProtectedContents
+from federation.propagation.admission.radius import BlastRadius
 from federation.propagation.admission.rollouts import StagedKinds
+from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.resilience import CONFIG_NAME, FEDERATION_CONFIGS
 from machinery.api.scheme import ServedKind
 from machinery.controller.manager import Manager
@@ -45,6 +49,7 @@ from machinery.controllers.garbagecollector import controller as garbagecollecto
 from machinery.kit.ids import Ids
 from machinery.meta.resource import ObjectKey
 from machinery.server.admission.interface import Plugin
+from machinery.server.committed import Committed
 from machinery.server.pki import CertificateAuthority
 
 
@@ -63,13 +68,35 @@ class Settings:
     """Hears of each cluster that has left."""
 
 
-def admission(ids: Ids, *, no_execute: bool = False) -> tuple[Plugin, ...]:
+def admission(
+    ids: Ids,
+    *,
+    no_execute: bool = False,
+    committed: Callable[[], Committed | None] = lambda: None,
+    noted: Callable[[str, str, str], None] = lambda *_: None,
+) -> tuple[Plugin, ...]:
     """What the server asks of every write, beside what any API server asks.
 
-    `no_execute`: ClusterTaintPolicies may drive workloads away.
+    `no_execute`: ClusterTaintPolicies may drive workloads away. `committed`: what the server holds, None before it runs.
+    `noted` hears of agents that come under the name of another cluster.
     """
-    karmada = KarmadaKinds(ids, no_execute=no_execute)
-    return (OwnClusterOnly(), MembersObjects(), ExportsNamed(), karmada, StagedKinds())
+    return (
+        OwnClusterOnly(),
+        OneIdentity(partial(_known_id, committed), noted),
+        MembersObjects(),
+        ExportsNamed(),
+        KarmadaKinds(ids, no_execute=no_execute),
+        StagedKinds(),
+        ProtectedContents(committed),
+        BlastRadius(committed),
+    )
+
+
+def _known_id(committed: Callable[[], Committed | None], cluster: str) -> str:
+    """The id of the cluster that has the name; empty where nobody has."""
+    there = committed()
+    found = None if there is None else there.get(CLUSTERS, ObjectKey("", cluster))
+    return "" if found is None else found.spec.id
 
 
 def setup_all(manager: Manager, settings: Settings) -> None:

@@ -29,6 +29,9 @@ DEPENDENCIES: tuple[Resource[Document], ...] = (CONFIGMAPS, SECRETS, SERVICEACCO
 FOLLOWERS: tuple[Resource[Document], ...] = (SERVICES, SERVICE_EXPORTS)
 """Kinds that stand wherever something of their namespace stands."""
 
+STAYS = "namespace.karmada.io/skip-auto-propagation"
+"""Label: `true` keeps a namespace at home."""
+
 OWN_NAMESPACES = ("kube-", "ubernetes-", "karmada-")
 UNSHARED_SECRET_TYPES = frozenset(
     {

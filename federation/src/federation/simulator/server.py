@@ -24,6 +24,7 @@ from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
 from machinery.server import bootstrap
 from machinery.server.app import ApiServer, Extensions
+from machinery.server.committed import Committed
 from machinery.server.config import ServerConfig
 from machinery.server.local import LocalClient
 from machinery.server.pki import AGENT_PREFIX, AGENTS
@@ -159,7 +160,7 @@ class FederationServer:
 
     async def start(self) -> None:
         """API first, then controllers; returns when they run."""
-        extensions = Extensions(admission=registry.admission(self._ids))
+        extensions = Extensions(admission=registry.admission(self._ids, committed=self._committed))
         if not self._opened:
             await self.store.start()
         api = ApiServer(scheme(), self.store, CONFIG, self.clock, self._ids, extensions=extensions)
@@ -175,6 +176,9 @@ class FederationServer:
         )
         self._setup(manager, api)
         await manager.start()
+
+    def _committed(self) -> Committed | None:
+        return self.api.committed if self.api is not None else None
 
     async def stop(self) -> None:
         """The process ends in order; only the store stays."""

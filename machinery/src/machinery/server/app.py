@@ -36,6 +36,7 @@ from machinery.server.authz import Authorizer
 from machinery.server.cache import KindCache, WatchCache
 from machinery.server.call import Interceptor
 from machinery.server.codec import REGISTRY
+from machinery.server.committed import Committed
 from machinery.server.config import ServerConfig
 from machinery.server.handlers import Api, ListWarnings
 from machinery.server.http import Front, RawRoute
@@ -204,6 +205,11 @@ class ApiServer:
     def peek(self, path: str, namespace: str, name: str) -> Document | None:
         """The committed object of a kind (`core/pods`), without waiting."""
         return self._peek(path, namespace, name)
+
+    @property
+    def committed(self) -> Committed:
+        """What is committed, for admission that looks at other objects."""
+        return Committed(self.scheme, self.store, self.cache)
 
     def _store_fault(self) -> str:
         return "" if self.ready else "the store has not been read yet"

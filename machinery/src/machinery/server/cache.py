@@ -309,6 +309,10 @@ class KindCache:
         """The pods of a node."""
         return [self.entries[key] for key in self._by_node.get(node, ())]
 
+    def labelled(self, label: str, value: str) -> list[Entry]:
+        """The objects with this label."""
+        return [self.entries[key] for key in self._by_label.get((label, value), ())]
+
     def owned_by(self, uid: str) -> list[Entry]:
         """The objects that name an owner with this uid."""
         return [self.entries[key] for key in self._by_owner.get(uid, ())]

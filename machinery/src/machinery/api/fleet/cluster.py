@@ -28,6 +28,8 @@ INVENTORY = "ubernetes.io/inventory"
 INVENTORY_AT = "ubernetes.io/inventory-at"
 """On the Cluster, by the agent: when that was, by its own clock (for people)."""
 
+CLUSTER_ID = "ubernetes.io/cluster-id"
+"""On a member's heartbeat Lease, by the agent: the id of the cluster that it speaks for."""
 GRANTS_ENFORCED = "ubernetes.io/grants-enforced"
 """On the Cluster, by the agent: `false` where kubelets that are not ours run, which stop nothing when a grant ends."""
 

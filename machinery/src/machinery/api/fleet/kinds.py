@@ -364,6 +364,7 @@ FEDERATION_CONFIG = served(
             linkCutSeconds=_SECONDS,
         ),
         failback=FAILBACK,
+        deletionGuard=struct(maxClusters=NUMBER | {"minimum": 0}),
         directRoutes=choice("Enabled", "Disabled"),
     ),
     columns=(Column("Failover", "string", ".spec.failover"), AGE),

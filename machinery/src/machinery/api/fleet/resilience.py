@@ -72,10 +72,16 @@ class ClockOverrides(View):
     """Silence after which a cluster that its peers still reach is given up; 0 or absent: never."""
 
 
+class DeletionGuard(View):
+    max_clusters: int | None = None
+    """In how many clusters one write may take something away without a confirmation; 0: in any number."""
+
+
 class FederationConfigSpec(View):
     failover: str = "Enabled"
     clock: ClockOverrides = ClockOverrides()
     failback: Failback = Failback()
+    deletion_guard: DeletionGuard = DeletionGuard()
     direct_routes: str = "Enabled"
     """`Disabled`: clusters reach each other through gateways only."""
 
