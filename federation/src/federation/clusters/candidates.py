@@ -1,4 +1,8 @@
-"""Clusters as the planner sees them."""
+"""Clusters as the planner sees them.
+
+Every decision looks at the whole fleet, and between two of them few members change: what was made of a Cluster is kept as
+long as that very object is the present one.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,8 +22,25 @@ from machinery.meta.objectmeta import condition
 from machinery.scheduling.resources import amounts
 
 
+KEPT_MAX = 20_000
+_kept: dict[str, tuple[Cluster, Candidate]] = {}
+"""By name: an object, which nobody changes, and what was made of it."""
+
+
 def candidate(cluster: Cluster) -> Candidate:
     """Free room is what nodes offer less what pods placed and waiting ask for."""
+    name = cluster.metadata.name
+    kept = _kept.get(name)
+    if kept is not None and kept[0] is cluster:
+        return kept[1]
+    if len(_kept) >= KEPT_MAX:
+        _kept.clear()
+    made = _candidate(cluster)
+    _kept[name] = (cluster, made)
+    return made
+
+
+def _candidate(cluster: Cluster) -> Candidate:
     summary = cluster.status.resource_summary
     offered = amounts(summary.allocatable)
     taken = [amounts(summary.allocated), amounts(summary.allocating)]
