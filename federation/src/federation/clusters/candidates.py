@@ -21,7 +21,6 @@ from machinery.api.fleet.cluster import (
 from machinery.meta.objectmeta import condition
 from machinery.scheduling.resources import amounts
 
-
 KEPT_MAX = 20_000
 _kept: dict[str, tuple[Cluster, Candidate]] = {}
 """By name: an object, which nobody changes, and what was made of it."""
