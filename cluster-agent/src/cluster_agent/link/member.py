@@ -21,6 +21,7 @@ from cluster_agent.link import agreement
 from cluster_agent.link.agreement import Difference, Repairs
 from machinery.api.fleet.cluster import EXECUTION_PREFIX
 from machinery.api.fleet.work import (
+    ALREADY_EXISTS,
     CONFLICT_RESOLUTION,
     IF_NO_DIFF,
     MANAGED_LABEL,
@@ -122,7 +123,7 @@ def conflict(live: Document | None, work: Document) -> str:
 
 def _exists(live: Document, work: Document) -> str:
     cluster = work["metadata"]["namespace"].removeprefix(EXECUTION_PREFIX)
-    return f"resource(kind={live['kind']}, {document_key(live)}) already exists in the cluster {cluster}"
+    return f"resource(kind={live['kind']}, {document_key(live)}) {ALREADY_EXISTS} {cluster}"
 
 
 def prunes(work: Document) -> list[tuple[str, str]]:
