@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 from tests.unit.controllers_federation.moving_fleet import BINDING, WEB, Fleet, play
 
+from federation.cli import approve as approve_verb
+from federation.cli import rollout
+from federation.cli.errors import CliError
 from federation.propagation.rollouts.record import record_of
 from federation.propagation.templates import DEPLOYMENTS
 from federation.simulator.workload import BROKEN_IMAGE
@@ -215,6 +218,42 @@ def test_replicas_and_overrides_act_at_once_during_a_run() -> None:
         await asyncio.sleep(3)
         assert (await run_named(fleet, "web-1")).status.state == "Superseded"
         assert await images(fleet) == {"alpha": "whoami:3", "beta": OLD, "gamma": OLD}
+
+    play(story)
+
+
+def test_fedctl_approves_stops_and_takes_back() -> None:
+    async def story(fleet: Fleet) -> None:
+        client = fleet.client
+        await stage(fleet, stages=[{"name": "z", "groupBy": "zone", "afterStageTasks": ASKED}])
+        with pytest.raises(CliError, match="there is no staged update of web in namespace demo"):
+            await rollout.found(client, "demo", "deploy/web")
+        await set_image(fleet, NEW)
+        await asyncio.sleep(20)
+        lines = list(rollout.table(await rollout.found(client, "demo", "deploy/web")))
+        assert lines[0].startswith("web-1  Waiting  stage z-zone-a waits for the approval")
+        assert lines[1:4] == [
+            "1 of 3 clusters",
+            "  z-zone-a             Verifying  (fedctl approve web-1-after-z-zone-a)",
+            "    alpha              Succeeded",
+        ]
+        await rollout.set_state(client, "demo", "web-1", "Stop")
+        with pytest.raises(CliError, match="waiting there: web-1-after-z-zone-a"):
+            await approve_verb.answer(client, ObjectKey("demo", "x"), "", yes=True)
+        wanted = ObjectKey("demo", "web-1-after-z-zone-a")
+        await approve_verb.answer(client, wanted, "by me", yes=True)
+        with pytest.raises(CliError, match="was approved already: by me"):
+            await approve_verb.answer(client, wanted, "", yes=False)
+        await asyncio.sleep(5)
+        assert (await run_named(fleet, "web-1")).status.state == "Stopped"
+        await rollout.set_state(client, "demo", "deploy/web", "Run")
+        await asyncio.sleep(3)
+        assert await images(fleet) == {"alpha": NEW, "beta": NEW, "gamma": OLD}
+        await rollout.set_state(client, "demo", "web-1", "Rollback")
+        await asyncio.sleep(10)
+        assert await images(fleet) == dict.fromkeys(fleet.members, OLD)
+        with pytest.raises(CliError, match="web-1 is over .RolledBack.: rolled back: it was asked"):
+            await rollout.set_state(client, "demo", "web-1", "Run")
 
     play(story)
 

@@ -21,6 +21,8 @@ VERBS = {
     "drain": "a cluster's replicas start elsewhere, then leave it",
     "uncordon": "a cluster is used again; ends cordon and drain",
     "rebalance": "divide a workload anew over the fleet as it is now, surge first",
+    "rollout": "a staged update: status, stop, resume, rollback",
+    "approve": "what a staged update waits for",
     "leave": "a cluster leaves the federation, unless it holds the last copy of something",
     "backup": "the federation's whole state into one file",
     "restore": "a backup into an empty data directory",

@@ -18,6 +18,8 @@ An operator who drains such a cluster gets what is asked for: new copies elsewhe
 A workload whose policy has `spec.failover.application` leaves a cluster for its own health too, when its account there says so
 (`federation.propagation.applications`) and another cluster has room for it; until then it stays, which is told.
 
+A drain, which is done on purpose, waits where a PlacementDisruptionBudget of the workload says so; a dead cluster waits for none.
+
 The pace follows the survivors: with twice the room that is needed up to 50 bindings a second, with less in proportion,
 never less than one. Several workloads at once still decide by the same reported room; reservations are planned.
 """
@@ -30,6 +32,7 @@ from dataclasses import dataclass, field, replace
 from federation.clusters.candidates import candidates
 from federation.controllers import domains, placer
 from federation.controllers.health import Heartbeats
+from federation.controllers.rollouts import guard
 from federation.domains.clock import LOOK_LATE_S
 from federation.domains.names import cluster_verdict, domain_name
 from federation.domains.settings import DRY_RUN, ENABLED, Settings
@@ -49,6 +52,7 @@ from machinery.api.fleet.resilience import (
     ResiliencePolicy,
     ResilienceSpec,
 )
+from machinery.api.fleet.rollouts import DISRUPTION_BUDGETS
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.client.interface import dynamic
 from machinery.controller.action import Action, RequeueAfter, Result
@@ -160,6 +164,29 @@ def plan(round_: Round) -> list[Action]:
     if len(ready) > count:
         later.append(RequeueAfter(max(ROUND_S, 1 / pace)))
     return actions + later
+
+
+def within_budgets(
+    due: Iterable[Due],
+    refusal: Callable[[ResourceBinding, str, frozenset[str]], str],
+) -> tuple[list[Due], list[Action]]:
+    """What disruption budgets let happen now; of drains that must wait it is told why. `refusal` knows the budgets."""
+    passed: list[Due] = []
+    held: list[Action] = []
+    disturbed: dict[str, frozenset[str]] = {}
+    for item in ordered(due):
+        binding, name = item.binding, item.cluster
+        others = disturbed.get(binding.metadata.uid, frozenset())
+        planned = item.cause.reason == moves.DRAINED and item.wait_s <= 0
+        why = refusal(binding, name, others) if planned else ""
+        if why:
+            text = f"it stays in {name}, which is drained, for now: {why}"
+            held += placer.say(binding, "Warning", "DrainHeld", text)
+            continue
+        passed.append(item)
+        if item.wait_s <= 0:
+            disturbed[binding.metadata.uid] = others | {name}
+    return passed, [*held, RequeueAfter(guard.LOOK_S)] if held else []
 
 
 def mark(due: Due) -> tuple[str, str, str]:
@@ -375,6 +402,7 @@ class EvictorReconciler:
     ) -> None:
         self._clock, self._settings, self._beats = manager.clock, settings, beats
         self._executor = manager.executor
+        self._guard = guard.Guard(manager)
         self._clusters = manager.informer(CLUSTERS)
         self._domains = manager.informer(FAILURE_DOMAINS)
         self._policies = manager.informer(RESILIENCE_POLICIES)
@@ -411,6 +439,9 @@ class EvictorReconciler:
             due += more
         else:
             actions = []
+        if settings.failover == ENABLED and not cut_off:
+            due, held = within_budgets(due, self._refusal)
+            actions += held
         told = frozenset(self._told)
         actions += plan(Round(due, survivors, settings, cut_off, rfc3339(wall), told))
         if settings.failover == DRY_RUN:
@@ -492,6 +523,9 @@ class EvictorReconciler:
                     found.append(item)
         return found
 
+    def _refusal(self, binding: ResourceBinding, cluster: str, disturbed: frozenset[str]) -> str:
+        return self._guard.refusal(binding, self._template(binding), cluster, disturbed)
+
     def _template(self, binding: ResourceBinding) -> Document | None:
         source = binding.spec.resource
         return self._deployments.get(ObjectKey(source.namespace, source.name))
@@ -526,3 +560,4 @@ def setup(manager: Manager, settings: Callable[[], Settings], beats: Heartbeats)
     controller.watches(RESOURCE_BINDINGS, of_binding)
     controller.watches(RESILIENCE_POLICIES, lambda _: [EVERYTHING])
     controller.watches(FEDERATION_CONFIGS, lambda _: [EVERYTHING])
+    controller.watches(DISRUPTION_BUDGETS, lambda _: [EVERYTHING])

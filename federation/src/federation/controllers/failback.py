@@ -4,6 +4,8 @@ The planner is asked for the placement that it would choose today if the one fro
 a balanced workload comes out balanced, and a steady one goes back where it was. New copies start first, old ones go when
 as many are ready (`federation.propagation.moves`), and only so many workloads a minute begin.
 
+A move that would disturb a cluster beyond a PlacementDisruptionBudget of the workload waits until it does not.
+
 A cluster counts as well when it has been Ready for the whole stabilisation window, is believed and carries no taint.
 """
 
@@ -13,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from federation.clusters.candidates import candidates
 from federation.controllers import domains, evictor, failover, placer
+from federation.controllers.rollouts import guard
 from federation.domains.names import cluster_verdict
 from federation.domains.settings import ENABLED, Settings
 from federation.domains.verdict import Finding
@@ -30,12 +33,13 @@ from machinery.api.fleet.resilience import (
     RESILIENCE_POLICIES,
     Failback,
 )
+from machinery.api.fleet.rollouts import DISRUPTION_BUDGETS
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Action, RequeueAfter, Result
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import is_true
-from machinery.meta.resource import ObjectKey
+from machinery.meta.resource import Document, ObjectKey
 
 EVERYTHING = ObjectKey("", "fleet")
 BY_DISPLACED = "failback-displaced"
@@ -60,6 +64,8 @@ class Wish:
     """The affinity group of the target."""
     wait_s: float | None = None
     done: bool = False
+    held: str = ""
+    """Why a disruption budget makes it wait."""
 
 
 def room_without(
@@ -146,6 +152,8 @@ def plan(
             actions += forgotten(binding)
         elif wanted.wait_s is not None:
             waits.append(wanted.wait_s)
+            if wanted.held:
+                actions += placer.say(binding, "Normal", "FailbackHeld", wanted.held)
         elif wanted.target is not None and quota > 0:
             quota -= 1
             actions += returned(binding, wanted.target, wanted.group, now)
@@ -167,6 +175,7 @@ class FailbackReconciler:
     def __init__(self, manager: Manager, settings: Callable[[], Settings]) -> None:
         self._clock, self._settings = manager.clock, settings
         self._executor = manager.executor
+        self._guard = guard.Guard(manager)
         self._clusters = manager.informer(CLUSTERS)
         self._leases = manager.informer(LEASES, CLUSTER_LEASES)
         self._domains = manager.informer(FAILURE_DOMAINS)
@@ -221,7 +230,20 @@ class FailbackReconciler:
             if other.key != binding.key
         ]
         allowed_there = placer.barred(binding, fleet, others, self._deployments)
-        return wish(binding, allowed_there, health, window_s)
+        found = wish(binding, allowed_there, health, window_s)
+        why = self._held(binding, template, found.target) if found.target is not None else ""
+        return Wish(wait_s=guard.LOOK_S, held=why) if why else found
+
+    def _held(
+        self, binding: ResourceBinding, template: Document | None, target: Mapping[str, int]
+    ) -> str:
+        """Why a cluster that is to give up replicas may not be disturbed now."""
+        losing = [t.name for t in binding.spec.clusters if target.get(t.name, 0) < t.replicas]
+        why = (
+            self._guard.refusal(binding, template, name, frozenset(losing[:i]))
+            for i, name in enumerate(losing)
+        )
+        return next(filter(None, why), "")
 
 
 def displaced(binding: ResourceBinding) -> list[str]:
@@ -251,3 +273,4 @@ def setup(manager: Manager, settings: Callable[[], Settings]) -> None:
     controller.watches(CLUSTERS, of_cluster)
     controller.watches(RESILIENCE_POLICIES, lambda _: [EVERYTHING])
     controller.watches(FEDERATION_CONFIGS, lambda _: [EVERYTHING])
+    controller.watches(DISRUPTION_BUDGETS, lambda _: [EVERYTHING])
