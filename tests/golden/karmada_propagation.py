@@ -18,9 +18,10 @@ from federation.placement.model import Candidate
 from federation.propagation import claims, interpreter
 from federation.propagation.admission.plugin import KarmadaKinds
 from federation.propagation.overrides.policies import Overrides
-from federation.propagation.templates import DEPENDENCIES, TEMPLATES, propagatable
+from federation.propagation.templates import DEPENDANTS, DEPENDENCIES, TEMPLATES, propagatable
 from federation.propagation.works import binding_name
 from machinery.api import strategy
+from machinery.api.decode import decode_body
 from machinery.api.defaults import apply_defaults
 from machinery.api.fleet.kinds import FLEET
 from machinery.api.fleet.policy import (
@@ -33,6 +34,7 @@ from machinery.api.fleet.work import CONFLICT_RESOLUTION, ResourceBinding
 from machinery.api.kinds import BUILTIN
 from machinery.api.patch.merge import apply as merge
 from machinery.api.scheme import Scheme
+from machinery.api.template_kinds import TEMPLATE_KINDS
 from machinery.api.validation import validate_create
 from machinery.controller.action import Action, Create, Delete, Patch
 from machinery.meta.resource import Document, ObjectKey
@@ -44,7 +46,7 @@ CASES = [
     json.loads(line)
     for line in (Path(__file__).parent / "karmada" / "propagation.jsonl").read_text().splitlines()
 ]
-SCHEME = Scheme((*BUILTIN, *FLEET))
+SCHEME = Scheme((*BUILTIN, *TEMPLATE_KINDS, *FLEET))
 FLEET_OF_THREE = {
     "m1": Candidate("m1", {"env": "prod"}, region="r1"),
     "m2": Candidate("m2", {"env": "dev"}, region="r2"),
@@ -104,6 +106,9 @@ def store(world: World, document: Document) -> None:
     if kind is not None:
         metadata = document["metadata"]
         place = (metadata.get("namespace", ""), metadata["name"])
+        if not kind.custom:
+            body = json.dumps(document).encode()
+            document = decode_body(kind, body, "application/json", "").document
         document = apply_defaults(kind, document)
         request = AdmissionRequest("create", kind, *place, "", document, None, caller())
         document = strategy.prepare_create(kind, PLUGIN.admit(request))
@@ -111,6 +116,8 @@ def store(world: World, document: Document) -> None:
             return
         request.document = document
         PLUGIN.validate(request)
+        identified = document | {"metadata": document["metadata"] | {"uid": UUID}}
+        document = strategy.stamped(kind, identified)
     metadata = document["metadata"] | {"uid": UUID}
     key = (document["kind"], metadata.get("namespace", ""), metadata["name"])
     world.objects[key] = document | {"metadata": metadata}
@@ -208,8 +215,10 @@ def detect(world: World, template: Document, namespace: str) -> None:
 def follow(world: World, template: Document, namespace: str) -> None:
     key = ObjectKey(namespace, template["metadata"]["name"])
     needed_by = []
-    for workload in world.of_kind("Deployment", namespace):
-        found = view(world.bindings.get(binding_name("Deployment", workload["metadata"]["name"])))
+    for workload in (one for r in DEPENDANTS for one in world.of_kind(r.kind, namespace)):
+        found = view(
+            world.bindings.get(binding_name(workload["kind"], workload["metadata"]["name"]))
+        )
         if found is None or not found.spec.propagate_deps:
             continue
         if key in interpreter.dependencies(workload)[template["kind"]]:

@@ -33,6 +33,7 @@ from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.kinds import FLEET
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme, ServedKind
+from machinery.api.template_kinds import TEMPLATE_KINDS
 from machinery.client.leaderelection import LeaderElector
 from machinery.controller.leadership import Leadership
 from machinery.controller.manager import Manager
@@ -96,7 +97,7 @@ class FederationServer:
         """Serve, then lead or stand by."""
         await self.store.start()
         server = self.server = ApiServer(
-            Scheme([*BUILTIN, *FLEET]),
+            Scheme([*BUILTIN, *TEMPLATE_KINDS, *FLEET]),
             self.store,
             server_config(
                 NAME,

@@ -41,7 +41,9 @@ STEP_S, LATE_S = 0.02, 0.3
 
 def test_the_arithmetic_of_the_defaults() -> None:
     assert stopped_s(ResilienceSpec(mode="consistency"), None) == pytest.approx(66.2)
-    template = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": GRACE_S}}}}
+    template = {"apiVersion": "apps/v1", "kind": "Deployment"} | {
+        "spec": {"template": {"spec": {"terminationGracePeriodSeconds": GRACE_S}}}
+    }
     assert stopped_s(ResilienceSpec(mode="consistency"), template) == pytest.approx(FENCE_S)
 
 

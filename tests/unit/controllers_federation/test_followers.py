@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from federation.controllers.followers import chosen, plan, portable
+from federation.controllers.followers import chosen, plan
+from federation.propagation.interpreter import portable
 from federation.propagation.overrides.policies import Overrides
 from machinery.api.fleet.policy import OverridePolicy
 from machinery.api.fleet.work import ResourceBinding, ResourceBindingSpec, TargetCluster

@@ -580,11 +580,13 @@ def test_heartbeats_count_when_they_are_received() -> None:
 
 # ------------------------------------------------------------------------------------------------- defaults
 def test_the_default_policy_is_made_once() -> None:
-    policy, strategy = defaults.INSTALLED, defaults.STRATEGY_INSTALLED
-    made = ["Create", "Create", "Create", "Patch"]
-    assert kinds(defaults.plan({})) == [*made, "Create", "Patch"]
-    assert kinds(defaults.plan({policy: "true"})) == made
-    assert kinds(defaults.plan({policy: "true", strategy: "true"})) == ["Create", "Create"]
+    policies, strategy = (defaults.INSTALLED, defaults.WHOLE_INSTALLED), defaults.STRATEGY_INSTALLED
+    spread, whole = ({mark: "true"} for mark in policies)
+    made, one = ["Create", "Create"], ["Create", "Patch"]
+    assert kinds(defaults.plan({})) == made + 3 * one
+    assert kinds(defaults.plan(spread)) == made + 2 * one
+    assert kinds(defaults.plan(spread | whole)) == made + one
+    assert kinds(defaults.plan(spread | whole | {strategy: "true"})) == made
 
 
 def test_resources_named_in_these_tables_are_those_of_the_controllers() -> None:

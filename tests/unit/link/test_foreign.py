@@ -36,7 +36,14 @@ from cluster_agent.link.foreign_rights import (
 from cluster_agent.link.heartbeat import Heartbeat
 from cluster_agent.link.report import Place, annotations, cluster_document
 from cluster_agent.link.works import needs_grants
-from federation.propagation.templates import FOLLOWERS, NAMESPACES, SERVICE_EXPORTS, TEMPLATES
+from federation.propagation.templates import (
+    FOLLOWERS,
+    NAMESPACES,
+    ROLE_BINDINGS,
+    ROLES,
+    SERVICE_EXPORTS,
+    TEMPLATES,
+)
 from machinery.api.fleet.cluster import CLUSTERS, GRANTS_ENFORCED
 from machinery.client.kubeconfig import KubeconfigError
 from machinery.meta.errors import ServiceUnavailable
@@ -179,7 +186,7 @@ def test_connection_headers_do_not_come_back() -> None:
 # ---------------------------------------------------------------------------------------------------------------- rights
 def test_the_rights_cover_all_that_works_carry_into_a_foreign_cluster() -> None:
     carried = {(right.group, resource) for right in CARRIED for resource in right.resources}
-    switched_off = {SERVICE_EXPORTS}
+    switched_off = {SERVICE_EXPORTS, ROLES, ROLE_BINDINGS}
     wanted = {*TEMPLATES, *FOLLOWERS, NAMESPACES} - switched_off
     assert carried == {(resource.group, resource.plural) for resource in wanted}
 

@@ -1,7 +1,8 @@
 """What our user may do in a foreign cluster: the manifest that gives it, and the question whether it was given.
 
 Least rights: the kinds that Works carry, reading of the kinds that the federation shows, the nodes' Leases, and speaking
-for the users that the cluster's owner names. Nothing on RBAC, nodes, or the users' system:masters. Creating Deployments
+for the users that the cluster's owner names. Nothing on RBAC (a Role that a policy sends there is refused, and its Work says
+so), nodes, or the users' system:masters. Creating Deployments
 and Secrets everywhere is much; it is what a member is for. All pure but `missing`.
 """
 
@@ -44,7 +45,12 @@ class Right:
 
 CARRIED = (
     Right("", ("configmaps", "namespaces", "secrets", "serviceaccounts", "services"), WRITE),
-    Right("apps", ("deployments",), WRITE),
+    Right("", ("limitranges", "persistentvolumeclaims"), WRITE),
+    Right("apps", ("daemonsets", "deployments", "statefulsets"), WRITE),
+    Right("autoscaling", ("horizontalpodautoscalers",), WRITE),
+    Right("batch", ("cronjobs", "jobs"), WRITE),
+    Right("networking.k8s.io", ("ingresses", "networkpolicies"), WRITE),
+    Right("policy", ("poddisruptionbudgets",), WRITE),
 )
 """What Works carry."""
 SHOWN = (

@@ -1,7 +1,7 @@
 """The link's hands in the member: objects of the federation are applied, watched, let go, deleted.
 
 Manifests are applied by server-side apply as one field manager, with force: what the federation states wins, what it
-leaves open (a member's own annotations, status) stays.
+leaves open (a member's own annotations, status) stays, and so does what an object has to keep (`fleet.reflection.retained`).
 
 An object that exists here and does not belong to the federation is a conflict: left alone (Abort, the default), taken over
 (Overwrite), or taken over where nothing would change (IfNoDiff), which the member's own server says by a rehearsal.
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from cluster_agent.link import agreement
 from cluster_agent.link.agreement import Difference, Repairs
 from machinery.api.fleet.cluster import EXECUTION_PREFIX
+from machinery.api.fleet.reflection import retained
 from machinery.api.fleet.work import (
     ALREADY_EXISTS,
     CONFLICT_RESOLUTION,
@@ -251,6 +252,7 @@ class Member:
         live: Document | None = None
         try:
             live = await self.live(*place)
+            manifest = retained(manifest, live) if live is not None else manifest
             wanted = agreement.digest(manifest)
             if live is None:
                 return await self._make(named, place, manifest, wanted)

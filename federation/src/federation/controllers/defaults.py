@@ -1,7 +1,7 @@
-"""Defaults: what a federation has before anybody asked: its namespaces, the policy `default-spread` and the staged update
-strategy `one-zone-at-a-time`.
+"""Defaults: what a federation has before anybody asked: its namespaces, the policies `default-spread` and `default-whole`, and
+the staged update strategy `one-zone-at-a-time`.
 
-Policy and strategy are made once and then belong to the operator: an edit stays, a deletion is not undone while the marker
+Policies and strategy are made once and then belong to the operator: an edit stays, a deletion is not undone while the marker
 on their namespace says that they were installed.
 """
 
@@ -18,6 +18,7 @@ from machinery.meta.resource import Document, ObjectKey
 
 SYSTEM_NAMESPACE = "ubernetes-system"
 INSTALLED = "ubernetes.io/default-policy-installed"
+WHOLE_INSTALLED = "ubernetes.io/default-whole-installed"
 STRATEGY_INSTALLED = "ubernetes.io/default-strategy-installed"
 
 DEFAULT_SPREAD: Document = {
@@ -42,6 +43,32 @@ DEFAULT_SPREAD: Document = {
                 "replicaSchedulingType": "Divided",
                 "replicaDivisionPreference": "Weighted",
                 "weightPreference": {"dynamicWeight": "AvailableReplicas"},
+            },
+        },
+    },
+}
+DEFAULT_WHOLE: Document = {
+    "apiVersion": "policy.karmada.io/v1alpha1",
+    "kind": "ClusterPropagationPolicy",
+    "metadata": {
+        "name": "default-whole",
+        "annotations": {
+            "kubernetes.io/description": "What must not run twice goes whole to one cluster."
+        },
+    },
+    "spec": {
+        "resourceSelectors": [
+            {"apiVersion": "apps/v1", "kind": "StatefulSet"},
+            {"apiVersion": "batch/v1", "kind": "Job"},
+            {"apiVersion": "batch/v1", "kind": "CronJob"},
+        ],
+        "priority": -1000,
+        "propagateDeps": True,
+        "placement": {
+            "spreadConstraints": [{"spreadByField": "cluster", "minGroups": 1, "maxGroups": 1}],
+            "replicaScheduling": {
+                "replicaSchedulingType": "Divided",
+                "replicaDivisionPreference": "Aggregated",
             },
         },
     },
@@ -78,6 +105,7 @@ def plan(marks: Mapping[str, str]) -> list[Action]:
     ]
     for mark, resource, document in (
         (INSTALLED, CLUSTER_PROPAGATION_POLICIES, DEFAULT_SPREAD),
+        (WHOLE_INSTALLED, CLUSTER_PROPAGATION_POLICIES, DEFAULT_WHOLE),
         (STRATEGY_INSTALLED, STAGED_UPDATE_STRATEGIES, ONE_ZONE),
     ):
         if marks.get(mark) == "true":

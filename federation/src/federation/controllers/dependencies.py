@@ -1,16 +1,16 @@
 """Dependencies: what a propagated workload refers to is propagated to the same clusters, in the same breath.
 
-For each ConfigMap, Secret and ServiceAccount that some binding with `propagateDeps` needs, a binding exists whose
+For each ConfigMap, Secret, ServiceAccount and PersistentVolumeClaim that some binding with `propagateDeps` needs, a binding exists whose
 `spec.requiredBy` lists those who need it and where they are. Reconciled by the key of the dependency, so that several
 workloads which share a ConfigMap never fight over it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from federation.controllers.detector import owner, resource_reference
 from federation.propagation import interpreter, moves
-from federation.propagation.templates import DEPENDENCIES, DEPLOYMENTS, propagatable
+from federation.propagation.templates import DEPENDANTS, DEPENDENCIES, propagatable
 from federation.propagation.works import binding_name
 from machinery.api.fleet.work import BINDING_DOCUMENTS, RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Action, Create, Delete, Patch, Result
@@ -100,8 +100,9 @@ class DependencyReconciler:
         self._resource = resource
         self._executor = manager.executor
         self._templates = manager.informer(resource)
-        self._workloads = manager.informer(DEPLOYMENTS)
-        self._workloads.add_index(f"{NEEDS}-{resource.kind}", _needs(resource.kind))
+        self._dependants = [manager.informer(kind) for kind in DEPENDANTS]
+        for informer in self._dependants:
+            informer.add_index(f"{NEEDS}-{resource.kind}", _needs(resource.kind))
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._documents = manager.informer(BINDING_DOCUMENTS)
 
@@ -117,8 +118,9 @@ class DependencyReconciler:
 
     def _needed_by(self, key: ObjectKey) -> list[ResourceBinding]:
         found = []
-        for workload in self._workloads.by_index(f"{NEEDS}-{self._resource.kind}", key):
-            name = binding_name(workload["kind"], workload["metadata"]["name"])
+        index = f"{NEEDS}-{self._resource.kind}"
+        for dependant in (one for i in self._dependants for one in i.by_index(index, key)):
+            name = binding_name(dependant["kind"], dependant["metadata"]["name"])
             binding = self._bindings.get(ObjectKey(key.namespace, name))
             if binding is not None and binding.spec.propagate_deps:
                 found.append(binding)
@@ -126,32 +128,34 @@ class DependencyReconciler:
 
 
 def setup(manager: Manager) -> None:
-    """One controller a kind: its objects, the workloads that refer to them, and those workloads' bindings."""
-    workloads = manager.informer(DEPLOYMENTS)
+    """One controller a kind: its objects, those that refer to them, and the bindings of these."""
+    dependants = {r.kind: manager.informer(r) for r in DEPENDANTS}
     for resource in DEPENDENCIES:
         reconciler = DependencyReconciler(manager, resource)
         controller = manager.controller(f"dependencies-{resource.plural}", reconciler)
         controller.watches(resource)
-        controller.watches(DEPLOYMENTS, _needs(resource.kind))
-        controller.watches(RESOURCE_BINDINGS, _of_binding(resource, workloads))
+        for dependant in DEPENDANTS:
+            controller.watches(dependant, _needs(resource.kind))
+        controller.watches(RESOURCE_BINDINGS, _of_binding(resource, dependants))
 
 
 def _needs(kind: str) -> Any:
-    def keys(workload: Document) -> list[ObjectKey]:
-        return sorted(interpreter.dependencies(workload)[kind])
+    def keys(dependant: Document) -> list[ObjectKey]:
+        return sorted(interpreter.dependencies(dependant)[kind])
 
     return keys
 
 
-def _of_binding(resource: Resource[Document], workloads: Any) -> Any:
-    """The dependencies of a workload's binding, or the dependency whose binding it is."""
+def _of_binding(resource: Resource[Document], dependants: Mapping[str, Any]) -> Any:
+    """The dependencies of what a binding places, or the dependency whose binding it is."""
 
     def keys(binding: ResourceBinding) -> list[ObjectKey]:
         source = binding.spec.resource
         key = ObjectKey(source.namespace, source.name)
         if source.kind == resource.kind:
             return [key]
-        workload = workloads.get(key) if source.kind == DEPLOYMENTS.kind else None
-        return sorted(interpreter.dependencies(workload)[resource.kind]) if workload else []
+        informer = dependants.get(source.kind)
+        found = informer.get(key) if informer is not None else None
+        return sorted(interpreter.dependencies(found)[resource.kind]) if found else []
 
     return keys

@@ -131,18 +131,21 @@ def rendered(
     epochs = {w["metadata"]["namespace"]: epoch_of(w) for w in held}
     out = moves.evicting(binding)
     found = Rendered()
-    runs = interpreter.is_workload(template)
-    claimed = _claimed(binding, template)
+    runs = interpreter.has_pods(template)
+    claimed = interpreter.portable(_claimed(binding, template))
+    counts = asked(binding)
+    divided = _divides(binding)
+    shares = interpreter.shares(template, counts, template["metadata"]["uid"]) if divided else {}
     owner = _owner(binding)
     still = moves.untouched(binding)
-    for cluster, count in asked(binding).items():
+    for cluster, count in counts.items():
         own = claimed if staging is None else staging.given(claimed, cluster)
         if cluster not in fleet or cluster in still:
             continue
         if staging is not None and (as_it_is := staging.kept(cluster)) is not None:
             found.works[cluster] = as_it_is
             continue
-        body = interpreter.revised(own, count) if runs else own
+        body = interpreter.revised(own, count, shares.get(cluster))
         if state := evictions.carried(binding, cluster):
             body = _labelled(body, state)
         try:
@@ -167,6 +170,13 @@ def rendered(
         if changed.policies:
             found.policies[cluster] = changed.policies
     return found
+
+
+def _divides(binding: ResourceBinding) -> bool:
+    """Whether each cluster has a part of the replicas, and not all of them."""
+    placement = binding.spec.placement
+    scheduling = placement.replica_scheduling if placement is not None else None
+    return scheduling is not None and scheduling.replica_scheduling_type == "Divided"
 
 
 def unbound(

@@ -41,7 +41,7 @@ from federation.placement.model import Candidate, NoFit
 from federation.placement.plan import place
 from federation.propagation import applications, evictions, moves
 from federation.propagation.resilience import CONSISTENCY, resilience, stop_s, stopped_s
-from federation.propagation.templates import DEPLOYMENTS
+from federation.propagation.sources import Sources
 from machinery.api.core import Toleration
 from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster, enforces_grants
 from machinery.api.fleet.resilience import (
@@ -407,7 +407,7 @@ class EvictorReconciler:
         self._domains = manager.informer(FAILURE_DOMAINS)
         self._policies = manager.informer(RESILIENCE_POLICIES)
         self._priorities = manager.informer(PRIORITY_CLASSES)
-        self._deployments = manager.informer(DEPLOYMENTS)
+        self._sources = Sources(manager.informer)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._bindings.add_index(BY_CLUSTER, lambda b: [t.name for t in b.spec.clusters])
         self._bindings.add_index(BY_FAILING, failing)
@@ -527,8 +527,7 @@ class EvictorReconciler:
         return self._guard.refusal(binding, self._template(binding), cluster, disturbed)
 
     def _template(self, binding: ResourceBinding) -> Document | None:
-        source = binding.spec.resource
-        return self._deployments.get(ObjectKey(source.namespace, source.name))
+        return self._sources.get(binding.spec.resource)
 
     def _priority(self, template: Document | None) -> int:
         if template is None:

@@ -24,7 +24,7 @@ from federation.placement.plan import place
 from federation.propagation import moves
 from federation.propagation.moves import State
 from federation.propagation.resilience import resilience
-from federation.propagation.templates import DEPLOYMENTS
+from federation.propagation.sources import Sources
 from machinery.api.coordination import LEASES
 from machinery.api.fleet.cluster import CLUSTER_LEASES, CLUSTERS, INVENTORY, READY, Cluster
 from machinery.api.fleet.resilience import (
@@ -180,7 +180,7 @@ class FailbackReconciler:
         self._leases = manager.informer(LEASES, CLUSTER_LEASES)
         self._domains = manager.informer(FAILURE_DOMAINS)
         self._policies = manager.informer(RESILIENCE_POLICIES)
-        self._deployments = manager.informer(DEPLOYMENTS)
+        self._sources = Sources(manager.informer)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._bindings.add_index(BY_DISPLACED, displaced)
         self._starts: deque[float] = deque()
@@ -218,8 +218,7 @@ class FailbackReconciler:
         health: Health,
         settings: Settings,
     ) -> Wish:
-        source = binding.spec.resource
-        template = self._deployments.get(ObjectKey(source.namespace, source.name))
+        template = self._sources.get(binding.spec.resource)
         own = resilience(template, self._policies.list())
         automatic, window_s = rules(own.failback, settings)
         if not automatic or own.mode == "consistency" or not placer.placeable(binding):
@@ -229,7 +228,7 @@ class FailbackReconciler:
             for other in self._bindings.list(binding.metadata.namespace)
             if other.key != binding.key
         ]
-        allowed_there = placer.barred(binding, fleet, others, self._deployments)
+        allowed_there = placer.barred(binding, fleet, others, self._sources)
         found = wish(binding, allowed_there, health, window_s)
         why = self._held(binding, template, found.target) if found.target is not None else ""
         return Wish(wait_s=guard.LOOK_S, held=why) if why else found

@@ -15,7 +15,7 @@ from federation.controllers.evictor import drained
 from federation.propagation import evictions, moves
 from federation.propagation.moves import Facts, State
 from federation.propagation.resilience import resilience
-from federation.propagation.templates import DEPLOYMENTS
+from federation.propagation.sources import Sources
 from machinery.api.coordination import LEASES, Lease
 from machinery.api.fleet.cluster import (
     CLUSTER_LEASES,
@@ -99,7 +99,7 @@ class FailoverReconciler:
         self._clusters = manager.informer(CLUSTERS)
         self._leases = manager.informer(LEASES, CLUSTER_LEASES)
         self._policies = manager.informer(RESILIENCE_POLICIES)
-        self._deployments = manager.informer(DEPLOYMENTS)
+        self._sources = Sources(manager.informer)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -117,8 +117,7 @@ class FailoverReconciler:
             for c in clusters
             if believed(c, self._leases.get(ObjectKey(CLUSTER_LEASES, c.metadata.name)))
         )
-        source = binding.spec.resource
-        template = self._deployments.get(ObjectKey(source.namespace, source.name))
+        template = self._sources.get(binding.spec.resource)
         own = resilience(template, self._policies.list())
         return Facts(
             placer.question(binding),

@@ -11,6 +11,7 @@ from typing import Any
 
 from federation.controllers import dispatcher
 from federation.placement.model import Candidate
+from federation.propagation import interpreter
 from federation.propagation.overrides.policies import NO_OVERRIDES, Overrides
 from federation.propagation.templates import FOLLOWERS, propagatable
 from machinery.api.fleet.cluster import CLUSTERS
@@ -27,28 +28,6 @@ from machinery.meta.objectmeta import Object
 from machinery.meta.resource import Document, ObjectKey, Resource
 
 BY_FOLLOWER = "follower"
-GIVEN_BY_THE_CLUSTER = (
-    "clusterIP",
-    "clusterIPs",
-    "ipFamilies",
-    "healthCheckNodePort",
-    "loadBalancerClass",
-)
-
-
-def portable(document: Document) -> Document:
-    """The Service without what a cluster gave it; a headless one stays headless."""
-    if document["kind"] != "Service":
-        return document
-    spec = document["spec"]
-    headless = spec.get("clusterIP") == "None"
-    kept = {k: v for k, v in spec.items() if k not in GIVEN_BY_THE_CLUSTER}
-    if headless:
-        kept["clusterIP"] = "None"
-    kept["ports"] = [
-        {k: v for k, v in port.items() if k != "nodePort"} for port in spec.get("ports") or ()
-    ]
-    return document | {"spec": kept}
 
 
 def chosen(bindings: Iterable[ResourceBinding], known: Iterable[str]) -> list[str]:
@@ -69,7 +48,7 @@ def plan(
     """A Work for each cluster, and no other."""
     if document is None or not propagatable(document):
         return dispatcher.plan({}, held)
-    found = dispatcher.unbound(portable(document), clusters, overrides, fleet)
+    found = dispatcher.unbound(interpreter.portable(document), clusters, overrides, fleet)
     resource = next(r for r in FOLLOWERS if r.kind == document["kind"])
     told = dispatcher.complaints(resource, document, found)
     return [*dispatcher.plan(found.works, held, found.failed), *told]

@@ -39,7 +39,8 @@ from federation.propagation.resilience import (
     grant_s,
     resilience,
 )
-from federation.propagation.templates import DEPLOYMENTS, resource_of
+from federation.propagation.sources import Sources
+from federation.propagation.templates import resource_of
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.operations import FEDERATED_RESOURCE_QUOTAS, FederatedResourceQuota
 from machinery.api.fleet.resilience import (
@@ -49,7 +50,6 @@ from machinery.api.fleet.resilience import (
     ResilienceSpec,
 )
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
-from machinery.client.informer import Informer
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import parse_time, rfc3339
@@ -477,15 +477,14 @@ def barred(
     binding: ResourceBinding,
     fleet: Sequence[Candidate],
     others: Iterable[tuple[ResourceBinding, Iterable[str]]],
-    templates: Informer[Document],
+    sources: Sources,
 ) -> list[Candidate]:
     """The fleet as the binding's affinity to others of its namespace leaves it."""
 
     def groups(of: ResourceBinding) -> affinity.Groups:
         if of.spec.placement is None or of.spec.placement.workload_affinity is None:
             return affinity.NONE
-        source = of.spec.resource
-        template = templates.get(ObjectKey(source.namespace, source.name)) or {}
+        template = sources.get(of.spec.resource) or {}
         return affinity.groups(of.spec.placement, template.get("metadata", {}).get("labels") or {})
 
     own = groups(binding)
@@ -536,7 +535,7 @@ class PlacerReconciler:
         self._domains = manager.informer(FAILURE_DOMAINS)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._clusters = manager.informer(CLUSTERS)
-        self._deployments = manager.informer(DEPLOYMENTS)
+        self._sources = Sources(manager.informer)
         self._policies = manager.informer(RESILIENCE_POLICIES)
         self._lately = Lately()
 
@@ -549,7 +548,7 @@ class PlacerReconciler:
         fleet = candidates(self._clusters.list(), granted=grant_s(own) is not None)
         cut_off = cluster_verdict(self._domains.get(EVERYTHING)) == Finding.CUT_OFF.value
         returns = may_return(own, self._settings()) and not cut_off
-        fleet = barred(binding, fleet, self._others(binding), self._deployments)
+        fleet = barred(binding, fleet, self._others(binding), self._sources)
         actions = plan(binding, fleet, now, returns=returns)
         verdict = self._quotas.judge(binding, actions)
         if verdict.refusal:
@@ -564,8 +563,7 @@ class PlacerReconciler:
 
     def _resilience(self, binding: ResourceBinding) -> ResilienceSpec:
         """How it shall outlive failures; pods on grants are not for every cluster's kubelets."""
-        source = binding.spec.resource
-        template = self._deployments.get(ObjectKey(source.namespace, source.name))
+        template = self._sources.get(binding.spec.resource)
         return resilience(template, self._policies.list())
 
 

@@ -1,17 +1,22 @@
 """Statuses: what members report of their Works is gathered in the binding and summed up in the template.
 
-Writes `status.aggregatedStatus` and the condition `FullyApplied` of the binding, and `status` of a Deployment. A member
-that is not heard of keeps its last report in the binding, with health Unknown; its replicas are not counted as ready.
+Writes `status.aggregatedStatus` and the condition `FullyApplied` of the binding, and `status` of its template, by the rule of the
+template's kind (`propagation.aggregation`). A member that is not heard of keeps its last report in the binding, with health
+Unknown and since when; its replicas are not counted.
+
+Services have no binding: `status` of one is summed up from the Works that carry it into clusters.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from federation.controllers import dispatcher
-from federation.propagation import aggregate, moves
+from federation.propagation import aggregation, moves
 from federation.propagation.aggregate import MemberStatus
 from federation.propagation.rollouts.record import Record, record_of
 from federation.propagation.rollouts.snapshots import hash_of, strategy_of
-from federation.propagation.templates import DEPLOYMENTS
+from federation.propagation.sources import Sources
+from federation.propagation.templates import SERVICES, TEMPLATES, propagatable, resource_of
 from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
 from machinery.api.fleet.work import (
     BINDING_DOCUMENTS,
@@ -21,18 +26,20 @@ from machinery.api.fleet.work import (
     ResourceBinding,
     Work,
 )
+from machinery.api.patch.merge import apply as merge
 from machinery.controller.action import Action, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import condition, is_true
-from machinery.meta.resource import Document, ObjectKey
+from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
 FULLY_APPLIED = "FullyApplied"
 BY_BINDING = "binding"
+BY_SERVICE = "service"
 
 
-def item(work: Work, seen: bool) -> Document:
-    """One member's entry of aggregatedStatus."""
+def item(work: Work, seen: bool, since: str = "") -> Document:
+    """One member's entry of aggregatedStatus. `since`: when it was last heard of, where it is not `seen`."""
     cluster = cluster_of(work)
     applied = condition(work.status.conditions, "Applied")
     entry: Document = {
@@ -47,6 +54,8 @@ def item(work: Work, seen: bool) -> Document:
         entry["health"] = first.health if seen else "Unknown"
         if first.status is not None:
             entry["status"] = first.status
+    if not seen and since and entry["applied"]:
+        entry["appliedMessage"] = f"not heard of since {since}: this is the last report"
     return entry
 
 
@@ -61,12 +70,13 @@ def binding_plan(
     seen: Mapping[str, bool],
     held: Document,
     now: str,
+    since: Mapping[str, str] = {},
 ) -> list[Action]:
-    """aggregatedStatus and FullyApplied, when they changed."""
+    """aggregatedStatus and FullyApplied, when they changed. `since` when clusters are not seen."""
     wanted = dispatcher.asked(binding)
     current = [w for w in works if cluster_of(w) in wanted and not w.deleting]
     items = sorted(
-        (item(w, seen.get(cluster_of(w), False)) for w in current),
+        (item(w, seen.get(cluster_of(w), False), since.get(cluster_of(w), "")) for w in current),
         key=lambda i: str(i["clusterName"]),
     )
     status: Document = {}
@@ -126,7 +136,7 @@ def template_plan(
     seen: Mapping[str, bool],
     now: str,
 ) -> list[Action]:
-    """The Deployment's summed status, when it changed."""
+    """The template's summed status, when it changed."""
     by_cluster = {cluster_of(w): w for w in works if not w.deleting}
     members = []
     kept = moves.kept(binding)
@@ -144,15 +154,33 @@ def template_plan(
             MemberStatus(name, decided.get(name, 0), status, heard, kept.get(name, 0), updated)
         )
     stopped = record.failed if record is not None and record.seen == newest else ""
-    status = aggregate.deployment_status(
-        template, members, now, copies=copies(binding), stopped=stopped
-    )
+    known = aggregation.Known(now, copies(binding), stopped)
+    resource = resource_of(template["apiVersion"], template["kind"])
+    return _written(resource, template, aggregation.summed(template, members, known))
+
+
+def _written(
+    resource: Resource[Document] | None, template: Document, status: Document | None
+) -> list[Action]:
+    """The summed status, where the template does not say it already."""
     held = template.get("status") or {}
-    if all(held.get(name) == value for name, value in status.items()):
+    if resource is None or status is None or merge(held, status) == held:
         return []
-    metadata = template["metadata"]
-    key = ObjectKey(metadata["namespace"], metadata["name"])
-    return [SetStatus(DEPLOYMENTS, key, status, resource_version=metadata["resourceVersion"])]
+    version = template["metadata"]["resourceVersion"]
+    return [SetStatus(resource, document_key(template), status, resource_version=version)]
+
+
+def service_plan(
+    service: Document, works: Iterable[Work], seen: Mapping[str, bool], now: str
+) -> list[Action]:
+    """A Service's status, summed up from what carries it. Pure."""
+    members = [
+        MemberStatus(name, 0, reports[0].status if reports else None, seen.get(name, False))
+        for name, reports in sorted(
+            (cluster_of(w), w.status.manifest_statuses) for w in works if not w.deleting
+        )
+    ]
+    return _written(SERVICES, service, aggregation.summed(service, members, aggregation.Known(now)))
 
 
 def _staging(template: Document, binding: ResourceBinding) -> tuple[Record | None, str]:
@@ -169,13 +197,26 @@ def plan(
     works: Iterable[Work],
     seen: Mapping[str, bool],
     now: str,
+    since: Mapping[str, str] = {},
 ) -> list[Action]:
     """Both halves."""
     works = list(works)
-    actions = binding_plan(binding, works, seen, binding_status, now)
+    actions = binding_plan(binding, works, seen, binding_status, now, since)
     if template is not None and template["metadata"]["uid"] == binding.spec.resource.uid:
         actions += template_plan(template, binding, works, seen, now)
     return actions
+
+
+def heard(clusters: Iterable[Cluster]) -> tuple[dict[str, bool], dict[str, str]]:
+    """Whether each cluster is heard of, and since when one is not."""
+    seen: dict[str, bool] = {}
+    since: dict[str, str] = {}
+    for cluster in clusters:
+        name, ready = cluster.metadata.name, condition(cluster.status.conditions, READY)
+        seen[name] = ready is not None and ready.status == "True"
+        if ready is not None and not seen[name] and ready.last_transition_time is not None:
+            since[name] = rfc3339(ready.last_transition_time)
+    return seen, since
 
 
 class StatusReconciler:
@@ -187,7 +228,7 @@ class StatusReconciler:
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._documents = manager.informer(BINDING_DOCUMENTS)
         self._clusters = manager.informer(CLUSTERS)
-        self._deployments = manager.informer(DEPLOYMENTS)
+        self._sources = Sources(manager.informer)
         self._works = manager.informer(WORKS, label_selector=BINDING_LABEL)
         self._works.add_index(BY_BINDING, dispatcher.binding_keys)
 
@@ -195,41 +236,87 @@ class StatusReconciler:
         binding = self._bindings.get(key)
         if binding is None or binding.deleting:
             return Result()
-        source = binding.spec.resource
-        template = None
-        if source.kind == DEPLOYMENTS.kind:
-            template = self._deployments.get(ObjectKey(source.namespace, source.name))
+        seen, since = heard(self._clusters.list())
         actions = plan(
             binding,
             (self._documents.get(key) or {}).get("status") or {},
-            template,
+            self._sources.placed_by(binding),
             self._works.by_index(BY_BINDING, key),
-            {c.metadata.name: is_true(c.status.conditions, READY) for c in self._clusters.list()},
+            seen,
             rfc3339(self._clock.now()),
+            since,
         )
         return await self._executor.apply(actions)
 
 
+class ServiceStatusReconciler:
+    """Services."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._clock = manager.clock
+        self._executor = manager.executor
+        self._services = manager.informer(SERVICES)
+        self._clusters = manager.informer(CLUSTERS)
+        self._works = manager.informer(WORKS, label_selector=f"!{BINDING_LABEL}")
+        self._works.add_index(BY_SERVICE, service_keys)
+
+    async def reconcile(self, key: ObjectKey) -> Result:
+        service = self._services.get(key)
+        if service is None or not propagatable(service):
+            return Result()
+        seen, _ = heard(self._clusters.list())
+        works = self._works.by_index(BY_SERVICE, key)
+        now = rfc3339(self._clock.now())
+        return await self._executor.apply(service_plan(service, works, seen, now))
+
+
+def service_keys(work: Work) -> list[ObjectKey]:
+    """The Service that a Work without a binding carries."""
+    return [
+        ObjectKey(report.identifier.namespace, report.identifier.name)
+        for report in work.status.manifest_statuses
+        if (report.identifier.group, report.identifier.kind) == ("", SERVICES.kind)
+    ]
+
+
 def setup(manager: Manager) -> None:
-    """Bindings, Works, Deployments, and members whose heartbeat comes or goes."""
-    bindings = manager.informer(RESOURCE_BINDINGS)
-    readiness: dict[str, bool] = {}
-
-    def of_cluster(cluster: Cluster) -> list[ObjectKey]:
-        name, ready = cluster.metadata.name, is_true(cluster.status.conditions, READY)
-        if readiness.get(name) == ready:
-            return []
-        readiness[name] = ready
-        return [b.key for b in bindings.list() if name in dispatcher.asked(b)]
-
-    def of_template(template: Document) -> list[ObjectKey]:
-        metadata = template["metadata"]
-        value = (DEPLOYMENTS.kind, metadata["namespace"], metadata["name"])
-        return [b.key for b in bindings.by_index("template", value)]
-
+    """Bindings, Works, templates, Services, and members whose heartbeat comes or goes."""
+    bindings, services = manager.informer(RESOURCE_BINDINGS), manager.informer(SERVICES)
     bindings.add_index("template", dispatcher.template_key)
     controller = manager.controller("statuses", StatusReconciler(manager))
     controller.watches(RESOURCE_BINDINGS)
     controller.watches(WORKS, dispatcher.binding_keys, label_selector=BINDING_LABEL)
-    controller.watches(DEPLOYMENTS, of_template)
-    controller.watches(CLUSTERS, of_cluster)
+    for resource in TEMPLATES:
+        if (resource.api_version, resource.kind) in aggregation.SUMMED:
+            controller.watches(resource, _of_template(resource, bindings))
+    controller.watches(
+        CLUSTERS,
+        _of_cluster(lambda name: [b.key for b in bindings.list() if name in dispatcher.asked(b)]),
+    )
+    of_services = manager.controller("statuses-services", ServiceStatusReconciler(manager))
+    of_services.watches(SERVICES)
+    of_services.watches(WORKS, service_keys, label_selector=f"!{BINDING_LABEL}")
+    of_services.watches(CLUSTERS, _of_cluster(lambda _: [document_key(s) for s in services.list()]))
+
+
+def _of_template(resource: Resource[Document], bindings: Any) -> Any:
+    def keys(template: Document) -> list[ObjectKey]:
+        metadata = template["metadata"]
+        value = (resource.kind, metadata["namespace"], metadata["name"])
+        return [b.key for b in bindings.by_index("template", value)]
+
+    return keys
+
+
+def _of_cluster(keys_of: Callable[[str], list[ObjectKey]]) -> Callable[[Cluster], list[ObjectKey]]:
+    """Whoever is concerned by a member, when its heartbeat comes or goes."""
+    readiness: dict[str, bool] = {}
+
+    def keys(cluster: Cluster) -> list[ObjectKey]:
+        name, ready = cluster.metadata.name, is_true(cluster.status.conditions, READY)
+        if readiness.get(name) == ready:
+            return []
+        readiness[name] = ready
+        return keys_of(name)
+
+    return keys

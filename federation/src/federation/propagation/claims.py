@@ -3,7 +3,7 @@
 A policy that has claimed a template keeps it while it exists and selects it: a better policy that comes later takes
 nothing away, so that nobody moves running workloads by writing a policy. With `preemption: Always` it does: a namespaced
 policy takes from any cluster policy, and from its like only with a higher priority; a cluster policy never from a
-namespaced one. The policy that the federation came with is what a template has before anybody asked: it yields to all.
+namespaced one. The policies that the federation came with are what a template has before anybody asked: they yield to all.
 
 Karmada keeps the claim on the template; here it is on the binding alone, since the template is its user's.
 """
@@ -28,8 +28,8 @@ POLICY_ID: Final = "propagationpolicy.karmada.io/permanent-id"
 CLUSTER_POLICY_ID: Final = "clusterpropagationpolicy.karmada.io/permanent-id"
 ANNOTATIONS: Final = (POLICY_NAME, POLICY_NAMESPACE, CLUSTER_POLICY_NAME)
 LABELS: Final = (POLICY_ID, CLUSTER_POLICY_ID)
-YIELDING: Final = "default-spread"
-"""The cluster policy that gives way to every other."""
+YIELDING: Final = frozenset({"default-spread", "default-whole"})
+"""The cluster policies that give way to every other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def _ready(policy: Policy, overrides: Collection[tuple[str, str]]) -> bool:
 
 
 def _yields(policy: Policy) -> bool:
-    return not policy.metadata.namespace and policy.metadata.name == YIELDING
+    return not policy.metadata.namespace and policy.metadata.name in YIELDING
 
 
 def _selects_less(policy: Policy, template: Document) -> bool:

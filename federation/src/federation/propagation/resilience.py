@@ -1,8 +1,9 @@
 """Which ResiliencePolicy speaks for a workload. Pure.
 
 A policy in the workload's namespace beats one in `ubernetes-system`, which speaks for all namespaces; then the more
-precise selector (name, labels, kind alone), then the lower name. Without a policy: failover is on, mode availability, a
-cluster that returns gives up what was replaced, and the fleet is balanced again after the stabilisation window.
+precise selector (name, labels, kind alone), then the lower name. Without a policy: failover is on, a cluster that returns
+gives up what was replaced, and the fleet is balanced again after the stabilisation window. The mode of who says none is
+consistency for StatefulSets, Jobs and CronJobs, whose copies do harm when two run, and availability for the rest.
 
 `stopAfterDisconnect` (Nomad's stop_on_client_after, for a whole cluster): in a cluster that lost the federation the
 kubelets stop the workload so long after the last grant, as they do in mode consistency, but nothing waits for it: a dead
@@ -19,9 +20,11 @@ what it was told.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import TypeGuard
 
 import msgspec
 
+from federation.propagation import interpreter
 from federation.propagation.matching import precision
 from machinery.api.fleet.resilience import ResiliencePolicy, ResilienceSpec, SpreadRule
 from machinery.meta.objectmeta import View
@@ -30,6 +33,9 @@ from machinery.meta.resource import Document
 FLEET_WIDE = "ubernetes-system"
 DEFAULT = ResilienceSpec()
 CONSISTENCY = "consistency"
+AVAILABILITY = "availability"
+NEVER_TWICE = frozenset({("apps/v1", "StatefulSet"), ("batch/v1", "Job"), ("batch/v1", "CronJob")})
+"""Kinds whose mode is consistency unless their policy says otherwise."""
 GRANT_S = 30
 """How long a replica of mode consistency may run on a grant, where the policy says nothing."""
 
@@ -54,7 +60,16 @@ def speaker(document: Document, policies: Iterable[ResiliencePolicy]) -> Resilie
 def resilience(document: Document | None, policies: Iterable[ResiliencePolicy]) -> ResilienceSpec:
     """How the workload shall outlive failures."""
     policy = speaker(document, policies) if document is not None else None
-    return policy.spec if policy is not None else DEFAULT
+    spec = policy.spec if policy is not None else DEFAULT
+    return spec if spec.mode else msgspec.structs.replace(spec, mode=mode_of(document))
+
+
+def mode_of(document: Document | None) -> str:
+    """The mode of a workload of which nobody says it."""
+    if document is None:
+        return AVAILABILITY
+    kind = (document["apiVersion"], document["kind"])
+    return CONSISTENCY if kind in NEVER_TWICE else AVAILABILITY
 
 
 # ----------------------------------------------------------------------------------------------- what placement is asked
@@ -112,9 +127,13 @@ def stopped_s(spec: ResilienceSpec, document: Document | None) -> float | None:
     return (seconds + stop_s(document) - STOP_MARGIN_S) * (1 + DRIFT) + STOP_MARGIN_S
 
 
+def has_pods(document: Document | None) -> TypeGuard[Document]:
+    return document is not None and interpreter.has_pods(document)
+
+
 def stop_s(document: Document | None) -> float:
     """How long a replica may take to end once it is told to."""
-    pod = document["spec"]["template"]["spec"] if document is not None else {}
+    pod = interpreter.template_of(document)["spec"] if has_pods(document) else {}
     grace = pod.get("terminationGracePeriodSeconds")
     return (GRACE_S if grace is None else float(grace)) + STOP_MARGIN_S
 

@@ -1,7 +1,8 @@
 """Which objects of users are propagated at all.
 
-Users apply ordinary objects; what belongs to the federation itself, to a controller or to one cluster only stays. The
-kinds are those whose replicas, dependencies and status the interpreter knows.
+Users apply ordinary objects; what belongs to the federation itself, to a controller or to one cluster only stays. What is
+known of a kind besides is the interpreter's. Pods and ReplicaSets are no templates: at the federation Pods mirror members' pods
+and ReplicaSets record revisions, and admission refuses others. Services follow what their namespace runs, without a policy.
 """
 
 from machinery.api.fleet.cluster import MANAGED_LABEL as MIRROR_LABEL
@@ -17,14 +18,47 @@ SERVICES = dynamic("", "v1", "services", "Service", True)
 SERVICE_EXPORTS = dynamic(
     "multicluster.x-k8s.io", "v1beta1", "serviceexports", "ServiceExport", True
 )
+STATEFULSETS = dynamic("apps", "v1", "statefulsets", "StatefulSet", True)
+DAEMONSETS = dynamic("apps", "v1", "daemonsets", "DaemonSet", True)
+JOBS = dynamic("batch", "v1", "jobs", "Job", True)
+CRONJOBS = dynamic("batch", "v1", "cronjobs", "CronJob", True)
+VOLUME_CLAIMS = dynamic("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", True)
+LIMIT_RANGES = dynamic("", "v1", "limitranges", "LimitRange", True)
+AUTOSCALERS = dynamic(
+    "autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", True
+)
+INGRESSES = dynamic("networking.k8s.io", "v1", "ingresses", "Ingress", True)
+NETWORK_POLICIES = dynamic("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", True)
+BUDGETS = dynamic("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", True)
+ROLES = dynamic("rbac.authorization.k8s.io", "v1", "roles", "Role", True)
+ROLE_BINDINGS = dynamic("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding", True)
 
 PRIORITY_CLASSES = dynamic("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False)
 """Not propagated: policies name them."""
 
-TEMPLATES: tuple[Resource[Document], ...] = (DEPLOYMENTS, CONFIGMAPS, SECRETS, SERVICEACCOUNTS)
+WORKLOADS: tuple[Resource[Document], ...] = (DEPLOYMENTS, STATEFULSETS, DAEMONSETS, JOBS, CRONJOBS)
+"""Kinds that make pods."""
+DEPENDENCIES: tuple[Resource[Document], ...] = (
+    CONFIGMAPS,
+    SECRETS,
+    SERVICEACCOUNTS,
+    VOLUME_CLAIMS,
+)
+"""Kinds that follow what refers to them."""
+DEPENDANTS: tuple[Resource[Document], ...] = (*WORKLOADS, INGRESSES)
+"""Kinds that refer to others."""
+TEMPLATES: tuple[Resource[Document], ...] = (
+    *WORKLOADS,
+    *DEPENDENCIES,
+    INGRESSES,
+    AUTOSCALERS,
+    BUDGETS,
+    NETWORK_POLICIES,
+    LIMIT_RANGES,
+    ROLES,
+    ROLE_BINDINGS,
+)
 """Kinds that a policy can select."""
-DEPENDENCIES: tuple[Resource[Document], ...] = (CONFIGMAPS, SECRETS, SERVICEACCOUNTS)
-"""Kinds that follow the workload that refers to them."""
 
 FOLLOWERS: tuple[Resource[Document], ...] = (SERVICES, SERVICE_EXPORTS)
 """Kinds that stand wherever something of their namespace stands."""

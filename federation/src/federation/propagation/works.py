@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from federation.placement.divide import fnv1a_32
+from federation.propagation import interpreter
 from machinery.api.fleet.cluster import execution_namespace
 from machinery.api.fleet.resilience import EPOCH, FENCED, GRANT_SECONDS, GRANT_WORK, WITHHELD
 from machinery.api.fleet.work import (
@@ -102,11 +103,11 @@ def fenced(document: Document, epoch: str, grant_s: int, *, withheld: bool) -> D
 
 
 def _with_pod_annotations(workload: Document, annotations: Mapping[str, str]) -> Document:
-    template = workload["spec"]["template"]
+    template = interpreter.template_of(workload)
     metadata = template.get("metadata") or {}
     told = (metadata.get("annotations") or {}) | dict(annotations)
-    template = template | {"metadata": metadata | {"annotations": told}}
-    return workload | {"spec": workload["spec"] | {"template": template}}
+    marked = template | {"metadata": metadata | {"annotations": told}}
+    return interpreter.with_template(workload, marked)
 
 
 def resolution(template: Document, of_policy: str) -> str:

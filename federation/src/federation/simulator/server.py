@@ -15,6 +15,7 @@ from federation.controllers import membership, registry
 from machinery.api.fleet.kinds import FLEET
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme
+from machinery.api.template_kinds import TEMPLATE_KINDS
 from machinery.client.interface import Client
 from machinery.controller.action import Emit
 from machinery.controller.executor import Executor
@@ -50,7 +51,7 @@ def controllers(manager: Manager, api: ApiServer) -> None:
 @cache
 def scheme() -> Scheme:
     """The kinds; the same for every history of a process."""
-    return Scheme((*BUILTIN, *FLEET))
+    return Scheme((*BUILTIN, *TEMPLATE_KINDS, *FLEET))
 
 
 class SilentRecorder(EventRecorder):

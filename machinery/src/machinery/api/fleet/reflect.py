@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from machinery.api.apps import Deployment
+from machinery.api.fleet import reflection
 from machinery.api.fleet.rollouts import TEMPLATE_HASH
 from machinery.api.fleet.work import TEMPLATE_GENERATION
 from machinery.meta.resource import Document
@@ -23,7 +24,7 @@ def reflected(live: Document) -> dict[str, Any] | None:
     if kind == SERVICE_EXPORT:
         return dict(live.get("status") or {})
     if kind != DEPLOYMENT:
-        return None
+        return reflection.reflected(live)
     metadata = live["metadata"]
     status = dict(live.get("status") or {})
     status["generation"] = metadata.get("generation", 0)
@@ -37,14 +38,15 @@ def reflected(live: Document) -> dict[str, Any] | None:
 
 
 def health(live: Document | None) -> str:
-    """Whether the object does what it is for; an object without replicas is well when it is there."""
+    """Whether the object does what it is for; a Deployment when its rollout is over, other kinds by their rule."""
     if live is None:
         return UNKNOWN
     if (live["apiVersion"], live["kind"]) != DEPLOYMENT:
-        return HEALTHY
+        return HEALTHY if reflection.is_well(live) else UNHEALTHY
     view = msgspec.convert(live, Deployment)
     status = view.status
     if status.observed_generation != view.metadata.generation:
         return UNHEALTHY
-    done = view.spec.replicas == status.updated_replicas == status.available_replicas
+    updated = status.updated_replicas
+    done = view.spec.replicas <= updated and status.replicas <= updated <= status.available_replicas
     return HEALTHY if done else UNHEALTHY

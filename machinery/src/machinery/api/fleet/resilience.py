@@ -47,7 +47,8 @@ class SpreadRule(View):
 class ResilienceSpec(View):
     resource_selectors: tuple[ResourceSelector, ...] = ()
     failover: str = "Enabled"
-    mode: str = "availability"
+    mode: str = ""
+    """availability or consistency; empty: what the workload's kind has by default."""
     grant_seconds: int | None = None
     stop_after_disconnect: int | None = None
     """Mode availability: seconds without the federation after which the workload's pods are stopped in a cluster."""
