@@ -39,7 +39,7 @@ from federation.domains.settings import DRY_RUN, ENABLED, Settings
 from federation.domains.verdict import Finding
 from federation.placement.model import Candidate, NoFit
 from federation.placement.plan import place
-from federation.propagation import applications, evictions, moves
+from federation.propagation import applications, evictions, interpreter, moves
 from federation.propagation.resilience import CONSISTENCY, resilience, stop_s, stopped_s
 from federation.propagation.sources import Sources
 from machinery.api.core import Toleration
@@ -530,9 +530,9 @@ class EvictorReconciler:
         return self._sources.get(binding.spec.resource)
 
     def _priority(self, template: Document | None) -> int:
-        if template is None:
+        if template is None or not interpreter.has_pods(template):
             return 0
-        name = template["spec"]["template"]["spec"].get("priorityClassName")
+        name = interpreter.template_of(template)["spec"].get("priorityClassName")
         found = self._priorities.get(ObjectKey("", name)) if name else None
         return int(found.get("value", 0)) if found is not None else 0
 
