@@ -10,6 +10,7 @@ import pytest
 
 from federation.clusters.candidates import candidates
 from federation.controllers import placer, registry
+from federation.controllers.reservations import Reservations
 from federation.domains.clock import FailureClock
 from federation.domains.settings import Settings as Operator
 from federation.simulator.__main__ import main, play
@@ -175,7 +176,7 @@ def with_placer(kind: type[placer.PlacerReconciler]) -> Setup:
         controllers(manager, api)
         for controller in manager._controllers:
             if controller.name == "placer":
-                controller._reconciler = kind(manager, Operator)
+                controller._reconciler = kind(manager, Operator, Reservations(manager))
 
     return setup
 

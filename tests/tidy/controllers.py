@@ -12,7 +12,7 @@ from tests.tidy import tree
 
 HELPERS: Mapping[str, frozenset[str]] = {
     "machinery.controllers": frozenset({"events", "mirrors"}),
-    "federation.controllers": frozenset(),
+    "federation.controllers": frozenset({"reservations"}),
     "cluster_agent.control.controllers": frozenset(
         {"api_errors", "claims", "conditions", "imports", "pods", "selectors", "workloads"}
     ),

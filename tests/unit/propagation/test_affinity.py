@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from federation.controllers import placer
+from federation.controllers.reservations import Lately
 from federation.placement.model import Candidate, NoFit, Request
 from federation.placement.plan import place
 from federation.propagation import affinity
@@ -87,7 +88,7 @@ class Templates:
         return {"metadata": {"name": key.name, "labels": {"app": "shop"}}}
 
 
-def where(own: Any, others: list[Any], lately: placer.Lately) -> dict[str, int]:
+def where(own: Any, others: list[Any], lately: Lately) -> dict[str, int]:
     """The placer's decision for one replica of it."""
     there = [(other, lately.clusters(other)) for other in others]
     fleet = placer.barred(own, FLEET, there, Templates())  # type: ignore[arg-type]
@@ -99,7 +100,7 @@ def where(own: Any, others: list[Any], lately: placer.Lately) -> dict[str, int]:
 
 def test_two_that_belong_apart_are_decided_within_a_moment() -> None:
     one = APART | {"spreadConstraints": [{"spreadByField": "cluster", "maxGroups": 1}]}
-    lately = placer.Lately()
+    lately = Lately()
     first, second, third, fourth = (binding(name, one) for name in "abcd")
     assert where(first, [second], lately) == {"alpha": 1}
     assert where(second, [first], lately) == {"beta": 1}  # the watch shows nothing yet

@@ -21,7 +21,8 @@ A workload whose policy has `spec.failover.application` leaves a cluster for its
 A drain, which is done on purpose, waits where a PlacementDisruptionBudget of the workload says so; a dead cluster waits for none.
 
 The pace follows the survivors: with twice the room that is needed up to 50 bindings a second, with less in proportion,
-never less than one. Several workloads at once still decide by the same reported room; reservations are planned.
+never less than one. Room that was given away since the survivors' last reports is not counted
+(`federation.controllers.reservations`), so a burst slows down as it fills them.
 """
 
 import datetime as dt
@@ -32,6 +33,7 @@ from dataclasses import dataclass, field, replace
 from federation.clusters.candidates import candidates
 from federation.controllers import domains, placer
 from federation.controllers.health import Heartbeats
+from federation.controllers.reservations import Reservations
 from federation.controllers.rollouts import guard
 from federation.domains.clock import LOOK_LATE_S
 from federation.domains.names import cluster_verdict, domain_name
@@ -398,9 +400,14 @@ class EvictorReconciler:
     """The whole fleet at once: order and pace need to know everything that waits."""
 
     def __init__(
-        self, manager: Manager, settings: Callable[[], Settings], beats: Heartbeats
+        self,
+        manager: Manager,
+        settings: Callable[[], Settings],
+        beats: Heartbeats,
+        room: Reservations,
     ) -> None:
         self._clock, self._settings, self._beats = manager.clock, settings, beats
+        self._room = room
         self._executor = manager.executor
         self._guard = guard.Guard(manager)
         self._clusters = manager.informer(CLUSTERS)
@@ -430,7 +437,9 @@ class EvictorReconciler:
             self._held.clear()
             return Result()
         settings = self._settings()
-        survivors = candidates(c for name, c in clusters.items() if name not in causes)
+        survivors = self._room.unreserved(
+            candidates(c for name, c in clusters.items() if name not in causes)
+        )
         cut_off = cluster_verdict(self._domains.get(domains.EVERYTHING)) == Finding.CUT_OFF.value
         due = self._due(clusters, causes, wall)
         if unwell and not cut_off and settings.failover in (ENABLED, DRY_RUN):
@@ -537,9 +546,11 @@ class EvictorReconciler:
         return int(found.get("value", 0)) if found is not None else 0
 
 
-def setup(manager: Manager, settings: Callable[[], Settings], beats: Heartbeats) -> None:
+def setup(
+    manager: Manager, settings: Callable[[], Settings], beats: Heartbeats, room: Reservations
+) -> None:
     """Verdicts, taints, policies, and bindings that name a cluster which is to be left."""
-    reconciler = EvictorReconciler(manager, settings, beats)
+    reconciler = EvictorReconciler(manager, settings, beats, room)
     states: dict[str, object] = {}
 
     def of_cluster(cluster: Cluster) -> list[ObjectKey]:

@@ -15,10 +15,12 @@ from dataclasses import dataclass, replace
 
 from federation.clusters.candidates import candidates
 from federation.controllers import domains, evictor, failover, placer
+from federation.controllers.reservations import Reservations
 from federation.controllers.rollouts import guard
 from federation.domains.names import cluster_verdict
 from federation.domains.settings import ENABLED, Settings
 from federation.domains.verdict import Finding
+from federation.placement.ledger import less
 from federation.placement.model import Candidate, NoFit
 from federation.placement.plan import place
 from federation.propagation import moves
@@ -78,11 +80,8 @@ def room_without(
         if candidate.free is None or not more:
             told.append(candidate)
             continue
-        free = dict(candidate.free)
-        for name, value in (dict(asks) | {evictor.PODS: 1}).items():
-            if name in free:
-                free[name] += value * more
-        told.append(replace(candidate, free=free))
+        one = dict(asks) | {evictor.PODS: 1}
+        told.append(less(candidate, {name: -value * more for name, value in one.items()}))
     return told
 
 
@@ -101,7 +100,7 @@ def wish(
     try:
         decision = place(request, room_without(fleet, state, supposed, request.asks))
     except NoFit:
-        return Wish()
+        return Wish(wait_s=placer.REPORTS_S if any(c.reserved for c in fleet) else None)
     target = dict(decision.targets)
     if sum(target.values()) < sum(state.clusters.values()):
         return Wish()
@@ -172,8 +171,10 @@ def rules(own: Failback, settings: Settings) -> tuple[bool, float]:
 class FailbackReconciler:
     """The whole fleet at once: the pace is one for all."""
 
-    def __init__(self, manager: Manager, settings: Callable[[], Settings]) -> None:
-        self._clock, self._settings = manager.clock, settings
+    def __init__(
+        self, manager: Manager, settings: Callable[[], Settings], room: Reservations
+    ) -> None:
+        self._clock, self._settings, self._room = manager.clock, settings, room
         self._executor = manager.executor
         self._guard = guard.Guard(manager)
         self._clusters = manager.informer(CLUSTERS)
@@ -199,7 +200,8 @@ class FailbackReconciler:
             frozenset(c.metadata.name for c in self._clusters.list() if not c.deleting),
         )
         ordered = sorted(bindings, key=lambda b: b.key)
-        wishes = [(b, self._wish(b, candidates(usable), health, settings)) for b in ordered]
+        whole = candidates(usable)
+        wishes = [(b, self._wish(b, self._room.left(whole, b), health, settings)) for b in ordered]
         quota = allowed(self._starts, now, settings.failback_per_minute)
         next_s = self._starts[0] + MINUTE_S - now if self._starts else 1.0
         result = await self._executor.apply(plan(wishes, quota, next_s, rfc3339(wall)))
@@ -223,6 +225,8 @@ class FailbackReconciler:
         automatic, window_s = rules(own.failback, settings)
         if not automatic or own.mode == "consistency" or not placer.placeable(binding):
             return Wish()
+        if wait_s := self._room.busy_s(binding.key):
+            return Wish(wait_s=wait_s)
         others = [
             (other, [t.name for t in other.spec.clusters])
             for other in self._bindings.list(binding.metadata.namespace)
@@ -251,7 +255,7 @@ def displaced(binding: ResourceBinding) -> list[str]:
     return ["yes"] if moved and not binding.spec.graceful_eviction_tasks else []
 
 
-def setup(manager: Manager, settings: Callable[[], Settings]) -> None:
+def setup(manager: Manager, settings: Callable[[], Settings], room: Reservations) -> None:
     """Displaced bindings, clusters that become ready, believed or free of taints, and the operator's settings."""
     states: dict[str, object] = {}
 
@@ -267,7 +271,9 @@ def setup(manager: Manager, settings: Callable[[], Settings]) -> None:
         states[cluster.metadata.name] = state
         return [EVERYTHING]
 
-    controller = manager.controller("failback", FailbackReconciler(manager, settings), workers=1)
+    controller = manager.controller(
+        "failback", FailbackReconciler(manager, settings, room), workers=1
+    )
     controller.watches(RESOURCE_BINDINGS, lambda b: [EVERYTHING] if displaced(b) else [])
     controller.watches(CLUSTERS, of_cluster)
     controller.watches(RESILIENCE_POLICIES, lambda _: [EVERYTHING])

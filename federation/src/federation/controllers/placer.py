@@ -16,7 +16,7 @@ the operator holds failover (`FederationConfig.failover` DryRun or Frozen) or th
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -24,9 +24,11 @@ import msgspec
 from federation.clusters.candidates import candidates
 from federation.controllers.domains import EVERYTHING
 from federation.controllers.quotas import Quotas, eased
+from federation.controllers.reservations import Reservations
 from federation.domains.names import cluster_verdict
 from federation.domains.settings import ENABLED, Settings
 from federation.domains.verdict import Finding
+from federation.placement.ledger import whole
 from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import assess, place
 from federation.placement.preferences import ANNOTATIONS, Preferences, parse
@@ -81,6 +83,7 @@ WAITING = "ubernetes.io/placed-waiting"
 BAD_PREFERENCES = "BadPreferences"
 REPORTS_S = 8.0
 """By then every member has told of the pods that a decision brought it."""
+SPOKEN_FOR = "Room that is free there now is promised to other workloads."
 
 
 def question(binding: ResourceBinding) -> str:
@@ -192,10 +195,24 @@ def plan(
         decision = place(request, fleet)
     except NoFit as error:
         partial = most(request, fleet) if request.evicting else None
+        spoken_for = _spoken_for(request, fleet)
+        later: list[Action] = [RequeueAfter(REPORTS_S)] if spoken_for else []
         if partial is not None:
-            return _partly(binding, partial, now)
-        return _refused(binding, error, now)
+            return _partly(binding, partial, now) + later
+        why = type(error)(f"{error} {SPOKEN_FOR}", error.left_out) if spoken_for else error
+        return _refused(binding, why, now) + later
     return _decided(binding, decision, now)
+
+
+def _spoken_for(request: Request, fleet: list[Candidate]) -> bool:
+    """Whether what the members report as free would do: the rest of it is promised to others, and may be free again soon."""
+    if not any(c.reserved for c in fleet):
+        return False
+    try:
+        _ = place(request, [whole(c) for c in fleet])
+    except NoFit:
+        return False
+    return True
 
 
 def short_of_room(binding: ResourceBinding) -> bool:
@@ -493,33 +510,6 @@ def barred(
     return affinity.barred(fleet, own, [(groups(other), where) for other, where in others])
 
 
-class Lately:
-    """Decisions that no watch has shown yet: two workloads that belong apart may be decided within a moment."""
-
-    def __init__(self) -> None:
-        self._decided: dict[ObjectKey, tuple[str, frozenset[str]]] = {}
-
-    def remember(self, binding: ResourceBinding, actions: Iterable[Action]) -> None:
-        """The clusters that these actions write on the binding as it was read."""
-        for action in actions:
-            spec = (
-                action.patch.get("spec", {})
-                if isinstance(action, Patch) and isinstance(action.patch, Mapping)
-                else {}
-            )
-            if "clusters" in spec:
-                names = frozenset(c["name"] for c in spec["clusters"] or ())
-                self._decided[binding.key] = (binding.metadata.resource_version, names)
-
-    def clusters(self, binding: ResourceBinding) -> frozenset[str]:
-        """Where the binding is decided to be."""
-        version, names = self._decided.get(binding.key, ("", frozenset()))
-        if version == binding.metadata.resource_version:
-            return names
-        _ = self._decided.pop(binding.key, None)
-        return frozenset(t.name for t in binding.spec.clusters)
-
-
 def may_return(own: ResilienceSpec, settings: Settings) -> bool:
     """Whether replicas may go back by themselves: the workload's word, and the operator's, who can stop every move."""
     automatic = own.failback.mode != "Never" and settings.failback
@@ -529,15 +519,16 @@ def may_return(own: ResilienceSpec, settings: Settings) -> bool:
 class PlacerReconciler:
     """Bindings."""
 
-    def __init__(self, manager: Manager, settings: Callable[[], Settings]) -> None:
-        self._clock, self._settings = manager.clock, settings
+    def __init__(
+        self, manager: Manager, settings: Callable[[], Settings], room: Reservations
+    ) -> None:
+        self._clock, self._settings, self._room = manager.clock, settings, room
         self._executor, self._quotas = manager.executor, Quotas(manager)
         self._domains = manager.informer(FAILURE_DOMAINS)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._clusters = manager.informer(CLUSTERS)
         self._sources = Sources(manager.informer)
         self._policies = manager.informer(RESILIENCE_POLICIES)
-        self._lately = Lately()
 
     async def reconcile(self, key: ObjectKey) -> Result:
         binding = self._bindings.get(key)
@@ -548,18 +539,19 @@ class PlacerReconciler:
         fleet = candidates(self._clusters.list(), granted=grant_s(own) is not None)
         cut_off = cluster_verdict(self._domains.get(EVERYTHING)) == Finding.CUT_OFF.value
         returns = may_return(own, self._settings()) and not cut_off
+        fleet = self._room.left(fleet, binding)
         fleet = barred(binding, fleet, self._others(binding), self._sources)
         actions = plan(binding, fleet, now, returns=returns)
         verdict = self._quotas.judge(binding, actions)
         if verdict.refusal:
             actions = _refused(binding, QuotaExceeded(verdict.refusal), now)
-        self._lately.remember(binding, actions)
+        self._room.remember(binding, actions)
         return await self._executor.apply([*verdict.actions, *actions])
 
     def _others(self, binding: ResourceBinding) -> list[tuple[ResourceBinding, frozenset[str]]]:
         """The namespace's other bindings and their clusters."""
         found = self._bindings.list(binding.metadata.namespace)
-        return [(b, self._lately.clusters(b)) for b in found if b.key != binding.key]
+        return [(b, self._room.lately.clusters(b)) for b in found if b.key != binding.key]
 
     def _resilience(self, binding: ResourceBinding) -> ResilienceSpec:
         """How it shall outlive failures; pods on grants are not for every cluster's kubelets."""
@@ -567,7 +559,7 @@ class PlacerReconciler:
         return resilience(template, self._policies.list())
 
 
-def setup(manager: Manager, settings: Callable[[], Settings]) -> None:
+def setup(manager: Manager, settings: Callable[[], Settings], room: Reservations) -> None:
     """Bindings by themselves; a change of the fleet wakes those whose question is open, the operator's word those that
     wait to go back."""
     bindings = manager.informer(RESOURCE_BINDINGS)
@@ -583,7 +575,7 @@ def setup(manager: Manager, settings: Callable[[], Settings]) -> None:
         return [b.key for b in found if placeable(b) and open_question(b)]
 
     changed = eased()
-    controller = manager.controller("placer", PlacerReconciler(manager, settings), workers=1)
+    controller = manager.controller("placer", PlacerReconciler(manager, settings, room), workers=1)
 
     def itself_and_who_waits_for_it(changed: ResourceBinding) -> list[ObjectKey]:
         placement = changed.spec.placement

@@ -33,6 +33,7 @@ from federation.controllers import (
     statuses,
     taints,
 )
+from federation.controllers.reservations import Reservations
 from federation.controllers.rollouts import controller as rollouts
 from federation.domains.clock import FailureClock
 from federation.domains.settings import Settings as Operator
@@ -109,9 +110,10 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     beats = health.heartbeats(manager)
     health.setup(manager, lambda: operator().clock, beats)
     domains.setup(manager, lambda: operator().clock, beats)
-    evictor.setup(manager, operator, beats)
-    failback.setup(manager, operator)
-    placer.setup(manager, operator)
+    reserved = Reservations(manager)
+    evictor.setup(manager, operator, beats, reserved)
+    failback.setup(manager, operator, reserved)
+    placer.setup(manager, operator, reserved)
     for room in (
         detector,
         policies,

@@ -99,7 +99,7 @@ def rooms(request: Request, chosen: Sequence[Candidate]) -> dict[str, int]:
             found[candidate.name] = held
         elif candidate.free is not None:
             waiting = min(held, request.waiting.get(candidate.name, 0))
-            more = capacity.balance(candidate.free, request.asks, candidate.shapes)
+            more = capacity.balance(candidate, request.asks)
             found[candidate.name] = held - waiting + max(0, more + waiting)
     return found
 

@@ -15,8 +15,8 @@ already, or has lost a cluster, keeps running in fewer, and it is told. (Kuberne
 Headroom `N-1 KEY` asks that the replicas of each domain of KEY would find room in the other ones. The free room elsewhere
 is the whole room elsewhere less the replicas there, so this holds for a division exactly if the others could hold all
 replicas, whatever goes where: no division can mend it. So it does not move anything, it is told: how many replicas of
-which domain would not find room. It is as true as the members' reports were at the decision, and no reservation: what
-else is placed later may use the room.
+which domain would not find room, by the members' reports at the decision. What room there is, is kept from other workloads
+(`federation.placement.headroom`).
 """
 
 from collections.abc import Mapping, Sequence

@@ -11,6 +11,7 @@ surge       a move lets go only what is ready elsewhere, by what was reported wh
 believed    an eviction ends only when the cluster is Ready and has answered with an inventory
 calm        nothing goes back to a cluster that has not been Ready for the whole stabilisation window, or is tainted
 usable      a decision gives no cluster more than it had while the cluster is not Ready, cordoned or drained
+booked      a decision by room gives a cluster no more than it reports, less what was decided since and not reported yet
 zones       zones differ by at most one, unless one is full or was not reachable when it was decided
 one         of a workload of one replica in mode consistency no two copies run at any time, in the whole fleet
 cluster     no Work for a cluster that is not known
@@ -39,6 +40,7 @@ from federation.propagation import moves
 from federation.propagation.replays import replays
 from federation.simulator.member import Member
 from federation.simulator.peers import DataPath
+from federation.simulator.promised import Promised
 from federation.simulator.seen import Seen, Written, condition_of, ready
 from federation.simulator.server import STABILIZATION_S
 from machinery.api.fleet.cluster import (
@@ -133,12 +135,15 @@ class Rules:
         self._unreached_since: dict[str, float | None] = {}
         self._retargeted: dict[ObjectKey, float] = {}
         self._judged: dict[str, int] = {}
+        self._promised = Promised()
 
     def on_write(self, written: Written) -> None:
         """Raises Broken."""
         match written.plural:
             case "resourcebindings":
                 self._binding(written)
+                binding = view(written.new) if written.new is not None else None
+                self._promised.take(written.key, binding, written.at)
             case "works":
                 self._work(written)
             case "clusters":
@@ -180,6 +185,7 @@ class Rules:
         held = {t.name: t.replicas for t in old.spec.clusters} if old is not None else {}
         if given != held and divided_by_room(new):
             self._usable(written, given, held)
+            self._booked(written, given, held)
         if given != held and by_zone(new):
             self._zones(written, given, held, moves.evicting(new))
 
@@ -189,6 +195,19 @@ class Rules:
             if count > held.get(name, 0) and why:
                 raise Broken(
                     "usable", f"{written.key} gives {count} to {name}, which {why}: {given}"
+                )
+
+    def _booked(self, written: Written, given: dict[str, int], held: dict[str, int]) -> None:
+        for name, count in given.items():
+            facts = self._seen.facts.get(name)
+            if facts is None or count <= held.get(name, 0):
+                continue
+            room = max((room for _, room in facts.room), default=0)
+            left = room - self._promised.sure(name, written.at)
+            if count - held.get(name, 0) > left:
+                raise Broken(
+                    "booked",
+                    f"{written.key} gives {given} after {held}, {name} has room for {left}",
                 )
 
     def _unusable(self, name: str, now: float) -> str:
@@ -372,7 +391,7 @@ class Rules:
                 n not in out and self._steady(n, written.at, held) for n in members
             ):
                 continue
-            room = sum(self._least_room(n) + held.get(n, 0) for n in members)
+            room = sum(self._least_room(n, written.at) + held.get(n, 0) for n in members)
             if count < room:
                 raise Broken(
                     "zones", f"{written.key} gives {given}, though {zone} has room for {room}"
@@ -385,8 +404,9 @@ class Rules:
             return False  # also one that has replicas: uncordoned in this moment, it may still be known as cordoned
         return not cluster["spec"].get("taints") and (name in held or ready(cluster) == "True")
 
-    def _least_room(self, name: str) -> int:
-        return min((room for _, room in self._seen.facts[name].room), default=0)
+    def _least_room(self, name: str, now: float) -> int:
+        least = min((room for _, room in self._seen.facts[name].room), default=0)
+        return max(0, least - self._promised.most(name, now))
 
     # ------------------------------------------------------------------------------------------------- Works
     def _work(self, written: Written) -> None:

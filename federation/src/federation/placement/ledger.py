@@ -1,0 +1,310 @@
+"""The capacity ledger: room that decisions have given away and that members' reports do not show yet. Pure.
+
+A member reports its room every two seconds, so that many workloads may be decided within one report; each decision by
+reported room alone would give the same room away again. So what a cluster is asked to run of a binding, and has not shown
+yet, is reserved there:
+
+    owed = replicas asked of the cluster (decided, and kept by a move) - replicas that it has reported of the workload
+
+    case                       what is reserved
+    decision, scale up         what is owed, at once
+    scale down                 nothing: the room is free when the member's report says so, no sooner
+    move                       what the new cluster owes; the old one shows what it keeps
+    replicas were reported     what they ask, for SETTLE_S more: by then the member's sums contain them
+    what a replica asks grew   the difference for the replicas that stand, for GROWN_S
+    binding deleted            as if its replicas were reported just now
+    cluster silent             everything stays: no time passes until it is heard again
+    cluster left               nothing
+    server restarted           what is owed, since the last decision
+    replicas never come        gone UNSEEN_S after the decision (refused by a quota, say), TOLD_S where the kind tells no
+                               replicas; never while dispatching is suspended
+    evictions                  what a dead cluster keeps is shown by its last report; what it owed stays reserved
+
+It is one-sided on purpose: pods that a member counts a moment before it tells of the replicas are subtracted twice for
+that moment. A decision that is refused for it is asked again, and whether a binding could stand better elsewhere is asked
+when nothing of its own is reserved any more (`busy_s`). One sum per cluster is kept, so that a decision costs
+the same with ten bindings and with ten thousand. Time is given by the caller, in seconds of one clock.
+"""
+
+import heapq
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from federation.placement.capacity import PODS
+from federation.placement.model import Candidate
+from machinery.meta.resource import ObjectKey
+
+SETTLE_S = 4.0
+"""From a workload's report until its pods are in the member's sums, which are sent every 2 s."""
+TOLD_S = 8.0
+"""By then a member has told of the pods that a decision brought it."""
+GROWN_S = 60.0
+"""How long replicas may take to be replaced by bigger ones."""
+UNSEEN_S = 300.0
+"""Replicas that have not come by then are not waited for."""
+
+Amounts = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Room in one cluster for `replicas` that a binding is owed there, since the decision."""
+
+    key: ObjectKey
+    uid: str
+    cluster: str
+    replicas: int
+    asks: Amounts
+    since: float
+
+    @property
+    def amounts(self) -> dict[str, int]:
+        """All of it, each replica as one pod."""
+        return times(self.asks, self.replicas) | {PODS: self.replicas}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A binding as the ledger takes it. `asked`: replicas that each cluster is to run, `shown`: what it reported of them."""
+
+    key: ObjectKey
+    uid: str
+    asks: Amounts = field(default_factory=dict)
+    asked: Mapping[str, int] = field(default_factory=dict)
+    shown: Mapping[str, int] = field(default_factory=dict)
+    counted: bool = True
+    """Whether the kind reports how many replicas there are."""
+    held: bool = False
+    """Dispatching is suspended: replicas come when somebody lets them."""
+
+    @property
+    def patience_s(self) -> float:
+        """How long replicas are waited for."""
+        if self.held:
+            return math.inf
+        return UNSEEN_S if self.counted else TOLD_S
+
+    def owed(self, cluster: str) -> int:
+        """Replicas that the cluster has not shown yet."""
+        return max(0, self.asked.get(cluster, 0) - self.shown.get(cluster, 0))
+
+    def decides_as(self, other: "Standing", cluster: str) -> bool:
+        """Whether both ask the same of the cluster."""
+        same = self.asked.get(cluster, 0) == other.asked.get(cluster, 0)
+        return same and self.asks == other.asks and self.held == other.held
+
+
+def times(asks: Amounts, replicas: int) -> dict[str, int]:
+    """What so many replicas ask."""
+    return {name: value * replicas for name, value in asks.items() if value > 0}
+
+
+def less(candidate: Candidate, taken: Amounts) -> Candidate:
+    """The member without room that is spoken for. What it does not report is not made up."""
+    if not taken or candidate.free is None:
+        return candidate
+    free = {name: value - taken.get(name, 0) for name, value in candidate.free.items()}
+    known = candidate.reserved
+    reserved = {n: known.get(n, 0) + taken.get(n, 0) for n in known.keys() | taken.keys()}
+    return replace(candidate, free=free, reserved=reserved)
+
+
+def whole(candidate: Candidate) -> Candidate:
+    """The member as it reports itself."""
+    if not candidate.reserved or candidate.free is None:
+        return candidate
+    taken = candidate.reserved
+    free = {name: value + taken.get(name, 0) for name, value in candidate.free.items()}
+    return replace(candidate, free=free, reserved={})
+
+
+@dataclass(order=True, slots=True)
+class _End:
+    """When room is given back: that of the binding's reservation with this number, or these amounts."""
+
+    at: float
+    number: int
+    lasts_s: float = field(compare=False)
+    key: ObjectKey | None = field(compare=False, default=None)
+    amounts: Amounts = field(compare=False, default_factory=dict)
+
+
+class _Book:
+    """One cluster: its reservations and their sum."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, int] = {}
+        self.open: dict[ObjectKey, tuple[Reservation, int]] = {}
+        self.heard = True
+        self._ends: list[_End] = []
+        self._numbers = count()
+
+    def add(self, amounts: Amounts, sign: int) -> None:
+        for name, value in amounts.items():
+            total = self.sums.get(name, 0) + sign * value
+            if total:
+                self.sums[name] = total
+            else:
+                self.sums.pop(name, None)
+
+    def reserve(self, reservation: Reservation, lasts_s: float) -> None:
+        """In place of what the binding had reserved here."""
+        self.release(reservation.key)
+        number = next(self._numbers)
+        self.open[reservation.key] = reservation, number
+        self.add(reservation.amounts, 1)
+        end = _End(reservation.since + lasts_s, number, lasts_s, reservation.key)
+        heapq.heappush(self._ends, end)
+
+    def release(self, key: ObjectKey) -> None:
+        held = self.open.pop(key, None)
+        if held is not None:
+            self.add(held[0].amounts, -1)
+
+    def linger(self, amounts: Amounts, now: float, lasts_s: float) -> None:
+        """Keep amounts for a while."""
+        self.add(amounts, 1)
+        heapq.heappush(self._ends, _End(now + lasts_s, next(self._numbers), lasts_s, None, amounts))
+
+    def expire(self, now: float) -> None:
+        """Give back what has ended; a cluster that is not heard tells nothing, so nothing ends."""
+        while self.heard and self._ends and self._ends[0].at <= now:
+            end = heapq.heappop(self._ends)
+            if end.key is None:
+                self.add(end.amounts, -1)
+            elif end.key in self.open and self.open[end.key][1] == end.number:
+                self.release(end.key)
+
+    def hear(self, now: float) -> None:
+        """From now on it tells again, so every wait begins anew."""
+        if not self.heard:
+            self.heard = True
+            for end in self._ends:
+                end.at = now + end.lasts_s
+            heapq.heapify(self._ends)
+
+
+class Ledger:
+    """All clusters. One owner; `stand` with every change of a binding, `reserved` at every decision."""
+
+    def __init__(self) -> None:
+        self._books: dict[str, _Book] = {}
+        self._known: dict[ObjectKey, Standing] = {}
+        self._lingers: dict[ObjectKey, float] = {}
+
+    def stand(self, binding: Standing, now: float, since: float | None = None) -> None:
+        """The binding is like this now. `since`: when it was decided, if that was earlier."""
+        before = self._known.get(binding.key)
+        if before is not None and before.uid != binding.uid:
+            self.gone(binding.key, now)
+            before = None
+        self._known[binding.key] = binding
+        names = binding.asked.keys() if before is None else binding.asked.keys() | before.asked
+        for name in names:
+            self._owe(before, binding, name, now if since is None else min(since, now), now)
+        if before is not None and before.asks != binding.asks:
+            self._grow(before, binding, now)
+
+    def _owe(
+        self, before: Standing | None, binding: Standing, cluster: str, since: float, now: float
+    ) -> None:
+        book = self._books.setdefault(cluster, _Book())
+        owed = binding.owed(cluster)
+        held = book.open.get(binding.key)
+        if held is None:
+            if before is not None and before.decides_as(binding, cluster):
+                owed -= before.owed(cluster)  # that is not waited for any more
+            if owed > 0:
+                self._reserve(book, binding, cluster, owed, since)
+            return
+        old, _ = held
+        waits = before is None or before.patience_s == binding.patience_s
+        if (old.replicas, old.asks) == (owed, binding.asks) and waits:
+            return
+        book.release(binding.key)
+        if owed:
+            anew = owed > old.replicas or old.asks != binding.asks or not waits
+            self._reserve(book, binding, cluster, owed, now if anew else old.since)
+        if owed < old.replicas:
+            came = replace(old, replicas=old.replicas - owed)
+            book.linger(came.amounts, now, SETTLE_S)
+            self._lingers[binding.key] = now + SETTLE_S
+
+    @staticmethod
+    def _reserve(book: _Book, binding: Standing, cluster: str, owed: int, since: float) -> None:
+        book.reserve(
+            Reservation(binding.key, binding.uid, cluster, owed, binding.asks, since),
+            binding.patience_s,
+        )
+
+    def _grow(self, before: Standing, binding: Standing, now: float) -> None:
+        """Replicas that stand are replaced by ones that ask for more."""
+        more = {n: value - before.asks.get(n, 0) for n, value in binding.asks.items()}
+        for cluster, asked in binding.asked.items():
+            standing = min(asked, binding.shown.get(cluster, 0))
+            amounts = times(more, standing)
+            if amounts:
+                self._books[cluster].linger(amounts, now, GROWN_S)
+
+    def gone(self, key: ObjectKey, now: float) -> None:
+        """The binding is no more; what it owed may be in the making."""
+        known = self._known.pop(key, None)
+        _ = self._lingers.pop(key, None)
+        for cluster in known.asked if known is not None else ():
+            book = self._books.get(cluster)
+            held = book.open.get(key) if book is not None else None
+            if book is not None and held is not None:
+                book.release(key)
+                book.linger(held[0].amounts, now, SETTLE_S)
+
+    def void(self, key: ObjectKey) -> None:
+        """What the binding was said to be asked was never written: nothing of it is in the making."""
+        known = self._known.pop(key, None)
+        for cluster in known.asked if known is not None else ():
+            if (book := self._books.get(cluster)) is not None:
+                book.release(key)
+
+    # ------------------------------------------------------------------------------------------------- clusters
+    def silent(self, cluster: str) -> None:
+        """The cluster is not heard: it shows nothing, and nothing expires."""
+        self._books.setdefault(cluster, _Book()).heard = False
+
+    def heard(self, cluster: str, now: float) -> None:
+        """The cluster is heard."""
+        book = self._books.get(cluster)
+        if book is not None:
+            book.hear(now)
+
+    def left(self, cluster: str) -> None:
+        """The cluster is no member any more."""
+        self._books.pop(cluster, None)
+
+    # ------------------------------------------------------------------------------------------------- reading
+    def reserved(self, cluster: str, now: float) -> Amounts:
+        """What is given away there and not reported yet. Not to be written."""
+        book = self._books.get(cluster)
+        if book is None:
+            return {}
+        book.expire(now)
+        return book.sums
+
+    def busy_s(self, key: ObjectKey, now: float) -> float:
+        """Seconds until nothing of the binding's own may be reserved; SETTLE_S at a time while replicas are owed."""
+        known = self._known.get(key)
+        for cluster in known.asked if known is not None else ():
+            book = self._books.get(cluster)
+            if book is not None:
+                book.expire(now)
+                if key in book.open:
+                    return SETTLE_S
+        wait = self._lingers.get(key, now) - now
+        if wait <= 0:
+            _ = self._lingers.pop(key, None)
+        return max(0.0, wait)
+
+    def reservations(self, cluster: str) -> list[Reservation]:
+        """Who is owed what there, in order of the decisions."""
+        book = self._books.get(cluster)
+        return [] if book is None else [reservation for reservation, _ in book.open.values()]
