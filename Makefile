@@ -12,7 +12,7 @@ LAB ?=
 # Both cores; a test that must be alone is in tests/e2e.
 PARALLEL ?= -n 2
 FAST := tests/unit tests/tidy
-MORE := tests/contract tests/golden tests/integration tests/sim
+MORE := tests/conformance tests/contract tests/golden tests/integration tests/sim
 # What fails beside others runs once more, alone: both results are printed, and the second one counts.
 AGAIN := --last-failed --last-failed-no-failures none
 have = $(foreach dir,$(1),$(if $(shell find $(dir) -name 'test_*.py' 2>/dev/null | head -1),$(dir)))
