@@ -10,7 +10,8 @@ from federation.cli import approve as approve_verb
 from federation.cli import rollout
 from federation.cli.errors import CliError
 from federation.propagation.rollouts.record import record_of
-from federation.propagation.templates import DEPLOYMENTS
+from federation.propagation.templates import CONFIGMAPS, DEPLOYMENTS
+from federation.simulator.member import Ref
 from federation.simulator.workload import BROKEN_IMAGE
 from machinery.api.fleet.rollouts import (
     APPROVAL_REQUESTS,
@@ -276,3 +277,49 @@ def test_the_default_strategy_is_there_and_admission_refuses_nonsense() -> None:
             await fleet.client.create(DISRUPTION_BUDGETS, bad, "demo")
 
     play(story)
+
+
+def test_what_the_old_template_refers_to_stays_as_long_as_a_cluster_has_it() -> None:
+    async def story(fleet: Fleet) -> None:
+        for name in ("settings-1", "settings-2"):
+            document = {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": name, "namespace": "demo"},
+            }
+            await fleet.client.create(CONFIGMAPS, document)
+        await stage(fleet, stages=[{"name": "z", "groupBy": "zone", "afterStageTasks": ASKED}])
+        await set_settings(fleet, "settings-1")
+        await finish(fleet)
+        assert await holding(fleet, "settings-1") == set(fleet.members)
+        await set_settings(fleet, "settings-2")
+        await asyncio.sleep(20)
+        assert await holding(fleet, "settings-1") == set(fleet.members)
+        assert await holding(fleet, "settings-2") == set(fleet.members)
+        await finish(fleet)
+        assert await holding(fleet, "settings-1") == set()
+        assert await holding(fleet, "settings-2") == set(fleet.members)
+
+    play(story)
+
+
+async def set_settings(fleet: Fleet, name: str) -> None:
+    containers = [{"name": "web", "image": NEW, "envFrom": [{"configMapRef": {"name": name}}]}]
+    patch = {"spec": {"template": {"spec": {"containers": containers}}}}
+    await fleet.client.patch(DEPLOYMENTS, WEB, patch)
+
+
+async def finish(fleet: Fleet) -> None:
+    """Approve whatever the newest run asks, to its end."""
+    for _ in range(4):
+        await asyncio.sleep(20)
+        for request in (await fleet.client.list(APPROVAL_REQUESTS, "demo")).items:
+            if not request.status.conditions:
+                await approve(fleet, request.metadata.name)
+    await asyncio.sleep(20)
+
+
+async def holding(fleet: Fleet, name: str) -> set[str]:
+    """Members that have the ConfigMap."""
+    key = Ref("ConfigMap", ObjectKey("demo", name))
+    return {n for n, member in fleet.members.items() if key in member.objects}

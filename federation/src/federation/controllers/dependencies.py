@@ -2,7 +2,8 @@
 
 For each ConfigMap, Secret, ServiceAccount and PersistentVolumeClaim that some binding with `propagateDeps` needs, a binding exists whose
 `spec.requiredBy` lists those who need it and where they are. Reconciled by the key of the dependency, so that several
-workloads which share a ConfigMap never fight over it.
+workloads which share a ConfigMap never fight over it. While a staged update is on its way, what an older template refers to
+is needed too, wherever the workload is.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,9 @@ from typing import Any
 
 from federation.controllers.detector import owner, resource_reference
 from federation.propagation import interpreter, moves
-from federation.propagation.templates import DEPENDANTS, DEPENDENCIES, propagatable
+from federation.propagation.rollouts.record import RECORD, record_of
+from federation.propagation.rollouts.snapshots import BY_OWNER, HASH_LABEL, HISTORY, owner_uid
+from federation.propagation.templates import DEPENDANTS, DEPENDENCIES, DEPLOYMENTS, propagatable
 from federation.propagation.works import binding_name
 from machinery.api.fleet.work import BINDING_DOCUMENTS, RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Action, Create, Delete, Patch, Result
@@ -103,6 +106,8 @@ class DependencyReconciler:
         self._dependants = [manager.informer(kind) for kind in DEPENDANTS]
         for informer in self._dependants:
             informer.add_index(f"{NEEDS}-{resource.kind}", _needs(resource.kind))
+        self._history = manager.informer(HISTORY)
+        self._history.add_index(f"{NEEDS}-{resource.kind}", _needed_before(resource.kind))
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._documents = manager.informer(BINDING_DOCUMENTS)
 
@@ -117,26 +122,42 @@ class DependencyReconciler:
         return await self._executor.apply(actions)
 
     def _needed_by(self, key: ObjectKey) -> list[ResourceBinding]:
-        found = []
+        found: dict[ObjectKey, ResourceBinding] = {}
         index = f"{NEEDS}-{self._resource.kind}"
         for dependant in (one for i in self._dependants for one in i.by_index(index, key)):
             name = binding_name(dependant["kind"], dependant["metadata"]["name"])
             binding = self._bindings.get(ObjectKey(key.namespace, name))
             if binding is not None and binding.spec.propagate_deps:
-                found.append(binding)
-        return found
+                found[binding.key] = binding
+        for record in self._history.by_index(index, key):
+            binding = self._staged(record)
+            if binding is not None:
+                found[binding.key] = binding
+        return list(found.values())
+
+    def _staged(self, record: Document) -> ResourceBinding | None:
+        """The binding of which some cluster still has the recorded template."""
+        metadata = record["metadata"]
+        name = binding_name(DEPLOYMENTS.kind, metadata["ownerReferences"][0]["name"])
+        binding = self._bindings.get(ObjectKey(metadata["namespace"], name))
+        held = record_of(binding)
+        if binding is None or held is None or not binding.spec.propagate_deps:
+            return None
+        return binding if metadata["labels"].get(HASH_LABEL) in held.hashes else None
 
 
 def setup(manager: Manager) -> None:
     """One controller a kind: its objects, those that refer to them, and the bindings of these."""
     dependants = {r.kind: manager.informer(r) for r in DEPENDANTS}
+    history = manager.informer(HISTORY)
+    history.add_index(BY_OWNER, owner_uid)
     for resource in DEPENDENCIES:
         reconciler = DependencyReconciler(manager, resource)
         controller = manager.controller(f"dependencies-{resource.plural}", reconciler)
         controller.watches(resource)
         for dependant in DEPENDANTS:
             controller.watches(dependant, _needs(resource.kind))
-        controller.watches(RESOURCE_BINDINGS, _of_binding(resource, dependants))
+        controller.watches(RESOURCE_BINDINGS, _of_binding(resource, dependants, history))
 
 
 def _needs(kind: str) -> Any:
@@ -146,8 +167,21 @@ def _needs(kind: str) -> Any:
     return keys
 
 
-def _of_binding(resource: Resource[Document], dependants: Mapping[str, Any]) -> Any:
+def _needed_before(kind: str) -> Any:
+    """Of a revision record: what its template refers to."""
+
+    def keys(record: Document) -> list[ObjectKey]:
+        if not owner_uid(record):
+            return []
+        workload = record | {"apiVersion": DEPLOYMENTS.api_version, "kind": DEPLOYMENTS.kind}
+        return sorted(interpreter.dependencies(workload)[kind])
+
+    return keys
+
+
+def _of_binding(resource: Resource[Document], dependants: Mapping[str, Any], history: Any) -> Any:
     """The dependencies of what a binding places, or the dependency whose binding it is."""
+    before = _needed_before(resource.kind)
 
     def keys(binding: ResourceBinding) -> list[ObjectKey]:
         source = binding.spec.resource
@@ -156,6 +190,12 @@ def _of_binding(resource: Resource[Document], dependants: Mapping[str, Any]) -> 
             return [key]
         informer = dependants.get(source.kind)
         found = informer.get(key) if informer is not None else None
-        return sorted(interpreter.dependencies(found)[resource.kind]) if found else []
+        if not found:
+            return []
+        needed = set(interpreter.dependencies(found)[resource.kind])
+        if RECORD in binding.metadata.annotations:
+            for record in history.by_index(BY_OWNER, found["metadata"]["uid"]):
+                needed.update(before(record))
+        return sorted(needed)
 
     return keys
