@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from federation import __version__
+from federation.domains.clock import LOOK_LATE_S
 from federation.placement import journal
 from federation.placement.journal import Digests, Record
 from federation.propagation.replays import Note
@@ -255,7 +256,7 @@ class JournalReconciler:
     async def _keep_house(self) -> Result:
         now = self._clock.monotonic()
         if now - self._swept < SWEEP_S:
-            return Result(SWEEP_S - (now - self._swept))
+            return Result(SWEEP_S - (now - self._swept) + LOOK_LATE_S)
         self._swept = now
         actions: list[Action] = []
         if len(self._decisions) > TOTAL:
