@@ -21,11 +21,11 @@ import uvloop
 
 from federation import __version__
 from federation.clusters import access, servers
-from federation.clusters.conflicts import IdentityConflicts
 from federation.clusters.forward import Forwarder
 from federation.clusters.links import Links
 from federation.clusters.mirroring import MIRRORED_KINDS, away_warning
 from federation.clusters.mirrors import Mirrors
+from federation.clusters.refusals import Refusals
 from federation.config import FederationConfig
 from federation.controllers import registry
 from federation.domains.clock import FailureClock
@@ -83,8 +83,8 @@ class FederationServer:
         self._clock, self._ids = clock, ids
         Path(config.dataDir).mkdir(parents=True, exist_ok=True, mode=0o700)
         self.store = open_store(config.store_url, migrate_to="heads")
-        self.links = Links(clock)
-        self.conflicts = IdentityConflicts(clock)
+        self.refusals = Refusals(clock)
+        self.links = Links(clock, self.refusals.refused)
         self.lost = asyncio.Event()
         """Set when another leads."""
         self.server: ApiServer | None = None
@@ -123,7 +123,7 @@ class FederationServer:
             client = server.client(manager="federation-server")
             _ = self._tasks.spawn(servers.announce(client, self._clock, url), "announce")
         client = server.client(manager="federation-server")
-        _ = self._tasks.spawn(self.conflicts.run_forever(client), "identity-conflicts")
+        _ = self._tasks.spawn(self.refusals.run_forever(client), "refusals")
         settle_collector()
         return server
 
@@ -140,7 +140,7 @@ class FederationServer:
                 self._ids,
                 no_execute=self.config.allowNoExecuteTaintPolicy,
                 committed=lambda: self.server.committed if self.server is not None else None,
-                noted=self.conflicts.note,
+                noted=self.refusals.conflict,
             ),
             bootstrap=access.common(),
             list_warnings=self._list_warnings,

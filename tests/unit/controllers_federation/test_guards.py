@@ -5,9 +5,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from tests.unit.controllers_federation.test_flow import BINDING, WEB, Fleet, deployment
 
-from federation.clusters.conflicts import CALM_S, IDENTITY_CONFLICT, IdentityConflicts
+from federation.clusters.links import Links
+from federation.clusters.refusals import CALM_S, IDENTITY_CONFLICT, LINK_REFUSED, Refusals
 from federation.propagation.templates import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, SERVICES
 from federation.simulator.virtual import run
 from machinery.api.coordination import LEASES
@@ -20,6 +22,7 @@ from machinery.meta.objectmeta import condition
 from machinery.meta.resource import Document, ObjectKey, Resource
 from machinery.server.local import LocalClient
 from machinery.server.user import AUTHENTICATED, MASTERS, UserInfo
+from machinery.wire.link import OLDEST_HEADER, UPGRADE_TOKEN, VERSION_HEADER
 
 PERSON = UserInfo("anna", (MASTERS, AUTHENTICATED))
 DEMO = ObjectKey("", "demo")
@@ -247,11 +250,11 @@ def test_a_conflict_of_names_is_a_condition_until_it_is_calm() -> None:
             one = condition(cluster.status.conditions, IDENTITY_CONFLICT)
             return None if one is None else (one.status, one.message)
 
-        conflicts = IdentityConflicts(fleet.clock)
+        conflicts = Refusals(fleet.clock)
         await conflicts.run_once(fleet.client)
         assert await said() is None
-        conflicts.note("alpha", "one", "two")
-        conflicts.note("nobody", "one", "two")
+        conflicts.conflict("alpha", "one", "two")
+        conflicts.conflict("nobody", "one", "two")
         await conflicts.run_once(fleet.client)
         told = await said()
         assert told is not None
@@ -267,10 +270,14 @@ def test_a_conflict_of_names_is_a_condition_until_it_is_calm() -> None:
 
 def test_a_condition_that_a_former_process_left_ends_too() -> None:
     async def story(fleet: Guarded) -> None:
-        first = IdentityConflicts(fleet.clock)
-        first.note("alpha", "one", "two")
+        first = Refusals(fleet.clock)
+        first.conflict("alpha", "one", "two")
+        first.refused("alpha", "upgrade the agent")
         await first.run_once(fleet.client)
-        second = IdentityConflicts(fleet.clock)
+        cluster = await fleet.client.get(CLUSTERS, ALPHA)
+        old = condition(cluster.status.conditions, LINK_REFUSED)
+        assert old is not None and old.message == "upgrade the agent"
+        second = Refusals(fleet.clock)
         keeping = asyncio.create_task(second.run_forever(fleet.client))
         await asyncio.sleep(CALM_S / 2)
         cluster = await fleet.client.get(CLUSTERS, ALPHA)
@@ -283,3 +290,27 @@ def test_a_condition_that_a_former_process_left_ends_too() -> None:
         assert one is not None and one.status == "False"
 
     guarded(story)
+
+
+def test_a_dial_of_another_age_is_told() -> None:
+    heard: list[tuple[str, str]] = []
+
+    async def story(fleet: Guarded) -> None:
+        links = Links(fleet.clock, lambda cluster, why: heard.append((cluster, why)))
+        agent = UserInfo("ubernetes:cluster:alpha", (AUTHENTICATED,))
+        asked = make_mocked_request(
+            "GET",
+            "/ubernetes/v1/link?cluster=alpha",
+            headers={"Upgrade": UPGRADE_TOKEN, VERSION_HEADER: "0", OLDEST_HEADER: "0"},
+        )
+        answer = await links.accept(asked, agent)
+        assert answer.status == 400
+        with pytest.raises(Forbidden, match="cannot dial the link as cluster"):
+            await links.accept(asked, UserInfo("ubernetes:cluster:beta", (AUTHENTICATED,)))
+        with pytest.raises(Forbidden, match="cannot dial the link as cluster"):
+            await links.accept(asked, PERSON)
+
+    guarded(story)
+    ((cluster, why),) = heard
+    assert cluster == "alpha"
+    assert why.endswith('upgrade the agent of cluster "alpha"')

@@ -17,7 +17,7 @@ from cluster_agent.link.dialers import Dialers
 from cluster_agent.link.foreign_remarks import Remark, Remarks
 from cluster_agent.link.grants import Grants
 from cluster_agent.link.heartbeat import Heartbeat
-from cluster_agent.link.identity import AgentIdentity, FederationAccess
+from cluster_agent.link.identity import AgentIdentity, CertificateExpired, FederationAccess
 from cluster_agent.link.inventory import Inventory
 from cluster_agent.link.member import Member, Resolve
 from cluster_agent.link.report import Place, Reporter, prove
@@ -171,6 +171,7 @@ class Link:
                 TimeoutError,
                 SigningRefused,
                 SigningTimeout,
+                CertificateExpired,
             ) as error:
                 failures += 1
                 log.warning("not joined yet", extra={"error": str(error), "failures": failures})

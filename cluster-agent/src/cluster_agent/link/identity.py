@@ -1,9 +1,11 @@
 """Who this member is to the federation: a certificate by CSR, asked for with a bootstrap token, kept and renewed.
 
-The key never leaves the machine. Where a certificate exists the token is not used any more; at four fifths of its life
-the next one is asked for with the present one.
+The key never leaves the machine. Where a good certificate exists the token is not used any more; at four fifths of its life
+the next one is asked for with the present one, until it is there. With a certificate that has expired (the machine was away for too
+long) nobody can ask for anything: then it takes a new token, as the first time.
 """
 
+import logging
 import os
 import ssl
 from dataclasses import dataclass
@@ -11,8 +13,10 @@ from pathlib import Path
 
 from machinery.client.identity import (
     Identity,
+    SigningRefused,
     Subject,
     client_context,
+    expires_at,
     load_identity,
     new_key,
     renew_at,
@@ -20,12 +24,20 @@ from machinery.client.identity import (
 )
 from machinery.client.rest import RestClient
 from machinery.kit.clock import Clock
+from machinery.meta.errors import StatusError
+
+log = logging.getLogger(__name__)
 
 SIGNER = "ubernetes.io/cluster-agent"
 USER_PREFIX = "ubernetes:cluster:"
 GROUP = "ubernetes:clusters"
 USAGES = ("client auth", "digital signature")
 RENEW_CHECK_S = 3600.0
+RENEW_RETRY_S = 60.0
+
+
+class CertificateExpired(Exception):
+    """The agent has no way left to say who it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +58,32 @@ class AgentIdentity:
         self._cluster, self._access, self._clock = cluster, access, clock
         self._key, self._certificate = directory / "agent.key", directory / "agent.crt"
         self.context: ssl.SSLContext = client_context(ca=access.ca)
+        self._taken = b""
 
     async def obtain(self) -> None:
-        """Have a certificate in the context. Raises what asking for one raises."""
+        """Have a certificate in the context. Raises CertificateExpired, and what asking for one raises."""
         held = self._held()
-        if held is None:
+        if held is None or self._expired(held):
+            if held is not None and not self._access.token:
+                raise CertificateExpired(self._wording(held))
             held = await self._request(client_context(ca=self._access.ca), self._access.token)
             self._keep(held)
-        load_identity(self.context, held)
+        self._take(held)
+
+    def _take(self, identity: Identity) -> None:
+        if identity.certificate != self._taken:
+            load_identity(self.context, identity)
+            self._taken = identity.certificate
+
+    def _expired(self, identity: Identity) -> bool:
+        return self._clock.now() >= expires_at(identity.certificate)
+
+    def _wording(self, identity: Identity) -> str:
+        return (
+            f"the certificate of cluster {self._cluster} expired on {expires_at(identity.certificate):%Y-%m-%d}, so the "
+            f"federation does not know this agent any more: make a token with `fedctl join {self._cluster}` and run the "
+            "`cluster-agent join` that it prints"
+        )
 
     def _held(self) -> Identity | None:
         if not self._certificate.exists() or not self._key.exists():
@@ -90,9 +120,21 @@ class AgentIdentity:
     async def renew_forever(self) -> None:
         """Ask for the next certificate when it is time; the context takes it up for new connections."""
         while True:
-            held = self._held()
-            if held is not None and self._clock.now() >= renew_at(held.certificate):
-                fresh = await self._request(self.context, "")
-                self._keep(fresh)
-                load_identity(self.context, fresh)
-            await self._clock.sleep(RENEW_CHECK_S)
+            pause = RENEW_CHECK_S
+            try:
+                await self._renew()
+            except (StatusError, ConnectionError, TimeoutError, SigningRefused) as error:
+                log.warning("certificate not renewed", extra={"error": str(error)})
+                pause = RENEW_RETRY_S
+            except CertificateExpired as error:
+                log.error("certificate expired", extra={"error": str(error)})
+                pause = RENEW_RETRY_S
+            await self._clock.sleep(pause)
+
+    async def _renew(self) -> None:
+        await self.obtain()  # also what `cluster-agent join` has put there meanwhile
+        held = self._held()
+        if held is not None and self._clock.now() >= renew_at(held.certificate):
+            fresh = await self._request(self.context, "")
+            self._keep(fresh)
+            self._take(fresh)

@@ -7,6 +7,7 @@ federation speaks (impersonation).
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from aiohttp import web
 
@@ -33,8 +34,9 @@ def member_of(user: UserInfo) -> str:
 class Links:
     """One pool a member, made when it first dials."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, refused: Callable[[str, str], None] = lambda *_: None) -> None:
+        """`refused` hears of a member whose agent speaks no version that is spoken here, and why."""
+        self._clock, self._refused = clock, refused
         self._pools: dict[str, LinkPool] = {}
         self._listeners: list[OnChange] = []
 
@@ -59,7 +61,9 @@ class Links:
                 for listener in self._listeners:
                     listener(cluster, connected)
 
-            pool = self._pools[cluster] = LinkPool(cluster, self._clock, on_change=changed)
+            pool = self._pools[cluster] = LinkPool(
+                cluster, self._clock, on_change=changed, on_skew=partial(self._refused, cluster)
+            )
         return pool
 
     def get(self, cluster: str) -> LinkPool:

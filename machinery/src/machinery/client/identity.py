@@ -147,6 +147,11 @@ def _signed(csr: Document) -> bytes | None:
     return base64.b64decode(text) if text else None
 
 
+def expires_at(certificate: bytes) -> dt.datetime:
+    """From when on nobody believes the certificate any more."""
+    return x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+
+
 def renew_at(certificate: bytes, share: float = RENEW_AT_SHARE) -> dt.datetime:
     """When to ask for the next one: at that share of the certificate's life."""
     parsed = x509.load_pem_x509_certificate(certificate)

@@ -153,8 +153,13 @@ class LinkPool:
         connections_max: int = CONNECTIONS_MAX,
         take_timeout_s: float = TAKE_TIMEOUT_S,
         on_change: Callable[[bool], None] | None = None,
+        on_skew: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`on_change(connected)` is called when the first connection comes and when the last one goes."""
+        """`on_change(connected)` is called when the first connection comes and when the last one goes.
+
+        `on_skew(why)` is called when a dial is refused for its version.
+        """
+        self._on_skew = on_skew
         self.cluster = cluster
         self._clock, self._version, self._on_change = clock, version, on_change
         self._connections_max, self._take_timeout_s = connections_max, take_timeout_s
@@ -207,6 +212,7 @@ class LinkPool:
             raise BadRequest(f"the link is dialled with Upgrade: {UPGRADE_TOKEN}")
         who = f'the agent of cluster "{self.cluster}"'
         if why := incompatible(self._version, request.headers, who):
+            self._on_skew(why)
             raise BadRequest(why)
         if self._closed:
             raise ServiceUnavailable("this server is shutting down")
