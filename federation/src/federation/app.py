@@ -23,6 +23,7 @@ from federation import __version__
 from federation.clusters import access, servers
 from federation.clusters.forward import Forwarder
 from federation.clusters.links import Links
+from federation.clusters.metrics import MemberMetrics
 from federation.clusters.mirroring import MIRRORED_KINDS, away_warning
 from federation.clusters.mirrors import Mirrors
 from federation.clusters.refusals import Refusals
@@ -184,6 +185,7 @@ class FederationServer:
                 ),
                 stabilization_s=self.config.failbackStabilizationSeconds,
                 left=self._left,
+                metrics=MemberMetrics(self.links),
             ),
         )
         return manager

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from federation.clusters.admission import ExportsNamed, MembersObjects, OneIdentity, OwnClusterOnly
+from federation.clusters.metrics import Metrics, NoMetrics
 from federation.controllers import (
     applications,
     cronhpas,
@@ -17,6 +18,7 @@ from federation.controllers import (
     evictor,
     failback,
     failover,
+    federatedhpas,
     followers,
     health,
     identities,
@@ -68,6 +70,8 @@ class Settings:
     """How long a fleet must be well before failback, where FederationConfig says nothing."""
     left: Callable[[str], None] = field(default=lambda _: None)
     """Hears of each cluster that has left."""
+    metrics: Metrics = NoMetrics()
+    """Where what members' pods use comes from."""
 
 
 def admission(
@@ -135,6 +139,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     ):
         room.setup(manager)
     cronhpas.setup(manager, settings.kinds)
+    federatedhpas.setup(manager, settings.kinds, settings.metrics)
     journal.setup(manager)
     garbagecollector.setup(manager, settings.kinds)
     namespace.setup(manager, settings.kinds)

@@ -19,7 +19,7 @@ PROTECTED = "resourcetemplate.karmada.io/deletion-protected"
 _PROPAGATION = ("PropagationPolicy", "ClusterPropagationPolicy")
 _OVERRIDE = ("OverridePolicy", "ClusterOverridePolicy")
 _BINDINGS = ("ResourceBinding", "ClusterResourceBinding")
-_GROUPS = ("policy.karmada.io", "work.karmada.io")
+_GROUPS = ("policy.karmada.io", "work.karmada.io", "autoscaling.karmada.io")
 _JUDGED = ("policy.karmada.io", "autoscaling.karmada.io")
 _WRITES = ("create", "update")
 _STRUCTS = {
@@ -56,6 +56,8 @@ class KarmadaKinds:
             return defaults.override_policy(document)
         if kind in _BINDINGS and creating:
             return defaults.binding(document, self._ids.uid())
+        if kind == "FederatedHPA":
+            return autoscaling.filled(document)
         if kind == "Work" and (request.old is None or _spec_changed(document, request.old)):
             return defaults.work(document, self._ids.uid())
         return document
@@ -82,6 +84,9 @@ class KarmadaKinds:
             request.call.warnings.extend(operations.idle_quota(document))
         elif kind == "CronFederatedHPA":
             why = autoscaling.cron_federated_hpa(document)
+        elif kind == "FederatedHPA":
+            why = autoscaling.federated_hpa(document)
+            request.call.warnings.extend(autoscaling.idle_metrics(document))
         if why:
             raise denied(f"{kind.lower()}.karmada.io", why)
 

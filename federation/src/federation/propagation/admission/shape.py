@@ -14,7 +14,8 @@ Schema = Mapping[str, Any]
 POINTERS: Final = frozenset(
     (
         "priority", "preserveResourcesOnDeletion", "suspendDispatching", "dispatching", "scheduling",
-        "tolerationSeconds", "gracePeriodSeconds", "suppressDeletion",
+        "tolerationSeconds", "gracePeriodSeconds", "suppressDeletion", "minReplicas",
+        "stabilizationWindowSeconds", "averageUtilization",
     )
 )  # fmt: skip
 """Fields that Go holds by pointer: nought and false are said, not empty."""

@@ -5,7 +5,7 @@ from machinery.api.fleet.schema import (
     AGE,
     LARGE,
     NUMBER,
-    QUANTITY,
+    NUMERAL,
     TEXT,
     TIME,
     array,
@@ -52,11 +52,7 @@ CLUSTER_TAINT_POLICY = served(
     ),
     columns=(AGE,),
 )  # fmt: skip
-_NUMERAL = r"(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
-_AMOUNTS = mapping(
-    QUANTITY
-    | {"pattern": rf"^(\+|-)?{_NUMERAL}(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?{_NUMERAL}))?$"}
-)
+_AMOUNTS = mapping(NUMERAL)
 FEDERATED_RESOURCE_QUOTA = served(
     "policy.karmada.io/v1alpha1", "FederatedResourceQuota", "federatedresourcequotas", "",
     namespaced=True,

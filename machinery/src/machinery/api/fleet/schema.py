@@ -13,6 +13,11 @@ FLAG: Schema = {"type": "boolean"}
 TIME: Schema = {"type": "string", "format": "date-time"}
 ANY: Schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 QUANTITY: Schema = {"x-kubernetes-int-or-string": True}
+_DIGITS = r"(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
+NUMERAL: Schema = QUANTITY | {
+    "pattern": rf"^(\+|-)?{_DIGITS}(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?{_DIGITS}))?$"
+}
+"""A quantity that is refused unless it can be read, in the words of custom resources."""
 
 
 CATEGORIES = {"karmada.io": ("karmada-io",), "x-k8s.io": (), "k8s.io": ()}
