@@ -39,7 +39,8 @@ def cluster(row: Row) -> Cluster:
 
 def template(row: Row) -> Document:
     pod = {"terminationGracePeriodSeconds": row["grace"]} if "grace" in row.said else {}
-    return {"spec": {"template": {"spec": pod}}}
+    kind = {"apiVersion": "apps/v1", "kind": "Deployment"}
+    return kind | {"metadata": {"name": "web"}, "spec": {"template": {"spec": pod}}}
 
 
 def due(row: Row, silent_s: float) -> Due | None:
