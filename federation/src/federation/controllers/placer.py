@@ -32,7 +32,7 @@ from federation.placement.ledger import whole
 from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import assess, place
 from federation.placement.preferences import ANNOTATIONS, Preferences, parse
-from federation.propagation import affinity, applications, moves
+from federation.propagation import affinity, applications, interpreter, moves
 from federation.propagation.quota import QuotaExceeded
 from federation.propagation.resilience import (
     CONSISTENCY,
@@ -45,13 +45,14 @@ from federation.propagation.sources import Sources
 from federation.propagation.templates import resource_of
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.operations import FEDERATED_RESOURCE_QUOTAS, FederatedResourceQuota
+from machinery.api.fleet.policy import Placement
 from machinery.api.fleet.resilience import (
     FAILURE_DOMAINS,
     FEDERATION_CONFIGS,
     RESILIENCE_POLICIES,
     ResilienceSpec,
 )
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding, ResourceBindingSpec
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import parse_time, rfc3339
@@ -137,7 +138,7 @@ def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
         uid=spec.resource.uid,
         api_version=spec.resource.api_version,
         kind=spec.resource.kind,
-        placement=spec.placement,
+        placement=_undivided(spec),
         replicas=spec.replicas,
         asks=amounts(required.resource_request) if required is not None else {},
         node_claim=required.node_claim if required is not None else None,
@@ -151,6 +152,14 @@ def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
         preferences=preferences_of(binding)[0],
         waiting=waiting_of(binding),
     )
+
+
+def _undivided(spec: ResourceBindingSpec) -> Placement:
+    """The placement; what has no replicas to divide goes whole to every chosen cluster, whatever its policy says of replicas."""
+    assert spec.placement is not None
+    if spec.replicas or interpreter.counts(spec.resource.api_version, spec.resource.kind):
+        return spec.placement
+    return msgspec.structs.replace(spec.placement, replica_scheduling=None)
 
 
 def wants_fresh(binding: ResourceBinding) -> bool:

@@ -181,6 +181,11 @@ def is_workload(document: Document) -> bool:
     return bool(of(document).replicas)
 
 
+def counts(api_version: str, kind: str) -> bool:
+    """Whether objects of the kind have replicas to divide."""
+    return bool(KINDS.get((api_version, kind), UNKNOWN_KIND).replicas)
+
+
 def has_pods(document: Document) -> bool:
     """Whether the object makes pods of a template."""
     return bool(of(document).template)
