@@ -8,6 +8,7 @@
     grow a, shrink a, dip a   one replica more or less wanted (or one ready less)
     approve N, deny N   ApprovalRequest
     state S, skip   the run's spec.state; skipUnreachable
+    pause, resume   kubectl rollout pause, resume
     open, decided   the placement is being decided anew, and stands again
 
 After each word the run advances until nothing more happens, and the record follows.
@@ -79,7 +80,7 @@ class Story:
         self.now, self.budgets = START, tuple(budgets)
         self.approved: set[str] = set()
         self.denied: dict[str, str] = {}
-        self.settled = True
+        self.paused, self.settled = False, True
         self.sights = {name: Sight(2, template=OLD, healthy=True, ready=2) for name in clusters}
         self.record = record or Record(stable=OLD, seen=NEW, run="web-1", open=True)
         status = plan.initialised(spec, self.facts(), NEW, "2")
@@ -95,7 +96,7 @@ class Story:
         fleet = {name: candidate(name) for name in self.sights}
         return plan.Facts(
             self.now, self.sights, self.record, fleet, self.budgets,
-            frozenset(self.approved), self.denied, self.settled,
+            frozenset(self.approved), self.denied, self.paused, self.settled,
         )  # fmt: skip
 
     def settle(self) -> None:
@@ -184,6 +185,12 @@ class Story:
     def _skip(self, _: str) -> None:
         spec = msgspec.structs.replace(self.run.spec, skip_unreachable=True)
         self.run = msgspec.structs.replace(self.run, spec=spec)
+
+    def _pause(self, _: str) -> None:
+        self.paused = True
+
+    def _resume(self, _: str) -> None:
+        self.paused = False
 
     def _open(self, _: str) -> None:
         self.settled = False

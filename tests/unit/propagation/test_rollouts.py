@@ -8,7 +8,13 @@ from tests.unit.propagation.staged_story import NEW, OLD, Story, budget, candida
 from federation.propagation.rollouts import budgets, durations, plan, rules, shares, stages
 from federation.propagation.rollouts.record import Record, encoded, projected
 from federation.propagation.rollouts.sights import Sight
-from machinery.api.fleet.rollouts import ClusterUpdate, StagedUpdateRunStatus, StageStatus
+from machinery.api.fleet.rollouts import (
+    STRATEGY,
+    TRIGGER,
+    ClusterUpdate,
+    StagedUpdateRunStatus,
+    StageStatus,
+)
 
 BY_ZONE = strategy()
 BACK = strategy(failureAction="Rollback")
@@ -99,6 +105,9 @@ STORIES: list[tuple[str, Any, str, str]] = [
     ("and only then the run ends", BY_ZONE, "gone a; well b; tick 5; well c; tick 5; lost d; open; gone d; come a; decided", "Progressing a:u b:Y c:Y d:- | a=new b=new c=new"),
     ("the last zone is gone, one of the first is late: not the end", BY_ZONE, "gone b; well a; tick 5; well c; tick 5; gone d; come b", "Succeeded a:Y b:- c:Y d:- | a=new b=new c=new"),
     ("the last zone is about to go, one of the first is late", BY_ZONE, "gone b; well a; tick 5; well c; tick 4; come b; gone d; tick 1", "Progressing a:Y b:u c:Y d:- | a=new b=new c=new"),
+    ("paused: nothing begins, and no time runs", BY_ZONE, "pause; well a; tick 999", "Stopped a:u b:. c:. d:. | a=new b=old c=old d=old"),
+    ("resumed: its time begins anew", BY_ZONE, "pause; tick 999; resume; tick 59", "Progressing a:u b:. c:. d:. | a=new b=old c=old d=old"),
+    ("paused: it can be taken back", BY_ZONE, "pause; state Rollback", "RolledBack a:R b:. c:. d:. | a=old b=old c=old d=old"),
     ("stopped while it waits for an approval", BOTH, "tick 60; state Stop; approve web-1-before-all", "Stopped a:. b:. c:. d:. | a=old b=old c=old d=old"),
 ]  # fmt: skip
 
@@ -382,6 +391,24 @@ def test_a_run_keeps_its_workload_and_strategy() -> None:
     other = spec | {"workload": {"name": "x"}, "state": "Stop", "skipUnreachable": True}
     found = [field for field, _, _ in rules.run_changed({"spec": other}, {"spec": spec})]
     assert found == ["spec.workload"]
+
+
+IDLE = [
+    ("Deployment", {STRATEGY: "s"}, ""),
+    ("Deployment", {TRIGGER: "Manual"}, ""),
+    ("Deployment", {}, ""),
+    ("Deployment", {TRIGGER: "manual"}, "'manual' is not Manual, and counts as Automatic"),
+    ("StatefulSet", {STRATEGY: "s"}, "changes of this StatefulSet go everywhere at once"),
+]
+
+
+@pytest.mark.parametrize(("kind", "marks", "said"), IDLE)
+def test_annotations_that_mean_nothing_are_warned_of(
+    kind: str, marks: dict[str, str], said: str
+) -> None:
+    found = list(rules.idle({"kind": kind, "metadata": {"annotations": marks}}))
+    assert len(found) == bool(said)
+    assert all(text.endswith(said) for text in found)
 
 
 DURATIONS = [("1h30m", 5400.0), ("45s", 45.0), ("1.5m", 90.0), ("500ms", 0.5), ("0", 0.0)]

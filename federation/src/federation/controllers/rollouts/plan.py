@@ -27,6 +27,7 @@ from machinery.api.fleet.rollouts import (
     APPROVAL_REQUESTS,
     APPROVED,
     INITIALIZE,
+    MANUAL,
     RUN,
     STAGED_UPDATE_RUNS,
     STRATEGY,
@@ -93,6 +94,7 @@ class World:
             budgets.of(self.template, self.budgets),
             frozenset(r.metadata.name for r, c in said if c is not None and c.status == "True"),
             {r.metadata.name: _why(c) for r, c in said if c is not None and c.status == "False"},
+            bool(((self.template or {}).get("spec") or {}).get("paused")),
             not (placer.placeable(self.binding) and placer.open_question(self.binding)),
         )
 
@@ -181,7 +183,7 @@ def _changed(
     fresh = replace(record, seen=newest, open=False, updating=(), accepted=(), failed="")
     if record.stable == newest and not record.clusters:
         return [*actions, _write(binding, fresh)]
-    if (template["metadata"].get("annotations") or {}).get(TRIGGER) == "Manual":
+    if (template["metadata"].get("annotations") or {}).get(TRIGGER) == MANUAL:
         text = "the pod template was changed: it waits for a StagedUpdateRun"
         said = telling.on_workload(template, "Normal", "StagedUpdateWaiting", text)
         return [*actions, _write(binding, fresh), said]

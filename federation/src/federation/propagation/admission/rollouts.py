@@ -13,13 +13,20 @@ _JUDGES: Mapping[str, Callable[[Document], Iterable[rules.Fault]]] = {
     "StagedUpdateStrategy": rules.strategy,
     "PlacementDisruptionBudget": rules.budget,
 }
+_WORKLOADS = (
+    ("apps", "Deployment"),
+    ("apps", "StatefulSet"),
+    ("apps", "DaemonSet"),
+    ("batch", "Job"),
+    ("batch", "CronJob"),
+)
 
 
 class StagedKinds:
-    """Strategies, runs and budgets."""
+    """Strategies, runs and budgets are judged; workloads are warned of annotations that mean nothing."""
 
     kinds: ClassVar[frozenset[tuple[str, str]]] = frozenset(
-        (GROUP, kind) for kind in (*_JUDGES, "StagedUpdateRun")
+        [*((GROUP, kind) for kind in (*_JUDGES, "StagedUpdateRun")), *_WORKLOADS]
     )
 
     def admit(self, request: AdmissionRequest) -> Document:
@@ -28,6 +35,9 @@ class StagedKinds:
     def validate(self, request: AdmissionRequest) -> None:
         """Raises Invalid with every fault."""
         if request.verb not in ("create", "update") or request.subresource:
+            return
+        if request.kind.group != GROUP:
+            request.call.warnings.extend(rules.idle(request.document))
             return
         kind, faults = request.kind.kind, list[rules.Fault]()
         if kind in _JUDGES:

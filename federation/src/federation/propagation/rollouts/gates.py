@@ -7,6 +7,7 @@
     not well when the deadline is over       Failed
     soaking, and fewer are ready than were   Failed (fewer than wanted now, where it shrank meanwhile)
     not heard of                             as it was, and waited for; its time begins anew when it is heard
+    its workload is paused                   as if it were not heard of
     not heard of, and such are skipped       Skipped
     not in the placement any more            Skipped; Pending when it comes back
 
@@ -67,10 +68,10 @@ def present(update: ClusterUpdate, sight: Sight | None, *, skip: bool) -> Cluste
 def judge(update: ClusterUpdate, sight: Sight, target: str, gate: Gate, now: dt.datetime) -> Judged:
     """A cluster that was told."""
     if not sight.seen:
-        return Judged(replace(update, unreachable=True, message=UNHEARD))
-    if update.unreachable:
+        return Judged(replace(update, suspended=True, message=UNHEARD))
+    if update.suspended:
         update = replace(
-            update, state="Updating", unreachable=False, start_time=now, healthy_time=None
+            update, state="Updating", suspended=False, start_time=now, healthy_time=None
         )
     if update.state == "Updating":
         there = sight.template == target

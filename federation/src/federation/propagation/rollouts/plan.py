@@ -46,6 +46,7 @@ from machinery.meta.resource import Document
 FINAL = ("Succeeded", "RolledBack", "Superseded")
 ENDED = (*FINAL, "Failed")
 BEFORE, AFTER = "before", "after"
+PAUSED = "the workload is paused: `kubectl rollout resume` lets it go on"
 UNREACHABLE, PENDING, WAIT, BUDGET, REPLACED = (
     "ClusterUnreachable", "ApprovalPending", "TimedWait", "DisruptionBudget", "PlacementOpen",
 )  # fmt: skip
@@ -64,6 +65,8 @@ class Facts:
     """Names of ApprovalRequests."""
     denied: Mapping[str, str] = field(default_factory=dict)
     """Names of those that somebody refused, and why."""
+    paused: bool = False
+    """Whether the user has paused the workload (`kubectl rollout pause`): clusters are told of it, so no time runs."""
     settled: bool = True
     """Whether the placement stands. One that is being decided anew may leave out clusters that are about to be replaced."""
 
@@ -134,7 +137,7 @@ def advance(run: StagedUpdateRun, facts: Facts) -> Step:
     if failure:
         action = course.strategy.failure_action
         return course.back(failure) if action == "Rollback" else course.stopped(failure)
-    if run.spec.state == RUN:
+    if run.spec.state == RUN and not facts.paused:
         denied = course.go_on()
         if denied:
             action = course.strategy.failure_action
@@ -189,6 +192,9 @@ class _Course:
         target = self.run.status.target_template
         for update in list(self.updates()):
             if update.state not in IN_FLIGHT:
+                continue
+            if self.facts.paused:
+                self.put(replace(update, suspended=True, message=PAUSED))
                 continue
             sight = self.facts.sights[update.cluster_name]
             judged = gates.judge(update, sight, target, self.gate, self.facts.now)
@@ -354,8 +360,8 @@ class _Course:
         match self.run.spec.state:
             case state if state == INITIALIZE:
                 told = _told(status, "Initialized", "", "set spec.state to Run to begin", now)
-            case state if state == STOP:
-                text = "nothing new begins until spec.state is Run"
+            case state if state == STOP or self.facts.paused:
+                text = PAUSED if self.facts.paused else "nothing new begins until spec.state is Run"
                 told = _told(status, "Stopped", "Stopped", text, now)
             case _:
                 told = self.going(status)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from federation.propagation.rollouts import durations, shares
+from machinery.api.fleet.rollouts import AUTOMATIC, MANUAL, STRATEGY, TRIGGER
 from machinery.meta.resource import Document
 
 Fault = tuple[str, Any, str]
@@ -64,6 +65,20 @@ def budget(document: Document) -> Iterator[Fault]:
     for name in given:
         if not shares.valid(spec[name]):
             yield f"spec.{name}", spec[name], PERCENT
+
+
+def idle(workload: Document) -> Iterator[str]:
+    """Warnings on annotations of a workload that mean nothing."""
+    marks = (workload.get("metadata") or {}).get("annotations") or {}
+    kind = workload.get("kind", "")
+    if marks.get(STRATEGY) and kind != "Deployment":
+        yield (
+            f"metadata.annotations[{STRATEGY}]: only Deployments are updated in stages; "
+            f"changes of this {kind} go everywhere at once"
+        )
+    trigger = marks.get(TRIGGER, AUTOMATIC)
+    if trigger not in (AUTOMATIC, MANUAL):
+        yield f"metadata.annotations[{TRIGGER}]: {trigger!r} is not Manual, and counts as Automatic"
 
 
 def run_changed(new: Document, old: Document) -> Iterator[Fault]:

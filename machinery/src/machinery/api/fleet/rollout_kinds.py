@@ -60,7 +60,7 @@ _CLUSTER = struct(
     healthyTime=TIME,
     healthyReplicas=NUMBER,
     finishTime=TIME,
-    unreachable=FLAG,
+    suspended=FLAG,
     message=TEXT,
 )  # fmt: skip
 _STAGE_STATUS = struct(

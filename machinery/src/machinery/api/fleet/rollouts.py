@@ -15,10 +15,11 @@ from machinery.meta.resource import Resource
 STRATEGY = "ubernetes.io/staged-update-strategy"
 """Annotation of a workload: changes of its pod template go by this StagedUpdateStrategy."""
 TRIGGER = "ubernetes.io/staged-update-trigger"
-"""Annotation of a workload: `Manual` when a change waits for a run that somebody makes."""
+"""Annotation of a workload: `Manual` where a change waits for a run that somebody makes."""
 TEMPLATE_HASH = "ubernetes.io/template-hash"
 """Annotation of a staged workload in a member: which pod template it was given; its agent reports it back."""
 
+AUTOMATIC, MANUAL = "Automatic", "Manual"
 INITIALIZE, RUN, STOP, ROLLBACK = "Initialize", "Run", "Stop", "Rollback"
 """`spec.state` of a run: only lay out the stages; go on; begin nothing new; take every cluster back."""
 TIMED_WAIT, APPROVAL = "TimedWait", "Approval"
@@ -94,11 +95,12 @@ class ClusterUpdate(View):
     from_template: str = ""
     """Hash of the template that it had before."""
     start_time: dt.datetime | None = None
-    """When it was told; anew when it was not heard of for a while."""
+    """When it was told; anew when it was suspended for a while."""
     healthy_time: dt.datetime | None = None
     healthy_replicas: int = 0
     finish_time: dt.datetime | None = None
-    unreachable: bool = False
+    suspended: bool = False
+    """Not heard of, or its workload is paused: no time runs."""
     message: str = ""
 
 
