@@ -30,6 +30,7 @@ from federation.clusters.refusals import Refusals
 from federation.config import FederationConfig
 from federation.controllers import registry
 from federation.domains.clock import FailureClock
+from federation.reviews.registry import reviews
 from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.kinds import FLEET
 from machinery.api.kinds import BUILTIN
@@ -137,6 +138,7 @@ class FederationServer:
                 ("create", "", "pods/eviction"): forwarder.evict,
             },
             raw_routes={LINK_PATH: self.links.accept},
+            reviews=reviews(self._serving, self._clock, self._ids),
             admission=registry.admission(
                 self._ids,
                 no_execute=self.config.allowNoExecuteTaintPolicy,
@@ -155,6 +157,10 @@ class FederationServer:
         assert clusters is not None, "the federation serves Clusters"
         members = [entry.name for entry in self.server.cache.of(clusters).entries.values()]
         return away_warning(members, self.links.connected)
+
+    def _serving(self) -> ApiServer:
+        assert self.server is not None, "it answers when it serves"
+        return self.server
 
     def _pod(self, key: ObjectKey) -> Document | None:
         assert self.server is not None

@@ -9,9 +9,12 @@ from machinery.api.fleet.cluster import CLUSTER_LEASES, execution_namespace
 from machinery.api.fleet.servers import SERVERS
 from machinery.meta.resource import Document
 from machinery.server.pki import AGENT_PREFIX, AGENTS
+from machinery.server.user import AUTHENTICATED
 
 RBAC = "rbac.authorization.k8s.io"
 COMMON_ROLE = "ubernetes:cluster-agents"
+REVIEWS_ROLE, DECISIONS_ROLE = "ubernetes:reviews", "ubernetes:aggregate-decisions-to-view"
+READ = ["get", "list", "watch"]
 EXPORTS = ("create", "delete", "get", "list", "patch", "update", "watch")
 """Verbs on the exports of its own Services."""
 
@@ -41,13 +44,23 @@ def _binding(
     }
 
 
+REVIEWS = ("placementplans", "placementexplanations", "decisionreplays")
+
+
 def common() -> list[Document]:
-    """Rights that every agent has by its group: renew its certificate, dial the link, read which servers there are."""
+    """Rights that hold in every federation: those of agents by their group (renew the certificate, dial the link, read which
+    servers there are), and those of users to ask why. Reviews look for themselves at what the user may see."""
     rules = [
         _rule("certificates.k8s.io", ["certificatesigningrequests"], ["create", "get", "watch"]),
         {"nonResourceURLs": ["/ubernetes/v1/link"], "verbs": ["get"]},
     ]
+    everybody: Document = {"kind": "Group", "name": AUTHENTICATED}
+    journal = _role("ClusterRole", DECISIONS_ROLE, [_rule("ubernetes.io", ["decisions"], READ)])
+    journal["metadata"]["labels"] = {f"{RBAC}/aggregate-to-view": "true"}
     return [
+        _role("ClusterRole", REVIEWS_ROLE, [_rule("ubernetes.io", list(REVIEWS), ["create"])]),
+        _binding("ClusterRoleBinding", "ClusterRole", REVIEWS_ROLE, everybody),
+        journal,
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SERVERS.namespace}},
         _role("ClusterRole", COMMON_ROLE, rules),
         _binding(

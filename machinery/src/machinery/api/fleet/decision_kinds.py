@@ -105,6 +105,7 @@ PLACEMENT_PLAN = _review(
                 policy=TEXT,
                 result=TEXT,
                 message=TEXT,
+                leftOut=_LEFT_OUT,
                 clusters=array(
                     struct(
                         ("name",), name=TEXT, before=NUMBER, after=NUMBER, kept=NUMBER, why=TEXT,

@@ -1,0 +1,397 @@
+"""The federation's reviews over HTTPS: plans that change nothing, explanations, replays, and the rights of who asks."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from tests.support.apiserver import RunningServer, running_server
+
+from federation.clusters import access
+from federation.controllers import (
+    defaults,
+    dependencies,
+    detector,
+    dispatcher,
+    journal,
+    placer,
+    registry,
+)
+from federation.controllers.reservations import Reservations
+from federation.propagation.templates import DEPLOYMENTS, NAMESPACES
+from federation.reviews.registry import reviews
+from machinery.api.fleet.cluster import CLUSTERS
+from machinery.api.fleet.decision import (
+    DECISION_REPLAYS,
+    DECISIONS,
+    PLACEMENT_EXPLANATIONS,
+    PLACEMENT_PLANS,
+)
+from machinery.api.fleet.kinds import FLEET
+from machinery.api.fleet.work import RESOURCE_BINDINGS, WORK_DOCUMENTS
+from machinery.api.kinds import BUILTIN
+from machinery.api.template_kinds import TEMPLATE_KINDS
+from machinery.client.interface import Client, dynamic
+from machinery.controller.manager import Manager
+from machinery.kit.clock import SystemClock
+from machinery.kit.ids import SystemIds
+from machinery.meta.errors import BadRequest, Forbidden, Invalid, NotFound
+from machinery.meta.resource import Document, ObjectKey
+from machinery.server.app import ApiServer, Extensions
+
+ROLES = dynamic("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding", True)
+POLICIES = dynamic(
+    "policy.karmada.io", "v1alpha1", "propagationpolicies", "PropagationPolicy", True
+)
+ZONES = {"alpha": "za", "beta": "zb", "gamma": "zc"}
+KINDS = [
+    {"groupVersion": "apps/v1", "resources": [{"kind": "Deployment"}]},
+    {"groupVersion": "v1", "resources": [{"kind": "ConfigMap"}, {"kind": "Secret"}]},
+]
+
+
+def deployment(replicas: int = 6, image: str = "whoami:1", name: str = "web") -> Document:
+    labels = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "demo"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"name": "web", "image": image}]},
+            },
+        },
+    }
+
+
+def policy(*clusters: str, name: str = "web") -> Document:
+    return {
+        "apiVersion": "policy.karmada.io/v1alpha1",
+        "kind": "PropagationPolicy",
+        "metadata": {"name": name, "namespace": "demo"},
+        "spec": {
+            "resourceSelectors": [{"apiVersion": "apps/v1", "kind": "Deployment"}],
+            "placement": {
+                "clusterAffinity": {"clusterNames": list(clusters)},
+                "replicaScheduling": {
+                    "replicaSchedulingType": "Divided",
+                    "replicaDivisionPreference": "Weighted",
+                    "weightPreference": {"dynamicWeight": "AvailableReplicas"},
+                },
+            },
+        },
+    }
+
+
+async def join(client: Client, name: str, zone: str, pods: int = 30) -> None:
+    document = {
+        "apiVersion": CLUSTERS.api_version,
+        "kind": "Cluster",
+        "metadata": {"name": name},
+        "spec": {"syncMode": "Pull", "zones": [zone]},
+    }
+    _ = await client.create(CLUSTERS, document)
+    status = {"apiEnablements": KINDS, "resourceSummary": {"allocatable": {"pods": str(pods)}}}
+    _ = await client.patch(CLUSTERS, ObjectKey("", name), {"status": status}, subresource="status")
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"karmada-es-{name}"}}
+    _ = await client.create(NAMESPACES, space)
+
+
+@contextlib.asynccontextmanager
+async def federation() -> AsyncIterator[RunningServer]:
+    """A server with the controllers that place, and three members that nobody plays."""
+    held: list[ApiServer] = []
+    clock, ids = SystemClock(), SystemIds()
+    extensions = Extensions(
+        admission=registry.admission(ids),
+        reviews=reviews(lambda: held[0], clock, ids),
+        bootstrap=access.common(),
+    )
+    async with running_server(
+        kinds=(*BUILTIN, *TEMPLATE_KINDS, *FLEET), extensions=extensions
+    ) as server:
+        held.append(server.api)
+        manager = Manager(server.local, clock, ids, component="federation")
+        settings = registry.Settings([], server.api.authority)
+        operator = registry.operator_settings(manager, settings)
+        placer.setup(manager, operator, Reservations(manager))
+        for room in (defaults, detector, dependencies, dispatcher, journal):
+            room.setup(manager)
+        await manager.start()
+        try:
+            for name, zone in ZONES.items():
+                await join(server.local, name, zone)
+            space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo"}}
+            _ = await server.local.create(NAMESPACES, space)
+            yield server
+        finally:
+            await manager.stop()
+
+
+async def until(check: Callable[[], Any], what: str) -> Any:
+    """What `check` comes to, as soon as that is something."""
+    for _ in range(400):
+        found = await check()
+        if found:
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"never: {what}")
+
+
+async def deployed(server: RunningServer, *manifests: Document) -> None:
+    """Applied, decided and dispatched."""
+    for one in manifests or (deployment(),):
+        resource = DEPLOYMENTS if one["kind"] == "Deployment" else POLICIES
+        _ = await server.rest.create(resource, one, "demo")
+
+    async def journaled() -> bool:
+        return bool((await server.local.list(DECISIONS, "demo")).items)
+
+    await until(journaled, "the decision is journaled")
+
+    async def works() -> bool:
+        return len(await _works(server)) > 0
+
+    await until(works, "Works are there")
+
+
+async def _works(server: RunningServer) -> list[Document]:
+    found = (await server.local.list(WORK_DOCUMENTS)).items
+    return [w for w in found if w["spec"]["workload"]["manifests"][0]["kind"] == "Deployment"]
+
+
+async def state(server: RunningServer) -> dict[str, str]:
+    """Every object that a plan might have changed, and its version."""
+    found = {}
+    for resource in (RESOURCE_BINDINGS, DEPLOYMENTS, WORK_DOCUMENTS, POLICIES):
+        documents = (await server.local.list(dynamic(*_named(resource)))).items
+        for one in documents:
+            meta = one["metadata"]
+            found[f"{resource}/{meta['namespace']}/{meta['name']}"] = meta["resourceVersion"]
+    return found
+
+
+def _named(resource: Any) -> tuple[str, str, str, str, bool]:
+    return (
+        resource.group,
+        resource.version,
+        resource.plural,
+        resource.kind,
+        resource.namespaced,
+    )
+
+
+async def planned(client: Client, *manifests: Document) -> Document:
+    body = {
+        "apiVersion": PLACEMENT_PLANS.api_version,
+        "kind": "PlacementPlan",
+        "spec": {"objects": list(manifests)},
+    }
+    return (await client.create(PLACEMENT_PLANS, body))["status"]
+
+
+async def explained(client: Client, cluster: str = "", **workload: str) -> Document:
+    spec: Document = {
+        "workload": {"kind": "Deployment", "namespace": "demo", "name": "web"} | workload
+    }
+    body = {
+        "apiVersion": PLACEMENT_EXPLANATIONS.api_version,
+        "kind": "PlacementExplanation",
+        "spec": spec | ({"cluster": cluster} if cluster else {}),
+    }
+    return (await client.create(PLACEMENT_EXPLANATIONS, body))["status"]
+
+
+async def replayed(client: Client, name: str, namespace: str = "demo") -> Document:
+    body = {
+        "apiVersion": DECISION_REPLAYS.api_version,
+        "kind": "DecisionReplay",
+        "spec": {"namespace": namespace, "name": name},
+    }
+    return (await client.create(DECISION_REPLAYS, body))["status"]
+
+
+def of(status: Document, name: str) -> Document:
+    return next(c for c in status["clusters"] if c["name"] == name)
+
+
+async def test_a_plan_of_what_is_new_says_where_it_would_go_and_writes_nothing() -> None:
+    async with federation() as server:
+        before = await state(server)
+        status = await planned(server.rest, deployment())
+        assert await state(server) == before
+        assert status["changed"] is True
+        (web,) = status["objects"]
+        assert (web["change"], web["policy"]) == (
+            "Create",
+            "ClusterPropagationPolicy/default-spread",
+        )
+        assert (web["result"], web["message"]) == ("Scheduled", "alpha:2, beta:2, gamma:2")
+        alpha = of(web, "alpha")
+        assert (alpha["before"], alpha["after"], alpha["work"]) == (0, 2, "Create")
+        assert "it has room for 30 more replicas" in alpha["why"]
+
+
+async def test_a_plan_of_a_change_says_path_by_path_what_clusters_get() -> None:
+    async with federation() as server:
+        await deployed(server)
+        before = await state(server)
+        status = await planned(server.rest, deployment(7, "whoami:2"))
+        assert await state(server) == before
+        (web,) = status["objects"]
+        assert web["change"] == "Update"
+        more = [c for c in web["clusters"] if c["after"] == 3]
+        assert len(more) == 1 and more[0]["before"] == 2
+        for one in web["clusters"]:
+            assert one["work"] == "Update"
+            paths = {d["path"]: (d["before"], d["after"]) for d in one["differences"]}
+            image = "spec.template.spec.containers[web].image"
+            assert paths[image] == ("whoami:1", "whoami:2")
+            assert set(paths) <= {image, "spec.replicas"}
+
+
+async def test_a_plan_of_a_policy_says_what_moves() -> None:
+    async with federation() as server:
+        await deployed(server)
+        before = await state(server)
+        status = await planned(server.rest, policy("alpha", "beta"))
+        assert await state(server) == before
+        own, web = status["objects"]
+        assert (own["change"], own["message"]) == ("Create", "it claims 1 object")
+        assert (web["change"], web["policy"]) == ("Unchanged", "PropagationPolicy/web")
+        gamma = of(web, "gamma")
+        assert (gamma["before"], gamma["after"], gamma["kept"]) == (2, 0, 2)
+        assert sum(c["after"] for c in web["clusters"]) == 6
+        assert "did not match the placement cluster affinity" in gamma["why"]
+
+
+async def test_what_is_applied_already_changes_nothing() -> None:
+    async with federation() as server:
+        await deployed(server)
+        status = await planned(server.rest, deployment())
+        assert status["changed"] is False
+        (web,) = status["objects"]
+        assert (web["change"], web["message"]) == ("Unchanged", "no new decision is needed")
+
+
+async def test_objects_may_need_each_other_and_a_namespace_that_comes_with_them() -> None:
+    async with federation() as server:
+        space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+        config = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "settings", "namespace": "shop"},
+            "data": {"a": "b"},
+        }
+        web = deployment()
+        web["metadata"]["namespace"] = "shop"
+        container = web["spec"]["template"]["spec"]["containers"][0]
+        container["envFrom"] = [{"configMapRef": {"name": "settings"}}]
+        status = await planned(server.rest, web, config, space)
+        found = {one["object"]["kind"]: one for one in status["objects"]}
+        assert {c["work"] for c in found["ConfigMap"]["clusters"]} == {"Create"}
+        assert {c["name"] for c in found["ConfigMap"]["clusters"]} == set(ZONES)
+        assert found["Namespace"]["change"] == "Create"
+        with pytest.raises(NotFound):
+            await server.local.get(NAMESPACES, ObjectKey("", "shop"))
+
+
+async def test_a_refusal_is_told_with_the_clusters_that_were_left_out() -> None:
+    async with federation() as server:
+        status = await planned(server.rest, policy("nowhere"), deployment())
+        web = next(o for o in status["objects"] if o["object"]["kind"] == "Deployment")
+        assert web["result"] == "NoClusterFit" and web["message"].startswith("0/3 clusters are")
+        (group,) = web["leftOut"]
+        assert group["clusters"] == ["alpha", "beta", "gamma"]
+
+
+@pytest.mark.parametrize(
+    ("manifests", "error", "told"),
+    [
+        ([], BadRequest, "give the manifests"),
+        ([{"kind": "Deployment"}], BadRequest, "the federation stores no None Deployment"),
+        ([{"apiVersion": "apps/v1", "kind": "Deployment"}], BadRequest, "has no metadata.name"),
+        ([deployment(-1)], Invalid, "must be greater than or equal to 0"),
+        ([policy() | {"spec": {"resourceSelectors": []}}], Invalid, "resourceSelectors"),
+    ],
+    ids=["nothing", "unknown", "nameless", "invalid", "a policy that selects nothing"],
+)
+async def test_what_cannot_be_applied_cannot_be_planned(manifests, error, told) -> None:
+    async with federation() as server:
+        with pytest.raises(error, match=told):
+            await planned(server.rest, *manifests)
+
+
+async def grant(server: RunningServer, user: str, role: str) -> None:
+    document = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": f"{user}-{role}", "namespace": "demo"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    }
+    _ = await server.local.create(ROLES, document)
+
+
+async def test_who_asks_needs_the_rights_to_apply_and_to_read() -> None:
+    async with federation() as server:
+        await deployed(server)
+        await grant(server, "editor", "edit")
+        await grant(server, "viewer", "view")
+        (one,) = (await server.local.list(DECISIONS, "demo")).items
+        editor, viewer, stranger = (server.rest_as(n) for n in ("editor", "viewer", "stranger"))
+        assert (await planned(editor, deployment(7)))["changed"] is True
+        with pytest.raises(Forbidden, match="cannot patch resource"):
+            await planned(viewer, deployment(7))
+        with pytest.raises(Forbidden, match="cannot create resource"):
+            await planned(editor, policy("alpha"))
+        assert (await explained(viewer))["standing"] is True
+        assert (await replayed(viewer, one.metadata.name))["same"] is True
+        with pytest.raises(Forbidden):
+            await explained(stranger)
+        with pytest.raises(Forbidden):
+            await replayed(stranger, one.metadata.name)
+
+
+async def test_an_explanation_says_why_and_that_it_still_comes_out_so() -> None:
+    async with federation() as server:
+        await deployed(server, policy("alpha", "beta"), deployment())
+        status = await explained(server.rest)
+        assert status["standing"] is True and status["replays"] == "same"
+        assert status["message"] in ("alpha:3, beta:3",)
+        assert "2 of 3 clusters may run the workload" in status["sentences"][0]
+        gamma = of(status, "gamma")
+        assert gamma["sentences"] == [
+            "left out: it did not match the placement cluster affinity constraint"
+        ]
+        assert len(status["history"]) == 1
+        (only,) = (await explained(server.rest, cluster="beta"))["clusters"]
+        assert (only["name"], only["replicas"], only["room"]) == ("beta", 3, 30)
+        with pytest.raises(BadRequest, match="no cluster 'delta', it knows alpha, beta, gamma"):
+            await explained(server.rest, cluster="delta")
+        with pytest.raises(NotFound):
+            await explained(server.rest, name="web2")
+        with pytest.raises(BadRequest, match="no namespaced kind 'Deploy'"):
+            await explained(server.rest, kind="Deploy")
+
+
+async def test_a_replay_finds_a_decision_by_its_end_and_says_when_it_is_another_one() -> None:
+    async with federation() as server:
+        await deployed(server)
+        (one,) = (await server.local.list(dynamic(*_named(DECISIONS)), "demo")).items
+        name = one["metadata"]["name"]
+        assert (await replayed(server.rest, name))["same"] is True
+        assert (await replayed(server.rest, name.rsplit("-", 1)[1], ""))["same"] is True
+        with pytest.raises(NotFound):
+            await replayed(server.rest, "nothing")
+        told = {k: v for k, v in one["metadata"].items() if k in ("namespace", "ownerReferences")}
+        forged = one | {"metadata": told | {"name": "web-forged"}}
+        forged["spec"] = one["spec"] | {"clusters": [{"name": "alpha", "replicas": 6}]}
+        _ = await server.rest.create(dynamic(*_named(DECISIONS)), forged, "demo")
+        status = await replayed(server.rest, "web-forged")
+        assert status["same"] is False
+        assert status["difference"].startswith("clusters: alpha:6 was recorded, alpha:2, beta:2")
