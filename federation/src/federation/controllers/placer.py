@@ -28,12 +28,14 @@ from federation.controllers.reservations import Reservations
 from federation.domains.names import cluster_verdict
 from federation.domains.settings import ENABLED, Settings
 from federation.domains.verdict import Finding
+from federation.placement.journal import MOST, PLACE, Asked
 from federation.placement.ledger import whole
 from federation.placement.model import Candidate, Decision, NoFit, Request
-from federation.placement.plan import assess, place
+from federation.placement.plan import assess, most, place
 from federation.placement.preferences import ANNOTATIONS, Preferences, parse
 from federation.propagation import affinity, applications, interpreter, moves
 from federation.propagation.quota import QuotaExceeded
+from federation.propagation.replays import Note, noted
 from federation.propagation.resilience import (
     CONSISTENCY,
     DEMANDS,
@@ -200,6 +202,7 @@ def plan(
     if wait > 0:
         return [RequeueAfter(wait)]
     request = request_of(binding, fresh=wants_fresh(binding))
+    asked = Asked(PLACE, request, fleet)
     try:
         decision = place(request, fleet)
     except NoFit as error:
@@ -207,10 +210,17 @@ def plan(
         spoken_for = _spoken_for(request, fleet)
         later: list[Action] = [RequeueAfter(REPORTS_S)] if spoken_for else []
         if partial is not None:
-            return _partly(binding, partial, now) + later
+            short = _note(binding, Asked(MOST, request, fleet), partial)
+            return noted(_partly(binding, partial, now) + later, short)
         why = type(error)(f"{error} {SPOKEN_FOR}", error.left_out) if spoken_for else error
-        return _refused(binding, why, now) + later
-    return _decided(binding, decision, now)
+        return noted(_refused(binding, why, now) + later, _note(binding, asked, error))
+    return noted(_decided(binding, decision, now), _note(binding, asked, decision))
+
+
+def _note(binding: ResourceBinding, asked: Asked, came_to: Decision | NoFit) -> Note:
+    """For the journal."""
+    before = {target.name: target.replicas for target in binding.spec.clusters}
+    return Note("placer", asked, came_to, before, question(binding))
 
 
 def _spoken_for(request: Request, fleet: list[Candidate]) -> bool:
@@ -265,27 +275,15 @@ def _again(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[A
     if wait > 0:
         return [RequeueAfter(wait)]
     request = request_of(binding, fresh=False)
+    asked = Asked(PLACE, replace(request, affinity_name="") if later else request, fleet)
     try:
-        decision = place(replace(request, affinity_name="") if later else request, fleet)
+        decision = place(asked.values, fleet)
     except NoFit:
         return [RequeueAfter(pause)]
     stays = decision.affinity_name == request.affinity_name and not short
     if stays or decision.targets == request.previous:
         return [RequeueAfter(pause)]
-    return _decided(binding, decision, now)
-
-
-def most(request: Request, fleet: list[Candidate]) -> Decision | None:
-    """After a loss, as many replicas as fit are better than none: the largest number that can be placed, if it is more."""
-    best: Decision | None = None
-    least, limit = sum(request.previous.values()), request.replicas
-    while limit - least > 1:
-        count = (least + limit) // 2
-        try:
-            best, least = place(replace(request, replicas=count), fleet), count
-        except NoFit:
-            limit = count
-    return best
+    return noted(_decided(binding, decision, now), _note(binding, asked, decision))
 
 
 def _partly(binding: ResourceBinding, decision: Decision, now: str) -> list[Action]:
