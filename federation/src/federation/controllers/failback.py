@@ -6,9 +6,12 @@ as many are ready (`federation.propagation.moves`), and only so many workloads a
 
 A move that would disturb a cluster beyond a PlacementDisruptionBudget of the workload waits until it does not.
 
-A cluster counts as well when it has been Ready for the whole stabilisation window, is believed and carries no taint.
+A cluster counts as well when it has been Ready for the whole stabilisation window, is believed and carries no taint. Where there
+are maintenance windows (the policy's, else the federation's), moves begin only while one is open, and no faster than the
+policy's own rate, if it has one.
 """
 
+import datetime as dt
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,9 +26,9 @@ from federation.domains.verdict import Finding
 from federation.placement.ledger import less
 from federation.placement.model import Candidate, NoFit
 from federation.placement.plan import place
-from federation.propagation import moves
+from federation.propagation import moves, windows
 from federation.propagation.moves import State
-from federation.propagation.resilience import resilience
+from federation.propagation.resilience import DEFAULT, speaker
 from federation.propagation.sources import Sources
 from machinery.api.coordination import LEASES
 from machinery.api.fleet.cluster import CLUSTER_LEASES, CLUSTERS, INVENTORY, READY, Cluster
@@ -66,6 +69,8 @@ class Wish:
     """The affinity group of the target."""
     wait_s: float | None = None
     done: bool = False
+    policy: str = ""
+    """Of its ResiliencePolicy, if that has a rate of its own."""
     held: str = ""
     """Why a disruption budget makes it wait."""
 
@@ -140,24 +145,49 @@ def allowed(starts: deque[float], now: float, per_minute: int) -> int:
     return max(0, per_minute - len(starts))
 
 
+NO_QUOTAS: Mapping[str, tuple[int, float]] = {}
+"""Of policies with a rate of their own: how many may begin now, and in how many seconds another one may."""
+
+
+def begins(
+    wishes: Sequence[tuple[ResourceBinding, Wish]],
+    quota: int,
+    own: Mapping[str, tuple[int, float]] = NO_QUOTAS,
+) -> list[bool]:
+    """Which of the wishes begin now: as many as all quotas have, in the given order."""
+    left = {policy: count for policy, (count, _) in own.items()}
+    found: list[bool] = []
+    for _, wanted in wishes:
+        may = wanted.target is not None and quota > 0 and left.get(wanted.policy, 1) > 0
+        if may:
+            quota -= 1
+            if wanted.policy in left:
+                left[wanted.policy] -= 1
+        found.append(may)
+    return found
+
+
 def plan(
-    wishes: Sequence[tuple[ResourceBinding, Wish]], quota: int, next_s: float, now: str
+    wishes: Sequence[tuple[ResourceBinding, Wish]],
+    quota: int,
+    next_s: float,
+    now: str,
+    own: Mapping[str, tuple[int, float]] = NO_QUOTAS,
 ) -> list[Action]:
-    """Moves within the quota, in the given order; `next_s` is when there is quota again."""
+    """Moves within the quotas, in the given order; `next_s` is when there is quota again."""
     actions: list[Action] = []
     waits: list[float] = []
-    for binding, wanted in wishes:
+    for (binding, wanted), may in zip(wishes, begins(wishes, quota, own), strict=True):
         if wanted.done:
             actions += forgotten(binding)
         elif wanted.wait_s is not None:
             waits.append(wanted.wait_s)
             if wanted.held:
                 actions += placer.say(binding, "Normal", "FailbackHeld", wanted.held)
-        elif wanted.target is not None and quota > 0:
-            quota -= 1
+        elif wanted.target is not None and may:
             actions += returned(binding, wanted.target, wanted.group, now)
         elif wanted.target is not None:
-            waits.append(next_s)
+            waits.append(max(next_s, own.get(wanted.policy, (1, 0.0))[1]))
     return [*actions, RequeueAfter(max(0.1, min(waits)))] if waits else actions
 
 
@@ -166,6 +196,13 @@ def rules(own: Failback, settings: Settings) -> tuple[bool, float]:
     window = own.stabilization_seconds
     automatic = own.mode != "Never" and settings.failback
     return automatic, settings.stabilization_s if window is None else window
+
+
+def opens_s(own: Failback, settings: Settings, now: dt.datetime) -> float:
+    """Seconds until the workload may begin to go back, by its policy's maintenance windows or the federation's. Raises ValueError."""
+    if own.windows:
+        return windows.opens_s(own.windows, own.time_zone or settings.failback_time_zone, now)
+    return windows.opens_s(settings.failback_windows, settings.failback_time_zone, now)
 
 
 class FailbackReconciler:
@@ -185,6 +222,8 @@ class FailbackReconciler:
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._bindings.add_index(BY_DISPLACED, displaced)
         self._starts: deque[float] = deque()
+        self._own_starts: dict[str, deque[float]] = {}
+        self._rates: dict[str, int] = {}
 
     async def reconcile(self, _: ObjectKey) -> Result:
         bindings = self._bindings.by_index(BY_DISPLACED, "yes")
@@ -201,13 +240,26 @@ class FailbackReconciler:
         )
         ordered = sorted(bindings, key=lambda b: b.key)
         whole = candidates(usable)
+        self._rates.clear()
         wishes = [(b, self._wish(b, self._room.left(whole, b), health, settings)) for b in ordered]
         quota = allowed(self._starts, now, settings.failback_per_minute)
         next_s = self._starts[0] + MINUTE_S - now if self._starts else 1.0
-        result = await self._executor.apply(plan(wishes, quota, next_s, rfc3339(wall)))
-        begun = sum(1 for _, w in wishes if w.target is not None)
-        self._starts.extend([now] * min(quota, begun))
+        own = self._own_quotas(now)
+        result = await self._executor.apply(plan(wishes, quota, next_s, rfc3339(wall), own))
+        for wanted, may in zip([w for _, w in wishes], begins(wishes, quota, own), strict=True):
+            if may:
+                self._starts.append(now)
+                if wanted.policy in own:
+                    self._own_starts[wanted.policy].append(now)
         return result
+
+    def _own_quotas(self, now: float) -> dict[str, tuple[int, float]]:
+        found: dict[str, tuple[int, float]] = {}
+        for policy, rate in self._rates.items():
+            starts = self._own_starts.setdefault(policy, deque())
+            left = allowed(starts, now, rate)
+            found[policy] = (left, starts[0] + MINUTE_S - now if starts and not left else 0.0)
+        return found
 
     def _usable(self, cluster: Cluster) -> bool:
         lease = self._leases.get(ObjectKey(CLUSTER_LEASES, cluster.metadata.name))
@@ -221,7 +273,8 @@ class FailbackReconciler:
         settings: Settings,
     ) -> Wish:
         template = self._sources.get(binding.spec.resource)
-        own = resilience(template, self._policies.list())
+        policy = speaker(template, self._policies.list()) if template is not None else None
+        own = policy.spec if policy is not None else DEFAULT
         automatic, window_s = rules(own.failback, settings)
         if not automatic or own.mode == "consistency" or not placer.placeable(binding):
             return Wish()
@@ -234,8 +287,23 @@ class FailbackReconciler:
         ]
         allowed_there = placer.barred(binding, fleet, others, self._sources)
         found = wish(binding, allowed_there, health, window_s)
+        if found.target is None:
+            return found
+        if held := self._closed(own.failback, settings):
+            return held
+        if policy is not None and own.failback.rate_per_minute is not None:
+            self._rates[str(policy.key)] = own.failback.rate_per_minute
+            found = replace(found, policy=str(policy.key))
         why = self._held(binding, template, found.target) if found.target is not None else ""
         return Wish(wait_s=guard.LOOK_S, held=why) if why else found
+
+    def _closed(self, own: Failback, settings: Settings) -> Wish | None:
+        """No maintenance window is open."""
+        try:
+            wait_s = opens_s(own, settings, self._clock.now())
+        except ValueError as error:
+            return Wish(wait_s=guard.LOOK_S, held=f"it goes back in no window: {error}")
+        return Wish(wait_s=wait_s) if wait_s > 0 else None
 
     def _held(
         self, binding: ResourceBinding, template: Document | None, target: Mapping[str, int]

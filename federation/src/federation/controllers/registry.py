@@ -43,6 +43,7 @@ from federation.domains.settings import effective
 from federation.propagation.admission.plugin import KarmadaKinds
 from federation.propagation.admission.protection import ProtectedContents
 from federation.propagation.admission.radius import BlastRadius
+from federation.propagation.admission.resilience import ResilienceKinds
 from federation.propagation.admission.rollouts import StagedKinds
 from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.resilience import CONFIG_NAME, FEDERATION_CONFIGS
@@ -93,6 +94,7 @@ def admission(
         ExportsNamed(),
         KarmadaKinds(ids, no_execute=no_execute),
         StagedKinds(),
+        ResilienceKinds(),
         ProtectedContents(committed),
         BlastRadius(committed),
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from federation.domains.clock import FailureClock
-from machinery.api.fleet.resilience import FederationConfig
+from machinery.api.fleet.resilience import FederationConfig, MaintenanceWindow
 
 ENABLED, DRY_RUN, FROZEN = "Enabled", "DryRun", "Frozen"
 
@@ -19,6 +19,8 @@ class Settings:
     """How long the fleet must be well before anything moves back."""
     failback_per_minute: int = 60
     """Workloads that begin to move back, in a minute."""
+    failback_windows: tuple[MaintenanceWindow, ...] = ()
+    failback_time_zone: str = ""
 
 
 def effective(base: Settings, config: FederationConfig | None) -> Settings:
@@ -47,4 +49,6 @@ def effective(base: Settings, config: FederationConfig | None) -> Settings:
         back.mode != "Never",
         base.stabilization_s if window is None else window,
         base.failback_per_minute if rate is None else rate,
+        back.windows,
+        back.time_zone,
     )

@@ -320,10 +320,21 @@ WORK = served(
 )  # fmt: skip
 
 _SECONDS: Schema = {"type": "number", "minimum": 0}
+_CLOCK: Schema = TEXT | {"pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$"}
 FAILBACK = struct(
     mode=choice("Automatic", "Never"),
     stabilizationSeconds=_SECONDS,
     ratePerMinute=NUMBER | {"minimum": 1},
+    windows=array(
+        struct(
+            ("start", "end"),
+            start=_CLOCK,
+            end=_CLOCK,
+            days=array(choice("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"), maxItems=7),
+        ),
+        maxItems=16,
+    ),
+    timeZone=TEXT,
 )
 SPREAD_RULE = struct(
     ("key",),

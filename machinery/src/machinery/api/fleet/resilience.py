@@ -27,12 +27,25 @@ FENCED = "ubernetes.io/fenced"
 """Label of a Work whose pods run on grants (mode consistency, or `stopAfterDisconnect`)."""
 
 
+class MaintenanceWindow(View):
+    """From `start` to `end`, `HH:MM` of local time, on these days (`Mon`…`Sun`; none: on all)."""
+
+    start: str
+    end: str
+    days: tuple[str, ...] = ()
+
+
 class Failback(View):
     """`mode` is Automatic or Never; what is left out comes from the FederationConfig."""
 
     mode: str = "Automatic"
     stabilization_seconds: float | None = None
     rate_per_minute: int | None = None
+    """Of a policy: of its workloads, beside the federation's rate for all."""
+    windows: tuple[MaintenanceWindow, ...] = ()
+    """Workloads begin to go back only while one is open; none: at any time."""
+    time_zone: str = ""
+    """Of the windows, by its IANA name; UTC where nothing is said."""
 
 
 class SpreadRule(View):
