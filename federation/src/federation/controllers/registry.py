@@ -11,6 +11,7 @@ from federation.controllers import (
     cronhpas,
     defaults,
     dependencies,
+    descheduler,
     detector,
     dispatcher,
     divergence,
@@ -120,6 +121,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     evictor.setup(manager, operator, beats, reserved)
     failback.setup(manager, operator, reserved)
     placer.setup(manager, operator, reserved)
+    descheduler.setup(manager, operator, reserved)
     for room in (
         detector,
         policies,
