@@ -261,7 +261,6 @@ def test_what_nothing_acts_on_is_warned_about() -> None:
     _, warnings = applied(DOCUMENTS[0])
     assert [text.partition(":")[0] for text in warnings] == [
         "spec.activationPreference",
-        "spec.schedulePriority",
     ]
     assert list(idle(DOCUMENTS[1])) == []
 

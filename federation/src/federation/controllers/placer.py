@@ -34,6 +34,7 @@ from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import assess, most, place
 from federation.placement.preferences import ANNOTATIONS, Preferences, parse
 from federation.propagation import affinity, applications, interpreter, moves
+from federation.propagation.priority import by_priority
 from federation.propagation.quota import QuotaExceeded
 from federation.propagation.replays import Note, noted
 from federation.propagation.resilience import (
@@ -572,14 +573,14 @@ def setup(manager: Manager, settings: Callable[[], Settings], room: Reservations
     bindings = manager.informer(RESOURCE_BINDINGS)
 
     def open_questions(_: Cluster) -> list[ObjectKey]:
-        return [b.key for b in bindings.list() if placeable(b) and open_question(b)]
+        return by_priority(b for b in bindings.list() if placeable(b) and open_question(b))
 
     def waiting(_: object) -> list[ObjectKey]:
         return [b.key for b in bindings.list() if short_of_room(b) or in_later_group(b)]
 
     def waiting_for_quota(quota: FederatedResourceQuota) -> list[ObjectKey]:
         found = bindings.list(quota.metadata.namespace) if changed(quota) else []
-        return [b.key for b in found if placeable(b) and open_question(b)]
+        return by_priority(b for b in found if placeable(b) and open_question(b))
 
     changed = eased()
     controller = manager.controller("placer", PlacerReconciler(manager, settings, room), workers=1)

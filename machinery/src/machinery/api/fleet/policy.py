@@ -154,7 +154,7 @@ class PropagationSpec(View):
     suspension: Suspension | None = None
     preserve_resources_on_deletion: bool = False
     schedule_priority: SchedulePriority | None = None
-    """Its class's value is handed on to bindings; nothing acts on it yet."""
+    """Its class's value is handed on to bindings: of those that wait for room the highest is placed first."""
 
 
 class PropagationPolicy(Object):

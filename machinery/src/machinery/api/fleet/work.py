@@ -75,6 +75,12 @@ class GracefulEvictionTask(View):
     creation_timestamp: dt.datetime | None = None
 
 
+class BindingPriority(View):
+    """The value of the policy's PriorityClass."""
+
+    priority: int = 0
+
+
 class ResourceBindingSpec(View):
     resource: ObjectReference = ObjectReference()
     propagate_deps: bool = False
@@ -89,6 +95,7 @@ class ResourceBindingSpec(View):
     reschedule_triggered_at: dt.datetime | None = None
     suspension: Suspension | None = None
     preserve_resources_on_deletion: bool = False
+    schedule_priority: BindingPriority | None = None
     failover: FailoverBehavior | None = None
 
 
