@@ -8,8 +8,8 @@
 
 A rollback is done at once and not stage by stage: the old template is known to work, and each cluster rolls back by its own
 strategy, one pod after another. Clusters that come into the placement late join their stage; where it is over they are
-updated beside the present one, within its concurrency. A cluster that is not heard of does not keep others of its
-stage waiting, but the stage does not end without it, unless such clusters are skipped.
+updated beside the present one, within its concurrency. A cluster that is not heard of when its turn comes is passed over, in its
+gate it keeps its place; the stage does not end without it, unless such clusters are skipped.
 """
 
 import datetime as dt
@@ -155,6 +155,9 @@ class _Course:
         wish = run.spec.skip_unreachable
         self.skip = self.strategy.skip_unreachable if wish is None else wish
         self.stages = list(run.status.stages)
+        self.members = [{c.cluster_name: c for c in stage.clusters} for stage in self.stages]
+        """Clusters by stage; `where` is the stage of each. The stages' own lists are written at the end."""
+        self.where = {name: i for i, members in enumerate(self.members) for name in members}
         self.waits: list[float] = []
         self.reasons: list[tuple[str, str]] = []
         self.requests: list[tuple[str, str]] = []
@@ -163,29 +166,24 @@ class _Course:
     def updates(self, upto: int | None = None) -> Iterator[ClusterUpdate]:
         """Clusters of the stages up to that one; of all."""
         last = len(self.stages) if upto is None else upto + 1
-        for stage in self.stages[:last]:
-            yield from stage.clusters
+        for members in self.members[:last]:
+            yield from members.values()
 
     def put(self, update: ClusterUpdate) -> None:
         """The cluster as it is now."""
-        for i, stage in enumerate(self.stages):
-            clusters = tuple(
-                update if c.cluster_name == update.cluster_name else c for c in stage.clusters
-            )
-            if clusters != stage.clusters:
-                self.stages[i] = replace(stage, clusters=clusters)
+        name = update.cluster_name
+        self.members[self.where[name]][name] = update
 
     def join(self) -> None:
         """Clusters come into the placement and leave it."""
         for update in list(self.updates()):
             sight = self.facts.sights.get(update.cluster_name)
             self.put(gates.present(update, sight, skip=self.skip))
-        known = {update.cluster_name for update in self.updates()}
-        for name in sorted(self.facts.sights.keys() - known):
+        for name in sorted(self.facts.sights.keys() - self.where.keys()):
             at = stages.joining(self.strategy, self.stages, self.facts.fleet[name])
             if at >= 0:
-                clusters = (*self.stages[at].clusters, ClusterUpdate(name))
-                self.stages[at] = replace(self.stages[at], clusters=clusters)
+                self.where[name] = at
+                self.put(ClusterUpdate(name))
 
     def judge(self) -> None:
         """Clusters that were told are looked at."""
@@ -224,7 +222,7 @@ class _Course:
     def stage(self, at: int) -> str:
         """One stage as far as it goes."""
         now = self.facts.now
-        if all(c.state == "Skipped" for c in self.stages[at].clusters):
+        if all(c.state == "Skipped" for c in self.members[at].values()):
             self.pass_by(at)
             return ""
         if self.stages[at].state == "Pending":
@@ -259,44 +257,46 @@ class _Course:
         return not any(u.state in gates.OPEN for u in self.updates(at))
 
     def begin(self, at: int) -> None:
-        """Tell the next clusters, as many as may be in flight at once."""
-        most = self.stages[at].max_concurrency
-        for update in list(self.updates(at)):
-            if update.state != "Pending":
-                continue
+        """Tell the next clusters, as many as may be in flight at once.
+
+        Once a budget has refused one, only those go on that it costs nothing to disturb.
+        """
+        most, refused = self.stages[at].max_concurrency, False
+        flying = {u.cluster_name for u in self.updates() if u.state in IN_FLIGHT}
+        for update in [u for u in self.updates(at) if u.state == "Pending"]:
             name = update.cluster_name
             if not self.facts.sights[name].seen:
                 self.put(replace(update, message=gates.UNHEARD))
                 continue
-            if sum(u.state in IN_FLIGHT for u in self.updates(at)) >= most:
+            if len(flying) >= most:
                 break
-            why = self.refused(name)
-            if why:
-                self.reasons.append((BUDGET, why))
-                self.put(replace(update, message=why))
-                continue
-            self.tell(update)
+            if self.facts.record.of(name) != self.run.status.target_template:
+                away = budgets.Away(self.facts.sights, flying)
+                if refused and away.available(name):
+                    continue
+                why = budgets.refusal(self.facts.budgets, away, name)
+                if why:
+                    refused = True
+                    self.reasons.append((BUDGET, why))
+                    self.put(replace(update, message=why))
+                    continue
+            if self.tell(update):
+                flying.add(name)
 
-    def refused(self, name: str) -> str:
-        """Why a budget lets the cluster not be disturbed; one that has the template already is not disturbed."""
-        if self.facts.record.of(name) == self.run.status.target_template:
-            return ""
-        disturbed = {u.cluster_name for u in self.updates() if u.state in IN_FLIGHT}
-        away = budgets.Away(self.facts.sights, disturbed)
-        return budgets.refusal(self.facts.budgets, away, name)
-
-    def tell(self, pending: ClusterUpdate) -> None:
-        """The cluster gets the template; one that has it and is well is through at once."""
+    def tell(self, pending: ClusterUpdate) -> bool:
+        """The cluster gets the template; one that has it and is well is through at once. Whether it is in flight."""
         now, target = self.facts.now, self.run.status.target_template
         name, record = pending.cluster_name, self.facts.record
         known = record.of(name) == target
         before = pending.from_template or (record.stable if known else record.of(name))
         update = ClusterUpdate(name, "Updating", from_template=before, start_time=now)
         judged = gates.judge(update, self.facts.sights[name], target, self.gate, now)
-        self.put(judged.update if known and judged.update.state != "Failed" else update)
+        told = judged.update if known and judged.update.state != "Failed" else update
+        self.put(told)
         wait = judged.wait_s if known else self.gate.deadline_s
         if wait is not None:
             self.waits.append(wait)
+        return told.state in IN_FLIGHT
 
     # ------------------------------------------------------------------------------------------------- tasks
     def tasks(self, at: int, when: str) -> str:
@@ -395,7 +395,10 @@ class _Course:
         current = next((s for s in self.stages if s.state != "Succeeded"), None)
         return replace(
             self.run.status,
-            stages=tuple(self.stages),
+            stages=tuple(
+                replace(stage, clusters=tuple(members.values()))
+                for stage, members in zip(self.stages, self.members, strict=True)
+            ),
             current_stage=current.stage_name if current is not None else "",
             updated_clusters=sum(u.state == "Succeeded" for u in updates),
             total_clusters=len(updates),
