@@ -1,23 +1,25 @@
 """What the member says of itself: its Cluster object's spec (place) and status (version, kinds, nodes, room).
 
-Sums are of what nodes offer and pods ask. They are made anew only when a node or a pod changed, and written only when
-they differ from what was written last.
+Sums are of what nodes offer and pods ask, and of what is free by platform and by node shape (`cluster_agent.link.nodes`).
+They are made anew only when a node or a pod changed, and written only when they differ from what was written last. The
+Cluster's resource models, which say what shapes there are, are somebody else's; they are read from each answer.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cluster_agent.link.nodes import free, modelings, platforms, quantities, usable
 from machinery.api.core import NODES, PODS, Node, Pod
-from machinery.api.fleet.cluster import CLUSTERS, GRANTS_ENFORCED, VERSION_ANNOTATION
+from machinery.api.fleet.cluster import CLUSTERS, GRANTS_ENFORCED, VERSION_ANNOTATION, ResourceModel
 from machinery.client.informer import Informer
 from machinery.client.interface import Client
 from machinery.kit.clock import Clock
 from machinery.meta.errors import Conflict, NotFound, StatusError
 from machinery.meta.objectmeta import is_true
 from machinery.meta.resource import Document, ObjectKey
-from machinery.scheduling.resources import CPU, node_allocatable, pod_requests
 from machinery.scheduling.resources import PODS as POD_COUNT
+from machinery.scheduling.resources import node_allocatable, pod_requests
 
 log = logging.getLogger(__name__)
 
@@ -77,17 +79,22 @@ def cluster_spec(place: Place, cluster_id: str) -> Document:
     }
 
 
-def status(place: Place, nodes: Iterable[Node], pods: Iterable[Pod]) -> Document:
+def status(
+    place: Place,
+    nodes: Iterable[Node],
+    pods: Iterable[Pod],
+    models: Sequence[ResourceModel] = (),
+) -> Document:
     """The fields of the status that belong to the member."""
     every = list(nodes)
     ready = [n for n in every if is_true(n.status.conditions, "Ready")]
-    usable = [n for n in ready if not n.spec.unschedulable]
-    offered = _sum(node_allocatable(node) for node in usable)
+    offered = _sum(node_allocatable(node) for node in every if usable(node))
     placed: list[Pod] = []
     waiting: list[Pod] = []
     for pod in pods:
         if pod.status.phase not in ENDED:
             (placed if pod.spec.node_name else waiting).append(pod)
+    room = free(every, placed)
     return {
         "kubernetesVersion": place.kubernetes_version,
         "apiEnablements": [
@@ -99,10 +106,12 @@ def status(place: Place, nodes: Iterable[Node], pods: Iterable[Pod]) -> Document
         ],
         "nodeSummary": {"totalNum": len(every), "readyNum": len(ready)},
         "resourceSummary": {
-            "allocatable": _quantities(offered),
-            "allocated": _quantities(_asked(placed)),
-            "allocating": _quantities(_asked(waiting)),
+            "allocatable": quantities(offered),
+            "allocated": quantities(_asked(placed)),
+            "allocating": quantities(_asked(waiting)),
+            "allocatableModelings": modelings(models, room),
         },
+        "nodePlatforms": platforms(every, room),
     }
 
 
@@ -116,10 +125,6 @@ def _sum(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
         for name, value in part.items():
             total[name] = total.get(name, 0) + value
     return total
-
-
-def _quantities(amounts: Mapping[str, int]) -> dict[str, str]:
-    return {name: f"{value}m" if name == CPU else str(value) for name, value in amounts.items()}
 
 
 async def prove(federation: Client, clock: Clock, cluster: str, cluster_id: str) -> None:
@@ -161,6 +166,7 @@ class Reporter:
         self._nodes, self._pods = nodes, pods
         self._dirty = True
         self._written: Document = {}
+        self._models: tuple[ResourceModel, ...] = ()
         self._key = ObjectKey("", place.cluster)
         nodes.on_change(self._changed)
         pods.on_change(self._changed)
@@ -177,30 +183,33 @@ class Reporter:
         spec = cluster_spec(self._place, self._cluster_id)
         told = annotations(self._place)
         try:
-            await self._federation.patch(
+            stands = await self._federation.patch(
                 CLUSTERS, self._key, {"metadata": {"annotations": told}, "spec": spec}
             )
         except NotFound:
             document = cluster_document(self._place, self._cluster_id)
-            await self._federation.create(CLUSTERS, document)
+            stands = await self._federation.create(CLUSTERS, document)
         self._written, self._dirty = {}, True
+        self._models = stands.spec.resource_models
 
     async def run_once(self) -> None:
         """Write the status if it changed. Raises StatusError, ConnectionError."""
         if not self._dirty:
             return
         self._dirty = False
-        fresh = status(self._place, self._nodes.list(), self._pods.list())
+        fresh = status(self._place, self._nodes.list(), self._pods.list(), self._models)
         if fresh == self._written:
             return
         try:
-            await self._federation.patch(
+            stands = await self._federation.patch(
                 CLUSTERS, self._key, {"status": fresh}, subresource="status"
             )
         except NotFound:
             await self.introduce()
             return
         self._written = fresh
+        if stands.spec.resource_models != self._models:
+            self._models, self._dirty = stands.spec.resource_models, True
 
     async def run_forever(self) -> None:
         """Introduce the member, then report changes every REPORT_S."""

@@ -16,10 +16,11 @@ from machinery.api.fleet.cluster import (
     AllocatableModeling,
     Cluster,
     ResourceModel,
+    ResourceSummary,
     enforces_grants,
 )
 from machinery.meta.objectmeta import condition
-from machinery.scheduling.resources import amounts
+from machinery.scheduling.resources import amount, amounts
 
 KEPT_MAX = 20_000
 _kept: dict[str, tuple[Cluster, Candidate]] = {}
@@ -40,7 +41,8 @@ def candidate(cluster: Cluster) -> Candidate:
 
 
 def _candidate(cluster: Cluster) -> Candidate:
-    summary = cluster.status.resource_summary
+    status, believed = cluster.status, not disbelief(cluster)
+    summary = status.resource_summary if believed else ResourceSummary()
     offered = amounts(summary.allocatable)
     taken = [amounts(summary.allocated), amounts(summary.allocating)]
     free = {name: value - sum(t.get(name, 0) for t in taken) for name, value in offered.items()}
@@ -61,7 +63,39 @@ def _candidate(cluster: Cluster) -> Candidate:
         free if offered else None,
         link_cut(cluster),
         shapes=shapes(spec.resource_models, summary.allocatable_modelings),
+        platforms={p.platform: amounts(p.free) for p in status.node_platforms} if believed else {},
     )
+
+
+MOST = {"cpu": 10**10, "pods": 10**8}
+"""More than any cluster has: ten million CPUs, in thousandths, and a hundred million pods."""
+MOST_ELSE = 2**63 - 1
+
+
+def disbelief(cluster: Cluster) -> str:
+    """Why nothing that the member reports of its room is believed: one sentence without its stop; empty: it may be true.
+
+    A number that cannot be is a fault or a lie, and then the other ones are worth nothing either.
+    """
+    summary = cluster.status.resource_summary
+    told = {
+        "allocatable": summary.allocatable,
+        "allocated": summary.allocated,
+        "allocating": summary.allocating,
+    } | {f"nodePlatforms {p.platform}": p.free for p in cluster.status.node_platforms}
+    for where, quantities in told.items():
+        for name, quantity in quantities.items():
+            try:
+                value = amount(name, quantity)
+            except ValueError as error:
+                return f"{where} {name} {quantity!r} cannot be read: {error}"
+            if value < 0:
+                return f"{where} {name} is {quantity}, less than nothing"
+            if value > MOST.get(name, MOST_ELSE):
+                return f"{where} {name} is {quantity}, more than any cluster has"
+    if any(m.count < 0 for m in summary.allocatable_modelings):
+        return "allocatableModelings counts less than no node"
+    return ""
 
 
 def shapes(

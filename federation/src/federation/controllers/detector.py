@@ -12,6 +12,7 @@ so that what runs goes on until another policy claims it or the template goes (K
 from collections.abc import Mapping
 from typing import Any
 
+from federation.placement import platforms
 from federation.placement.preferences import stated
 from federation.propagation import claims, interpreter
 from federation.propagation.claims import Claim
@@ -141,7 +142,7 @@ def _changed(
         actions.append(Patch(RESOURCE_BINDINGS, binding.key, ops, PatchType.JSON))
     metadata = held["metadata"]
     claimed = _missing(claims.annotations(claim.policy), metadata.get("annotations"))
-    asked = {DEMANDS: demands} | stated(template)
+    asked = {DEMANDS: demands} | stated(template) | platforms.stated(template)
     marks = claimed | _missing(asked, metadata.get("annotations"))
     labels = _missing(claims.labels(claim.policy), metadata.get("labels"))
     if marks or labels:
@@ -186,6 +187,7 @@ def _replace(path: tuple[str, str], value: Any, held: Mapping[str, Any]) -> Docu
 def _create(template: Document, policy: Policy, spec: Document, demands: str | None) -> Action:
     metadata = template["metadata"]
     marks = claims.annotations(policy) | {DEMANDS: demands} | stated(template)
+    marks |= platforms.stated(template)
     labels = {k: v for k, v in claims.labels(policy).items() if v is not None}
     return Create(
         RESOURCE_BINDINGS,

@@ -28,10 +28,10 @@ from federation.controllers.reservations import Reservations
 from federation.domains.names import cluster_verdict
 from federation.domains.settings import ENABLED, Settings
 from federation.domains.verdict import Finding
+from federation.placement import platforms
 from federation.placement.journal import MOST, PLACE, Asked
-from federation.placement.ledger import whole
 from federation.placement.model import Candidate, Decision, NoFit, Request
-from federation.placement.plan import assess, most, place
+from federation.placement.plan import assess, most, place, spoken_for
 from federation.placement.preferences import ANNOTATIONS, Preferences, parse
 from federation.propagation import affinity, applications, interpreter, moves
 from federation.propagation.priority import by_priority
@@ -85,6 +85,7 @@ BACK_S = 300.0
 WAITING = "ubernetes.io/placed-waiting"
 """Annotation of a binding: what the present decision gave clusters beyond their room, as JSON."""
 BAD_PREFERENCES = "BadPreferences"
+BAD_PLATFORMS = "BadPlatforms"
 REPORTS_S = 8.0
 """By then every member has told of the pods that a decision brought it."""
 SPOKEN_FOR = "Room that is free there now is promised to other workloads."
@@ -104,6 +105,8 @@ def question(binding: ResourceBinding) -> str:
         asked += (demanded,)
     if stated := stated_preferences(binding):
         asked += (stated,)
+    if built := binding.metadata.annotations.get(platforms.ANNOTATION):
+        asked += (platforms.ANNOTATION, built)
     return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()[:16]
 
 
@@ -153,6 +156,7 @@ def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
         headroom=wanted.headroom_key,
         key=f"{spec.resource.namespace}/{spec.resource.name}",
         preferences=preferences_of(binding)[0],
+        platforms=platforms.read(binding.metadata.annotations)[0],
         waiting=waiting_of(binding),
     )
 
@@ -208,12 +212,12 @@ def plan(
         decision = place(request, fleet)
     except NoFit as error:
         partial = most(request, fleet) if request.evicting else None
-        spoken_for = _spoken_for(request, fleet)
-        later: list[Action] = [RequeueAfter(REPORTS_S)] if spoken_for else []
+        taken = spoken_for(request, fleet)
+        later: list[Action] = [RequeueAfter(REPORTS_S)] if taken else []
         if partial is not None:
             short = _note(binding, Asked(MOST, request, fleet), partial)
             return noted(_partly(binding, partial, now) + later, short)
-        why = type(error)(f"{error} {SPOKEN_FOR}", error.left_out) if spoken_for else error
+        why = type(error)(f"{error} {SPOKEN_FOR}", error.left_out) if taken else error
         return noted(_refused(binding, why, now) + later, _note(binding, asked, error))
     return noted(_decided(binding, decision, now), _note(binding, asked, decision))
 
@@ -222,17 +226,6 @@ def _note(binding: ResourceBinding, asked: Asked, came_to: Decision | NoFit) -> 
     """For the journal."""
     before = {target.name: target.replicas for target in binding.spec.clusters}
     return Note("placer", asked, came_to, before, question(binding))
-
-
-def _spoken_for(request: Request, fleet: list[Candidate]) -> bool:
-    """Whether what the members report as free would do: the rest of it is promised to others, and may be free again soon."""
-    if not any(c.reserved for c in fleet):
-        return False
-    try:
-        _ = place(request, [whole(c) for c in fleet])
-    except NoFit:
-        return False
-    return True
 
 
 def short_of_room(binding: ResourceBinding) -> bool:
@@ -333,6 +326,10 @@ def _warned(binding: ResourceBinding, decision: Decision) -> list[Action]:
         name = ANNOTATIONS[binding.spec.resource.kind]
         text = f"{name} cannot be read, the policy's own division is used: {wrong}"
         told.append((BAD_PREFERENCES, text))
+    if wrong := platforms.read(binding.metadata.annotations)[1]:
+        told.append(
+            (BAD_PLATFORMS, f"{platforms.ANNOTATION} cannot be read, any platform will do: {wrong}")
+        )
     return [a for reason, text in told for a in say(binding, "Warning", reason, text)]
 
 

@@ -8,6 +8,7 @@ from federation.clusters.admission import ExportsNamed, MembersObjects, OneIdent
 from federation.clusters.metrics import Metrics, NoMetrics
 from federation.controllers import (
     applications,
+    capacity,
     cronhpas,
     defaults,
     dependencies,
@@ -123,6 +124,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     placer.setup(manager, operator, reserved)
     descheduler.setup(manager, operator, reserved)
     for room in (
+        capacity,
         detector,
         policies,
         quotas,

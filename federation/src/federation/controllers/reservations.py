@@ -8,6 +8,7 @@ and failback share one. It writes nothing: after a restart it is what the bindin
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from federation.placement import platforms
 from federation.placement.headroom import Demand, Demands
 from federation.placement.ledger import Ledger, Standing, less
 from federation.placement.model import Candidate
@@ -75,10 +76,13 @@ def standing(binding: ResourceBinding, decided: Decided) -> Standing:
     """The binding for the ledger."""
     told, counted = shown(binding)
     suspension, source = binding.spec.suspension, binding.spec.resource
+    asks, required = asks_of(binding), binding.spec.replica_requirements
+    built, _ = platforms.read(binding.metadata.annotations)
+    only = platforms.only_one(built, required.node_claim if required is not None else None)
     return Standing(
         binding.key,
         source.uid or binding.metadata.uid,
-        asks_of(binding),
+        asks | platforms.asks_of(asks, only),
         decided.running,
         told,
         counted,

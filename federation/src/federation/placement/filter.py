@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 
+from federation.placement import platforms
 from federation.placement.model import Candidate, NoFit, Request
 from machinery.api.core import Taint, Toleration
 from machinery.api.fleet.policy import ClusterAffinity, FieldRequirement, Placement
@@ -32,6 +33,7 @@ def filter_candidates(
     passed: list[Candidate] = []
     left_out: dict[str, str] = {}
     simple = not tiers and affinity is None and not request.spread
+    simple = simple and not platforms.constrained(request)
     clear = _clear(request) if simple else None
     for candidate in candidates:
         if clear is not None and clear(candidate):
@@ -98,6 +100,8 @@ def rejection(request: Request, affinity: ClusterAffinity | None, candidate: Can
         return EVICTING
     if candidate.barred:
         return candidate.barred
+    if candidate.platforms and not holds and (why := platforms.missing(request, candidate)):
+        return why
     if not placement.spread_constraints and not request.spread:
         return ""
     return missing_field(placement, candidate) or missing_domain(request.spread, candidate)

@@ -46,6 +46,8 @@ class Candidate:
     """Its nodes by what they have free, where it tells them."""
     reserved: Mapping[str, int] = field(default_factory=dict)
     """Given away and not reported yet (`federation.placement.ledger`): `free` is without it, `shapes` are with it."""
+    platforms: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """What is free on its ready nodes by platform (`linux/amd64`), as it reported; empty: it does not tell."""
 
     @property
     def zone(self) -> str:
@@ -78,6 +80,8 @@ class Request:
     """Federation v1's, from the object: they divide in place of the policy's replicaScheduling."""
     waiting: Mapping[str, int] = field(default_factory=dict)
     """Of `previous`, what the last decision gave a member beyond its room, to wait there."""
+    platforms: frozenset[str] = frozenset()
+    """What its images are built for; empty: nobody has said."""
     headroom: str = ""
     """By which key the loss of a domain is to find room elsewhere; empty: not asked."""
 

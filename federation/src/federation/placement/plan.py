@@ -17,7 +17,17 @@ tiers before them have no room for.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from federation.placement import capacity, divide, preferred, regions, select, spread, tiers
+from federation.placement import (
+    capacity,
+    divide,
+    ledger,
+    platforms,
+    preferred,
+    regions,
+    select,
+    spread,
+    tiers,
+)
 from federation.placement.filter import filter_candidates, matches, rejection, untolerated
 from federation.placement.model import (
     MAX_REPLICAS,
@@ -65,6 +75,17 @@ def most(request: Request, fleet: Sequence[Candidate]) -> Decision | None:
     return best
 
 
+def spoken_for(request: Request, candidates: Sequence[Candidate]) -> bool:
+    """Whether what the members report as free would do: the rest of it is promised to others, and may be free again soon."""
+    if not any(c.reserved for c in candidates):
+        return False
+    try:
+        _ = place(request, [ledger.whole(c) for c in candidates])
+    except NoFit:
+        return False
+    return True
+
+
 def _place_in(
     request: Request,
     affinity: ClusterAffinity | None,
@@ -74,7 +95,9 @@ def _place_in(
     strategy = strategy_of(request)
     ranks = () if strategy == "Duplicated" else tiers.of(affinity)
     passed, left_out = filter_candidates(request, affinity, candidates, ranks)
-    passed = [closed(c, request) if c.taints else c for c in passed]
+    passed = platforms.all_narrowed(
+        (closed(c, request) if c.taints else c for c in passed), request
+    )
     previous = request.previous
     held = {c.name: previous[c.name] for c in passed if c.name in previous} if previous else {}
     room = capacity.rooms(passed, request.asks)
@@ -189,7 +212,8 @@ def assess(request: Request, candidates: Sequence[Candidate]) -> list[Warned]:
         if not rejection(request, request.placement.cluster_affinity, candidate)
     ]
     held = {c.name: request.previous[c.name] for c in passed if c.name in request.previous}
-    room = capacity.rooms([closed(c, request) for c in passed], request.asks)
+    passed = platforms.all_narrowed((closed(c, request) for c in passed), request)
+    room = capacity.rooms(passed, request.asks)
     told = _unspreadable(request)
     if request.spread and request.replicas and not told:
         told = spread.unmet(held, request.spread, spread.Pool(passed, held, held))

@@ -63,6 +63,15 @@ class ResourceSummary(View):
     allocatable_modelings: tuple[AllocatableModeling, ...] = ()
 
 
+class NodePlatform(View):
+    """Ready nodes of one platform (`linux/amd64`, by the labels kubernetes.io/os and kubernetes.io/arch), and what is free on
+    those that take pods. Ours: Karmada's Cluster has no such field."""
+
+    platform: str
+    ready_num: int = 0
+    free: dict[str, str | int] = {}
+
+
 class ResourceRange(View):
     """From `min` to below `max` of a resource; quantities."""
 
@@ -96,6 +105,7 @@ class ClusterStatus(View):
     conditions: tuple[Condition, ...] = ()
     node_summary: NodeSummary = NodeSummary()
     resource_summary: ResourceSummary = ResourceSummary()
+    node_platforms: tuple[NodePlatform, ...] = ()
 
 
 class Cluster(Object):

@@ -231,6 +231,9 @@ CLUSTER_STATUS = struct(
         allocated=mapping(QUANTITY),
         allocatableModelings=array(struct(("grade", "count"), grade=NUMBER, count=NUMBER)),
     ),
+    nodePlatforms=array(
+        struct(("platform",), platform=TEXT, readyNum=NUMBER, free=mapping(QUANTITY))
+    ),
 )
 WORK_SPEC = struct(
     workload=struct(manifests=array(ANY | {"x-kubernetes-embedded-resource": True})),
