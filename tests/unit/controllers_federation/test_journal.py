@@ -136,3 +136,26 @@ def test_a_decision_of_which_the_fleet_is_gone_says_so():
 
 def test_the_key_of_the_house_is_nobodys():
     assert HOUSE.namespace == "" and RECORDED.namespaced
+
+
+def test_moves_are_written_by_who_makes_them():
+    async def told(fleet: Fleet) -> None:
+        await fleet.deploy()
+        await fleet.members["alpha"].crash(power=True)
+        await fleet.pass_time(30)
+        made = {d.spec.controller: d for d in await decisions(fleet)}
+        left = made["evictor"].spec
+        assert (left.function, left.result) == ("evict", "Evicted")
+        assert left.message.startswith("alpha is left: the cluster is dead")
+        assert (left.before, left.kept) == ({"alpha": 2, "beta": 2, "gamma": 2}, {"alpha": 2})
+        fleet.members["alpha"].start()
+        await fleet.pass_time(60)
+        made = {d.spec.controller: d for d in await decisions(fleet)}
+        back = made["failover"].spec
+        assert (back.function, back.result) == ("settle", "Settled")
+        assert back.message.startswith("alpha is not left any more")
+        home = made["failback"].spec
+        assert (home.function, home.message) == ("place", "alpha:2, beta:2, gamma:2")
+        assert await differing(fleet) == []
+
+    play(told)

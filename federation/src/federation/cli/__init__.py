@@ -17,6 +17,10 @@ from federation.cli.parser import Parser
 VERBS = {
     "lab": "a whole fleet on this machine: up, down, status, exec; faults, load and its report",
     "join": "mint a short-lived token with which a cluster joins the federation",
+    "plan": "what applying manifests would do, cluster by cluster, before it is done",
+    "why": "why a workload is where it is",
+    "get": "the journal's decisions, also of one workload",
+    "replay": "decide a journaled decision again and compare",
     "cordon": "a cluster gets nothing new; what runs there stays",
     "drain": "a cluster's replicas start elsewhere, then leave it",
     "uncordon": "a cluster is used again; ends cordon and drain",

@@ -42,6 +42,7 @@ from federation.domains.verdict import Finding
 from federation.placement.model import Candidate, NoFit
 from federation.placement.plan import place
 from federation.propagation import applications, evictions, interpreter, moves
+from federation.propagation.replays import Eviction, evicted, noted
 from federation.propagation.resilience import CONSISTENCY, resilience, stop_s, stopped_s
 from federation.propagation.sources import Sources
 from machinery.api.core import Toleration
@@ -215,7 +216,8 @@ def _evicted(due: Due, now: str) -> list[Action]:
         now=now,
     )
     told = evictions.manner_of(binding, due.cluster, cause.reason)
-    after = moves.evict(state, due.cluster, cause.reason, cause.why, facts, told.manner)
+    asked = Eviction(state, due.cluster, cause.reason, cause.why, facts, told.manner)
+    after = asked.after()
     if after == state:
         return []
     count = state.running[due.cluster]
@@ -227,11 +229,12 @@ def _evicted(due: Due, now: str) -> list[Action]:
             binding, "Warning", "StateNotPreserved", f"from {due.cluster}: {problem}"
         )
     ]
-    return [
+    actions = [
         moves.patch(binding, after, {placer.QUESTION: None}),
         *placer.say(binding, "Warning", "EvictWorkload", text),
         *lost,
     ]
+    return noted(actions, evicted(binding, asked))
 
 
 # ---------------------------------------------------------------------------------------------------- what is due

@@ -14,7 +14,7 @@ policy's own rate, if it has one.
 import datetime as dt
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from federation.clusters.candidates import candidates
 from federation.controllers import domains, evictor, failover, placer
@@ -23,11 +23,13 @@ from federation.controllers.rollouts import guard
 from federation.domains.names import cluster_verdict
 from federation.domains.settings import ENABLED, Settings
 from federation.domains.verdict import Finding
+from federation.placement.journal import PLACE, Asked
 from federation.placement.ledger import less
 from federation.placement.model import Candidate, NoFit
 from federation.placement.plan import place
 from federation.propagation import moves, windows
 from federation.propagation.moves import State
+from federation.propagation.replays import Note, noted
 from federation.propagation.resilience import DEFAULT, speaker
 from federation.propagation.sources import Sources
 from machinery.api.coordination import LEASES
@@ -73,6 +75,8 @@ class Wish:
     """Of its ResiliencePolicy, if that has a rate of its own."""
     held: str = ""
     """Why a disruption budget makes it wait."""
+    note: Note | None = field(default=None, compare=False, repr=False)
+    """How the target was found."""
 
 
 def room_without(
@@ -102,8 +106,9 @@ def wish(
     # From the first affinity group on: the failure may have pushed it into a later one.
     asked = placer.request_of(binding, fresh=False)
     request = replace(asked, previous=supposed, affinity_name="")
+    told = Asked(PLACE, request, room_without(fleet, state, supposed, request.asks))
     try:
-        decision = place(request, room_without(fleet, state, supposed, request.asks))
+        decision = place(request, told.fleet)
     except NoFit:
         return Wish(wait_s=placer.REPORTS_S if any(c.reserved for c in fleet) else None)
     target = dict(decision.targets)
@@ -116,7 +121,8 @@ def wish(
     youngest = min(health.well_s.get(name, 0.0) for name in gaining)
     if youngest < window_s:
         return Wish(wait_s=window_s - youngest)
-    return Wish(target, decision.affinity_name)
+    note = Note("failback", told, decision, state.clusters, placer.question(binding))
+    return Wish(target, decision.affinity_name, note=note)
 
 
 def returned(
@@ -185,7 +191,8 @@ def plan(
             if wanted.held:
                 actions += placer.say(binding, "Normal", "FailbackHeld", wanted.held)
         elif wanted.target is not None and may:
-            actions += returned(binding, wanted.target, wanted.group, now)
+            back = returned(binding, wanted.target, wanted.group, now)
+            actions += noted(back, wanted.note)
         elif wanted.target is not None:
             waits.append(max(next_s, own.get(wanted.policy, (1, 0.0))[1]))
     return [*actions, RequeueAfter(max(0.1, min(waits)))] if waits else actions

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from federation.controllers import placer
 from federation.controllers.evictor import drained
-from federation.propagation import evictions, moves
+from federation.propagation import evictions, moves, replays
 from federation.propagation.moves import Facts, State
+from federation.propagation.replays import Settling, noted
 from federation.propagation.resilience import resilience
 from federation.propagation.sources import Sources
 from machinery.api.coordination import LEASES, Lease
@@ -65,7 +66,8 @@ def plan(binding: ResourceBinding, facts: Facts, stopping_s: float | None = None
         for reason, text in (*news(state, settled), *judged.news)
         for a in placer.say(binding, "Normal", reason, text)
     ]
-    return [moves.patch(binding, after, annotations), *told, *later]
+    actions = [moves.patch(binding, after, annotations), *told, *later]
+    return noted(actions, replays.settled(binding, Settling(state, facts)))
 
 
 def news(old: State, new: State) -> list[tuple[str, str]]:

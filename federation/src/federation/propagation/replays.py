@@ -4,7 +4,7 @@ A controller that decides puts a `Note` on the write that carries its decision (
 the write has been done (`federation.controllers.journal`). `replays` decides a Decision again from what it holds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,14 +12,90 @@ import msgspec
 
 from federation.placement import journal
 from federation.placement.journal import Answer, Asked, Function, JournalError, Record
-from federation.placement.model import Decision, NoFit
+from federation.placement.model import Candidate, Decision, NoFit
+from federation.propagation import evictions, moves
+from federation.propagation.moves import Facts, Manner, State
 from machinery.api.fleet.decision import Decision as Journaled
 from machinery.api.fleet.decision import FleetRecord
+from machinery.api.fleet.work import ResourceBinding
 from machinery.controller.action import Action, Patch, SetStatus
 from machinery.meta.resource import Document
 
-FUNCTIONS: Mapping[str, Function] = journal.PLACEMENTS
+EVICT, SETTLE = "evict", "settle"
+
+
+@dataclass(frozen=True, slots=True)
+class Eviction:
+    """What `moves.evict` is asked."""
+
+    state: State
+    cluster: str
+    reason: str
+    why: str
+    facts: Facts
+    manner: Manner = moves.AS_EVER
+
+    def after(self) -> State:
+        return moves.evict(self.state, self.cluster, self.reason, self.why, self.facts, self.manner)
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What `moves.settle` is asked, and `evictions.assess` of what it comes to."""
+
+    state: State
+    facts: Facts
+
+    def after(self) -> State:
+        return evictions.assess(moves.settle(self.state, self.facts), self.facts).state
+
+
+def _evicted(asked: Eviction, _: Sequence[Candidate]) -> Answer:
+    return moved("Evicted", asked.after(), f"{asked.cluster} is left: {asked.why}")
+
+
+def _settled(asked: Settling, _: Sequence[Candidate]) -> Answer:
+    before, after = asked.state, asked.after()
+    back = ", ".join(sorted(before.evicting - after.evicting))
+    return moved("Settled", after, f"{back} is not left any more" if back else "")
+
+
+def moved(result: str, state: State, first: str = "") -> Answer:
+    """What a move comes to: where replicas shall be, and what clusters keep besides."""
+    kept = {name: count for name in sorted(state.running) if (count := state.kept(name))}
+    clusters = [{"name": n, "replicas": c} for n, c in sorted(state.clusters.items())]
+    parts = [first] if first else []
+    parts.append(journal.counts(state.clusters))
+    if kept:
+        parts.append(f"kept besides: {journal.counts(kept)}")
+    found = {"clusters": clusters, "kept": kept}
+    return Answer(result, "; ".join(parts), {k: v for k, v in found.items() if v})
+
+
+FUNCTIONS: Mapping[str, Function] = dict(journal.PLACEMENTS) | {
+    EVICT: Function(Eviction, _evicted),
+    SETTLE: Function(Settling, _settled),
+}
 """Everything that can be replayed."""
+
+
+def evicted(binding: ResourceBinding, asked: Eviction) -> "Note":
+    """Of a cluster that is left."""
+    return _note("evictor", binding, Asked(EVICT, asked), asked.facts.question)
+
+
+def settled(binding: ResourceBinding, asked: Settling) -> "Note | None":
+    """Of a move that is taken back or given up. That replicas are let go one by one is no decision: it follows from the move."""
+    after = asked.after()
+    if after.clusters == asked.state.clusters and after.evicting == asked.state.evicting:
+        return None
+    return _note("failover", binding, Asked(SETTLE, asked), asked.facts.question)
+
+
+def _note(controller: str, binding: ResourceBinding, asked: Asked, question: str) -> "Note":
+    before = {t.name: t.replicas for t in binding.spec.clusters}
+    answer = FUNCTIONS[asked.function].call(asked.values, asked.fleet)
+    return Note(controller, asked, answer, before, question)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +120,10 @@ class Note:
         return journal.answered(found, journal.SCHEDULED if whole else journal.SHORT)
 
 
-def noted(actions: list[Action], note: Note) -> list[Action]:
+def noted(actions: list[Action], note: Note | None) -> list[Action]:
     """The same actions, with the note on the first write."""
+    if note is None:
+        return actions
     for number, action in enumerate(actions):
         if isinstance(action, Patch | SetStatus):
             return [*actions[:number], replace(action, note=note), *actions[number + 1 :]]

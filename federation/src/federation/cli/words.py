@@ -1,0 +1,43 @@
+"""How verbs name objects of users: `deploy/web`, as kubectl does."""
+
+import difflib
+
+from federation.cli.errors import CliError
+
+KINDS = {
+    "deployment": "Deployment",
+    "deploy": "Deployment",
+    "statefulset": "StatefulSet",
+    "sts": "StatefulSet",
+    "daemonset": "DaemonSet",
+    "ds": "DaemonSet",
+    "job": "Job",
+    "cronjob": "CronJob",
+    "cj": "CronJob",
+    "configmap": "ConfigMap",
+    "cm": "ConfigMap",
+    "secret": "Secret",
+    "serviceaccount": "ServiceAccount",
+    "sa": "ServiceAccount",
+    "persistentvolumeclaim": "PersistentVolumeClaim",
+    "pvc": "PersistentVolumeClaim",
+    "ingress": "Ingress",
+    "ing": "Ingress",
+}
+"""What kubectl calls the kinds that policies place."""
+
+
+def workload(text: str) -> tuple[str, str]:
+    """Kind and name of `deploy/web`. Raises CliError."""
+    word, slash, name = text.partition("/")
+    word = word.lower().partition(".")[0]
+    if not slash or not name:
+        raise CliError(f"{text!r} names no object: say KIND/NAME, as in deploy/web")
+    kind = (
+        KINDS.get(word) or KINDS.get(word.removesuffix("s")) or KINDS.get(word.removesuffix("es"))
+    )
+    if kind is None:
+        near = difflib.get_close_matches(word, list(KINDS), n=1)
+        hint = f"did you mean {near[0]}/{name}?" if near else f"there is {', '.join(KINDS)}"
+        raise CliError(f"policies place no kind {word!r}; {hint}")
+    return kind, name
