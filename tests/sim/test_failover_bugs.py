@@ -14,25 +14,36 @@ FIRST: dict[str, int] = {
     "eager delete": 1,
     "inventory skipped": 2,
     "surge forgotten": 2,
-    "panic": 2,
+    "panic": 4,
     "fence ignored": 1,
     "link taken for life": 1,
     "drain overlaps": 2,
     "endless grants": 4,
-    "switch ignored": 7,
+    "switch ignored": 9,
     "taints ignored": 1,
-    "hasty failback": 3,
+    "hasty failback": 2,
     "old answer": 2,
     "work forgotten": 1,
     "clock believed": 1,
+    "spare for all": 1,
+    "failback at once": 2,
+    "half is whole": 2,
+    "drain for all": 6,
+    "cordon drains": 1,
+    "settings stay behind": 1,
+    "start blames": 1,
+    "brake of the living": 4,
+    "rounding loses": 1,
+    "room given twice": 12,
+    "ties by turns": 1,
 }
 """Bug -> the seed that shows it first; what is wrong stands in `bugs.BUGS`."""
 FURTHER = 12
 """Seeds that are tried from there on."""
 
 
-def test_at_least_twelve_bugs_are_planted_and_each_is_in_the_table() -> None:
-    assert len(bugs.BUGS) >= 12
+def test_at_least_twenty_bugs_are_planted_and_each_is_in_the_table() -> None:
+    assert len(bugs.BUGS) >= 20
     assert set(FIRST) == set(bugs.BUGS)
     assert max(FIRST.values()) <= 500
 

@@ -14,11 +14,13 @@ from federation.controllers.reservations import Reservations
 from federation.domains.clock import FailureClock
 from federation.domains.settings import Settings as Operator
 from federation.simulator.__main__ import main, play
+from federation.simulator.fleets import LOPSIDED, SHAPES, SMALL, fleet, zones_of
 from federation.simulator.member import Member, Ref
+from federation.simulator.nodes import Nodes
 from federation.simulator.scenario import ENDS, Scenario
 from federation.simulator.server import Setup, controllers
 from federation.simulator.virtual import Deadlock, VirtualClock, run
-from federation.simulator.world import PLACES, Options, zones_of
+from federation.simulator.world import Options
 from machinery.api.fleet.cluster import READY
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Patch, Result
@@ -63,23 +65,23 @@ def test_a_seed_tells_the_same_story_in_every_process() -> None:
 
 
 def test_scenarios_are_pure_and_differ() -> None:
-    zones = zones_of(PLACES)
+    zones = zones_of(SMALL)
     assert Scenario(1, zones).steps() == Scenario(1, zones).steps()
     assert Scenario(1, zones).steps() != Scenario(2, zones).steps()
 
 
 @pytest.mark.parametrize("seed", range(1, 30))
 def test_a_history_has_five_members_three_zones_and_two_hundred_events(seed: int) -> None:
-    zones = zones_of(PLACES)
+    zones = zones_of(SMALL)
     steps = Scenario(seed, zones).steps()
-    assert (len(PLACES), len(zones), max(map(len, zones.values()))) == (5, 3, 2)
+    assert (len(SMALL), len(zones), max(map(len, zones.values()))) == (5, 3, 2)
     assert sum(step.events for step in steps) >= 200
     faults = {step.verb for step in steps} & {*ENDS, "flap", "skew", "kill-server", "switch"}
     assert len(faults) >= 5
 
 
 def test_every_fault_is_in_every_few_histories() -> None:
-    verbs = {step.verb for seed in range(1, 6) for step in Scenario(seed, zones_of(PLACES)).steps()}
+    verbs = {step.verb for seed in range(1, 6) for step in Scenario(seed, zones_of(SMALL)).steps()}
     assert {*ENDS, *ENDS.values(), "flap", "skew", "kill-server", "restart-server", "pass"} <= verbs
 
 
@@ -89,6 +91,52 @@ def test_no_clock_of_a_member_is_believed() -> None:
     assert [(t.story, t.writes, t.virtual_s) for t in told[:1]] == [
         (t.story, t.writes, t.virtual_s) for t in told[1:]
     ]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("clusters", [5, 40, 300])
+def test_a_fleet_of_any_shape(clusters: int, shape: str) -> None:
+    places = fleet(clusters, shape)
+    zones = zones_of(places)
+    assert len({place.name for place in places}) == clusters
+    most = max(map(len, zones.values()))
+    wanted = {
+        "even": -(-clusters // 9),
+        "lopsided": -(-clusters // 2),
+        "islands": 1,
+        "single": clusters,
+    }
+    assert most == wanted[shape]
+
+
+@pytest.mark.parametrize(("clusters", "shape"), [(4, "even"), (40, "heap")])
+def test_a_fleet_that_is_none_is_refused(clusters: int, shape: str) -> None:
+    with pytest.raises(ValueError, match=r"fleet has 5|unknown shape"):
+        fleet(clusters, shape)
+
+
+def test_a_bigger_fleet_holds_every_rule() -> None:
+    outcome = play(3, Options(fleet(30, LOPSIDED), chapters=1, events=40))
+    assert outcome.broken == "", "\n".join(outcome.story[-40:])
+
+
+@pytest.mark.parametrize("writes", [1, 2, 40, 75, 110])
+def test_a_server_that_dies_after_any_write(writes: int) -> None:
+    """`--restarts` plays them all."""
+    outcome = play(5, Options(chapters=1, events=12, kill_after=writes))
+    assert outcome.broken == "", "\n".join(outcome.story[-40:])
+    assert sum("the server is killed" in line for line in outcome.story) == 1
+
+
+def test_a_member_runs_no_more_pods_than_its_nodes_hold() -> None:
+    nodes = Nodes(3, lambda: 0.5)
+    assert [nodes.bind(f"pod-{number}") for number in range(4)] == [True, True, True, False]
+    assert nodes.bind("pod-0"), "who has a node keeps it"
+    assert nodes.release("pod-1")
+    assert not nodes.release("pod-1"), "it has gone already"
+    assert nodes.bind("pod-3")
+    nodes.resize(1)
+    assert (nodes.bound, nodes.bind("pod-4")) == (3, False)
 
 
 # ------------------------------------------------------------------------------------------------- broken parts

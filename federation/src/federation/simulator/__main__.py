@@ -1,7 +1,8 @@
 """`python -m federation.simulator`: many histories, or one again, or a hunt for planted bugs.
 
 --seeds N plays N seeds (--from K: beginning with K) and stops at the first broken rule; --seed S --verbose tells one story;
---bugs plants every bug of `federation.simulator.bugs` and looks for the first seed that shows it, among --seeds (500).
+--clusters N, --shape and --events play them with another fleet (`federation.simulator.fleets`); --restarts plays one short history once
+for each of its writes, and kills the server after it; --bugs plants every bug of `federation.simulator.bugs` and looks for the first seed that shows it, among --seeds (500).
 """
 
 import argparse
@@ -12,17 +13,23 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from federation.simulator import bugs
+from federation.simulator.fleets import EVEN, SHAPES, SMALL, fleet
 from federation.simulator.rules import Broken
+from federation.simulator.scenario import EVENTS
 from federation.simulator.virtual import Deadlock, run
-from federation.simulator.world import PLACES, Options, Told, history
+from federation.simulator.world import Options, Told, history
 
 TAIL = 40
 """Lines of the story that are shown of a broken history."""
 PROGRESS_S = 2.0
 SEEDS, HUNTED = 200, 500
+RESTART_EVENTS = 20
+"""Events of a history that is played once for each of its writes."""
+NO_WRITE = 10**9
+"""More writes than a history makes: the server is never killed."""
 COLLECT_EVERY = 8
 """Histories between two collections: one is short and small, and collecting costs as much as a tenth of it."""
 
@@ -68,14 +75,15 @@ def play(seed: int, options: Options | None = None) -> Outcome:
     )
 
 
-def outcomes(seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
-    """Each seed's outcome, in order."""
+def outcomes(plays: Sequence[tuple[int, Options]], jobs: int) -> Iterator[Outcome]:
+    """Each history's outcome, in order."""
+    seeds, options = [seed for seed, _ in plays], [option for _, option in plays]
     if jobs == 1:
-        yield from map(play, seeds)
+        yield from map(play, seeds, options)
         return
     with ProcessPoolExecutor(jobs) as pool:
         try:
-            yield from pool.map(play, seeds, chunksize=4)
+            yield from pool.map(play, seeds, options, chunksize=4)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -108,6 +116,7 @@ class Sums:
     cpu_s: float = 0.0
     least: int = 0
     """Events of the shortest history."""
+    members: int = len(SMALL)
 
     def add(self, outcome: Outcome) -> None:
         self.least = min(self.least, outcome.events) if self.seeds else outcome.events
@@ -120,38 +129,51 @@ class Sums:
 
     def __str__(self) -> str:
         return (
-            f"{self.events} events ({self.least} or more each, {self.faults} of them faults), {len(PLACES)} members, "
+            f"{self.events} events ({self.least} or more each, {self.faults} of them faults), {self.members} members, "
             f"{self.writes} writes, {self.virtual_s / 3600:.1f} virtual hours, {self.cpu_s:.1f} CPU seconds"
         )
 
 
-def many(seeds: Sequence[int], jobs: int) -> int:
+def many(plays: Sequence[tuple[int, Options]], jobs: int) -> int:
     """Play all; the exit code."""
-    sums = Sums()
+    sums = Sums(members=len(plays[0][1].places)) if plays else Sums()
     shown = time.monotonic()
-    for outcome in outcomes(seeds, jobs):
+    for outcome in outcomes(plays, jobs):
         sums.add(outcome)
         if outcome.broken:
             report(outcome, whole=False)
             return 1
         if time.monotonic() - shown > PROGRESS_S:
             shown = time.monotonic()
-            say(f"{sums.seeds}/{len(seeds)} seeds: {sums}")
+            say(f"{sums.seeds}/{len(plays)} seeds: {sums}")
     say(f"{sums.seeds} seeds hold every rule: {sums}")
     return 0
 
 
-def one(seed: int, *, whole: bool) -> int:
+def one(seed: int, options: Options, *, whole: bool) -> int:
     """Play one; the exit code."""
-    outcome = play(seed)
+    outcome = play(seed, options)
     if whole or outcome.broken:
         report(outcome, whole=whole)
     if outcome.broken:
         return 1
-    sums = Sums()
+    sums = Sums(members=len(options.places))
     sums.add(outcome)
     say(f"seed {seed} holds every rule: {sums}")
     return 0
+
+
+def restarts(seed: int, options: Options, jobs: int) -> int:
+    """One short history again and again, the server killed after its first write, its second, and so on; the exit code."""
+    short = replace(options, chapters=1, events=RESTART_EVENTS)
+    whole = play(seed, replace(short, kill_after=NO_WRITE))
+    if whole.broken:
+        report(whole, whole=False)
+        return 1
+    say(
+        f"seed {seed} makes {whole.writes} writes in {whole.events} events; the server dies after each"
+    )
+    return many([(seed, replace(short, kill_after=n)) for n in range(1, whole.writes + 1)], jobs)
 
 
 # ---------------------------------------------------------------------------------------------------- planted bugs
@@ -193,16 +215,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, help="how many histories (200; 500 with --bugs)")
     parser.add_argument("--from", "--first", dest="first", type=int, default=1, help="first seed")
     parser.add_argument("--seed", type=int, help="play this one only")
+    parser.add_argument("--clusters", type=int, default=len(SMALL), help="members of the fleet (5)")
+    parser.add_argument("--shape", choices=SHAPES, default=EVEN, help="how they are spread")
+    parser.add_argument("--events", type=int, default=EVENTS, help=f"of a chapter ({EVENTS})")
+    parser.add_argument("--restarts", action="store_true", help="kill the server after each write")
     parser.add_argument("--verbose", action="store_true", help="tell the whole story")
     parser.add_argument("--bugs", action="store_true", help="plant bugs and look for each")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="processes")
     arguments = parser.parse_args(argv)
+    small = arguments.clusters == len(SMALL) and arguments.shape == EVEN
+    places = SMALL if small else fleet(arguments.clusters, arguments.shape)
+    options = Options(places, events=arguments.events)
+    jobs = max(1, arguments.jobs)
+    if arguments.restarts:
+        return restarts(arguments.seed or arguments.first, options, jobs)
     if arguments.seed is not None:
-        return one(arguments.seed, whole=arguments.verbose)
+        return one(arguments.seed, options, whole=arguments.verbose)
     count = arguments.seeds or (HUNTED if arguments.bugs else SEEDS)
     seeds = range(arguments.first, arguments.first + count)
-    jobs = max(1, arguments.jobs)
-    return every_bug(seeds, jobs) if arguments.bugs else many(seeds, jobs)
+    return every_bug(seeds, jobs) if arguments.bugs else many([(s, options) for s in seeds], jobs)
 
 
 if __name__ == "__main__":

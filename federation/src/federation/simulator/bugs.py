@@ -8,20 +8,32 @@ kind of bug: moves that never end, deletions too early, evidence that is believe
 """
 
 import datetime as dt
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from federation.controllers import dispatcher, evictor, failback, failover, health
+from federation.controllers import (
+    dependencies,
+    dispatcher,
+    evictor,
+    failback,
+    failover,
+    health,
+    placer,
+    reservations,
+)
 from federation.domains import verdict
 from federation.domains.settings import ENABLED
+from federation.placement import divide
 from federation.placement import filter as placement_filter
 from federation.placement import plan as placement_plan
 from federation.propagation import moves, works
 from federation.propagation.resilience import CONSISTENCY
 from federation.simulator.virtual import EPOCH
 from machinery.api.fleet.cluster import READY, Cluster
+from machinery.api.fleet.work import ResourceBinding
 from machinery.controller.action import Action, Delete
 from machinery.meta.objectmeta import is_true
 
@@ -108,6 +120,73 @@ def _believing(self: health.Heartbeats, cluster: str) -> float | None:
     return (EPOCH + dt.timedelta(seconds=self._now()) - renewed).total_seconds()  # noqa: SLF001
 
 
+def _may_go(task: moves.Task, facts: moves.Facts) -> bool:
+    return moves._releasable(task, facts)  # noqa: SLF001 - the bug is beside it
+
+
+def _spare_for_all(state: moves.State, facts: moves.Facts) -> moves.State:
+    """What is ready above the wanted number is counted for every cluster anew."""
+    if facts.fenced or not facts.settled:
+        return state
+    ready = sum(facts.seen[name].ready for name in state.running if name in facts.seen)
+    spare = max(0, ready - sum(state.clusters.values()))
+    tasks = [
+        replace(t, replicas=t.replicas - min(t.replicas, spare)) if _may_go(t, facts) else t
+        for t in state.tasks
+    ]
+    return replace(state, tasks=tuple(t for t in tasks if t.replicas))
+
+
+def _without_surge(
+    binding: ResourceBinding, target: Mapping[str, int], group: str, _: str
+) -> list[Action]:
+    after = replace(moves.state_of(binding), clusters=dict(target), displaced=None)
+    return [moves.patch(binding, after, placer.in_group(binding, group))]
+
+
+def _half_is_whole(evict: Callable[..., moves.State]) -> Callable[..., moves.State]:
+    def wrong(state: moves.State, cluster: str, reason: str, why: str, facts: moves.Facts, *more: Any) -> moves.State:  # noqa: E501 # fmt: skip
+        return evict(state, cluster, reason, why, replace(facts, settled=True), *more)
+
+    return wrong
+
+
+def _first_place(required_by: Callable[..., Any]) -> Callable[..., Any]:
+    first: dict[str, Any] = {}
+    return lambda binding: first.setdefault(binding.metadata.uid, required_by(binding))
+
+
+def _blaming(self: health.Heartbeats, cluster: str) -> float | None:
+    seen, heard = self._seen.get(cluster), self._heard.get(cluster)  # noqa: SLF001 - as above
+    if seen is None or heard is not None:
+        return None if heard is None else self._now() - heard  # noqa: SLF001
+    return self._now()  # noqa: SLF001
+
+
+def _of_the_living(fell: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    def wrong(own: verdict.Evidence, fleet: Iterable[verdict.Evidence], clock: Any) -> list[str]:
+        return fell(own, [e for e in fleet if e is own or not e.was_silent], clock)
+
+    return wrong
+
+
+def _any_taint(cluster: Cluster) -> bool:
+    return any(taint.key.startswith("ubernetes.io/") for taint in cluster.spec.taints)
+
+
+def _by_name(seats: int, weights: Mapping[str, int], _: str) -> dict[str, int]:
+    """Each gets its share rounded down, and the first by name what is left."""
+    names = sorted(name for name, weight in weights.items() if weight > 0)
+    total = sum(weights[name] for name in names)
+    given = {name: seats * weights[name] // total for name in names}
+    return given if total else {}
+
+
+def _by_turns(webster: Callable[..., Any]) -> Callable[..., Any]:
+    turn = itertools.count()
+    return lambda seats, weights, _: webster(seats, weights, str(next(turn)))
+
+
 def _bug(sentence: str, rules: str, *patches: Where) -> Bug:
     return Bug(sentence, frozenset(rules.split(", ")), patches)
 
@@ -189,6 +268,62 @@ BUGS: Mapping[str, Bug] = {
         "silence is counted by the time that the member wrote, not by when it was received",
         "clock, verdict",
         (health.Heartbeats, "silent_s", _believing),
+    ),
+    "spare for all": _bug(
+        "replicas that are ready above the wanted number let every cluster go that keeps some",
+        "surge",
+        (moves, "_release", _spare_for_all),
+    ),
+    "failback at once": _bug(
+        "what goes back is let go where it is before it is ready where it goes",
+        "surge, kept",
+        (failback, "returned", _without_surge),
+    ),
+    "half is whole": _bug(
+        "what is left after one loss is remembered at the next one as the placement to go back to",
+        "sum",
+        (moves, "evict", _half_is_whole(moves.evict)),
+    ),
+    "drain for all": _bug(
+        "a drain drives out also what tolerates its taint",
+        "driven",
+        (evictor, "toleration_s", lambda *_: 0.0),
+    ),
+    "cordon drains": _bug(
+        "a cordon drives out what runs",
+        "driven",
+        (evictor, "drained", _any_taint),
+        (evictor, "toleration_s", lambda *_: 0.0),
+    ),
+    "settings stay behind": _bug(
+        "what a workload refers to stays in the clusters that were chosen first",
+        "works, leftovers",
+        (dependencies, "required_by", _first_place(dependencies.required_by)),
+    ),
+    "start blames": _bug(
+        "a server that starts counts heartbeats that it did not hear itself as missed",
+        "clock, verdict",
+        (health.Heartbeats, "silent_s", _blaming),
+    ),
+    "brake of the living": _bug(
+        "the brake does not count members that were judged before",
+        "verdict",
+        (verdict, "fell_together", _of_the_living(verdict.fell_together)),
+    ),
+    "rounding loses": _bug(
+        "a division rounds each share down and gives out less than was asked",
+        "sum",
+        (divide, "webster", _by_name),
+    ),
+    "room given twice": _bug(
+        "a decision does not know what others have been given since the last report",
+        "overbooked",
+        (reservations.Reservations, "left", lambda _, fleet, __: list(fleet)),
+    ),
+    "ties by turns": _bug(
+        "of equal shares now one cluster gets the odd replica and now another",
+        "replays",
+        (divide, "webster", _by_turns(divide.webster)),
     ),
 }
 

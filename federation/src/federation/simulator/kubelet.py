@@ -80,7 +80,13 @@ class GrantedPod:
     ready_at: float = FOREVER
     ends_at: float = FOREVER
     deleted: bool = False
+    bound: bool = False
+    """Whether it has a node."""
     copy: Copy | None = None
+
+    @property
+    def uid(self) -> str:
+        return f"granted-{self.number}"
 
 
 @dataclass(slots=True)
@@ -119,10 +125,12 @@ class Node:
         copies: Copies,
         roll: Callable[[], float],
         changed: Callable[[ObjectKey], None],
+        bind: Callable[[str], bool],
+        left: Callable[[str], None],
     ) -> None:
-        """`now` is the time of the history, for `copies`."""
+        """`now` is the time of the history, for `copies`; `bind` says whether a pod has a node, `left` hears of its end."""
         self._member, self._clock, self._now, self._copies = member, clock, now, copies
-        self._roll, self._changed = roll, changed
+        self._roll, self._changed, self._bind, self._left = roll, changed, bind, left
         self._held: dict[ObjectKey, tuple[Granted, Running]] = {}
         self._words: dict[str, float] = {}
         self._word, self._numbers = "", 0
@@ -182,7 +190,9 @@ class Node:
     def gone(self, key: ObjectKey) -> None:
         """The Deployment is no more; its pods may still be ending."""
         self.remove(key)
-        self._held.pop(key, None)
+        held, _ = self._held.pop(key, (None, None))
+        for pod in held.pods if held is not None else ():
+            self._left(pod.uid)  # what still ends there takes no room: others may start beside it
 
     def power_lost(self) -> None:
         """All containers are gone at once, and the grants of this boot."""
@@ -192,6 +202,7 @@ class Node:
             for pod in held.pods:
                 self._stop(pod, 0.0)
                 pod.granted_until = float("-inf")
+                self._left(pod.uid)
             held.pods.clear()
         self.sync()
 
@@ -233,6 +244,9 @@ class Node:
         self.sync()
 
     def _look(self, held: Granted, running: Running, now: float) -> None:
+        for pod in held.pods:
+            if pod.ends_at <= now:
+                self._left(pod.uid)
         held.pods = [pod for pod in held.pods if pod.ends_at > now]
         if held.doomed:
             return
@@ -248,7 +262,8 @@ class Node:
             self._numbers += 1
             held.pods.append(_pod(self._numbers, version, running.manifest))
         for pod in held.pods:
-            if pod.ends_at == FOREVER:
+            pod.bound = pod.bound or self._bind(pod.uid)
+            if pod.ends_at == FOREVER and pod.bound:
                 self._obey(held, pod, now)
 
     def _obey(self, held: Granted, pod: GrantedPod, now: float) -> None:

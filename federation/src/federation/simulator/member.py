@@ -2,7 +2,7 @@
 
 The agent does what `cluster-agent link` does, through the same informers and queues: heartbeat with grants, report,
 inventory, Works. Below it stand objects instead of an API server, and modelled Deployments instead of controllers; pods of
-mode `consistency` are `federation.simulator.kubelet`'s. `crash` ends the agent and everything it had in memory; the objects
+mode `consistency` are `federation.simulator.kubelet`'s. Which pods find a node is the real scheduler's decision. `crash` ends the agent and everything it had in memory; the objects
 stay and pods run on, and with `power` lost all pods start anew.
 """
 
@@ -16,6 +16,7 @@ from typing import NamedTuple
 from federation.simulator import workload
 from federation.simulator.kubelet import Copies, Node, is_fenced
 from federation.simulator.link import Link, LinkedClient, Servers
+from federation.simulator.nodes import NODES, Nodes
 from federation.simulator.peers import DataPath, PeerReporter
 from federation.simulator.virtual import MemberClock
 from federation.simulator.workload import Running
@@ -96,7 +97,6 @@ class Member:
     ) -> None:
         self.place = place
         self.name = place.name
-        self.capacity = place.pods
         self.clock = self._clock = clock
         self._random = random.Random(seed)  # noqa: S311 - the seed decides
         self._ids = SeededIds(self._random.getrandbits(64))
@@ -104,7 +104,19 @@ class Member:
         self.client: Client = LinkedClient(self.link, servers)
         loop = asyncio.get_running_loop()
         roll = self._random.random
-        self.node = Node(self.name, clock, loop.time, copies, roll, self._pods_changed)
+        self.nodes = Nodes(place.pods, roll)
+        self._pods_made = 0
+        self._asking = False
+        self.node = Node(
+            self.name,
+            clock,
+            loop.time,
+            copies,
+            roll,
+            self._pods_changed,
+            self.nodes.bind,
+            self._left,
+        )
         self.objects: dict[Ref, Held] = {}
         self.removals: list[Removal] = []
         self.told: dict[ObjectKey, float] = {}
@@ -152,7 +164,7 @@ class Member:
             self.node.power_lost()
             for ref, held in self.objects.items():
                 if held.running is not None:
-                    self.objects[ref] = replace(held, running=workload.power_lost(held.running))
+                    self._run(ref, held, workload.power_lost(held.running))
 
     async def close(self) -> None:
         """The history is over."""
@@ -250,17 +262,82 @@ class Member:
         held = self.objects.get(ref)
         if held is not None and held.gone_at is not None:
             return f"{ref.kind} {ref.key} is being deleted"
-        running = held.running if held is not None else None
-        if ref.kind == "Deployment":
-            now = self._clock.monotonic()
-            running = workload.applied(running, manifest, now)
-            if is_fenced(manifest):
-                running = replace(running, observed=running.generation, pods=())
-                self.node.apply(ref.key, work, running)
-            else:
-                running = workload.step(running, now, self._random.random, self._clock.wall)
-        self.objects[ref] = Held(manifest, work, running)
+        before = held.running if held is not None else None
+        if ref.kind != "Deployment":
+            self.objects[ref] = Held(manifest, work)
+            return ""
+        now = self._clock.monotonic()
+        running = workload.applied(before, manifest, now)
+        if is_fenced(manifest):
+            running = replace(running, observed=running.generation, pods=())
+            self._run(ref, Held(manifest, work, before), running)
+            self.node.apply(ref.key, work, running)
+            return ""
+        self._run(ref, Held(manifest, work, before), workload.step(running, now, self._uid))
+        for other in self._bind():
+            if other != work:
+                self._pods_changed(other)
         return ""
+
+    # ------------------------------------------------------------------------------------------------- pods
+    def resize(self, pods: int) -> None:
+        """The member's nodes offer so many pods from now on."""
+        self.nodes.resize(pods)
+        self._ask_again()
+
+    def _uid(self) -> str:
+        self._pods_made += 1
+        return f"pod-{self._pods_made}"
+
+    def _run(self, ref: Ref, held: Held, running: Running) -> None:
+        """The Deployment's pods are these now; those that are no more leave their nodes."""
+        before = held.running.pods if held.running is not None else ()
+        for uid in {pod.uid for pod in before} - {pod.uid for pod in running.pods}:
+            self._left(uid)
+        self.objects[ref] = replace(held, running=running)
+
+    def _left(self, uid: str) -> None:
+        """A pod is gone."""
+        if self.nodes.release(uid):
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Pods that wait are asked again, once what goes on now is done."""
+        if not self._asking:
+            self._asking = True
+            asyncio.get_running_loop().call_soon(self._room)
+
+    def _room(self) -> None:
+        self._asking = False
+        for work in self._bind():
+            self._pods_changed(work)
+        self.node.sync()
+
+    def _bind(self) -> list[ObjectKey]:
+        """Give nodes to pods without one, the oldest first; the Works whose pods got some."""
+        waiting = [
+            (int(pod.uid.rpartition("-")[2]), ref)
+            for ref, held in self.objects.items()
+            if held.running is not None
+            for pod in held.running.pods
+            if not pod.bound
+        ]
+        works: dict[ObjectKey, None] = {}
+        for number, ref in sorted(waiting):
+            if not self.nodes.bind(f"pod-{number}"):
+                break  # all are alike
+            held = self.objects[ref]
+            assert held.running is not None, f"{ref} has no pods"
+            now = self._clock.monotonic()
+            pods = tuple(
+                workload.bound(pod, now, self._random.random, self._clock.wall)
+                if pod.uid == f"pod-{number}"
+                else pod
+                for pod in held.running.pods
+            )
+            self.objects[ref] = replace(held, running=replace(held.running, pods=pods))
+            works[held.work] = None
+        return list(works)
 
     def _pods_changed(self, work: ObjectKey) -> None:
         """Pods of that Work changed by themselves: its status is due."""
@@ -288,7 +365,9 @@ class Member:
         return None
 
     def _drop(self, ref: Ref, told_at: float | None) -> None:
-        del self.objects[ref]
+        held = self.objects.pop(ref)
+        for pod in held.running.pods if held.running is not None else ():
+            self._left(pod.uid)
         if ref.kind == "Deployment":
             self.node.gone(ref.key)
         now = self._clock.monotonic()
@@ -325,7 +404,7 @@ class Member:
 
     @property
     def pods(self) -> int:
-        """Pods that take room."""
+        """Pods that have a node or wait for one."""
         running = [held.running for held in self.objects.values() if held.running is not None]
         return sum(len(r.pods) for r in running) + self.node.pods
 
@@ -389,10 +468,11 @@ class Reporter:
                 }
                 for version, kinds in KINDS.items()
             ],
-            "nodeSummary": {"totalNum": 2, "readyNum": 2},
+            "nodeSummary": {"totalNum": NODES, "readyNum": NODES},
             "resourceSummary": {
-                "allocatable": {"pods": str(member.capacity)},
-                "allocated": {"pods": str(member.pods)},
+                "allocatable": {"pods": str(member.nodes.offered)},
+                "allocated": {"pods": str(member.nodes.bound)},
+                "allocating": {"pods": str(member.pods - member.nodes.bound)},
             },
         }
 

@@ -11,7 +11,8 @@ surge       a move lets go only what is ready elsewhere, by what was reported wh
 believed    an eviction ends only when the cluster is Ready and has answered with an inventory
 calm        nothing goes back to a cluster that has not been Ready for the whole stabilisation window, or is tainted
 usable      a decision gives no cluster more than it had while the cluster is not Ready, cordoned or drained
-booked      a decision by room gives a cluster no more than it reports, less what was decided since and not reported yet
+driven      only a taint NoExecute that the workload does not tolerate drains it
+overbooked  a decision gives a cluster no more than its reported room less what others are owed there
 zones       zones differ by at most one, unless one is full or was not reachable when it was decided
 one         of a workload of one replica in mode consistency no two copies run at any time, in the whole fleet
 cluster     no Work for a cluster that is not known
@@ -40,9 +41,10 @@ from federation.propagation import moves
 from federation.propagation.replays import replays
 from federation.simulator.member import Member
 from federation.simulator.peers import DataPath
-from federation.simulator.promised import Promised
+from federation.simulator.pledges import DOUBT_S, Pledges
 from federation.simulator.seen import Seen, Written, condition_of, ready
 from federation.simulator.server import STABILIZATION_S
+from machinery.api.core import Taint
 from machinery.api.fleet.cluster import (
     CLUSTER_LEASES,
     EXECUTION_PREFIX,
@@ -53,6 +55,7 @@ from machinery.api.fleet.resilience import CONFIG_NAME
 from machinery.api.fleet.work import BINDING_NAME, BINDING_NAMESPACE, ResourceBinding
 from machinery.kit.clock import parse_time
 from machinery.meta.resource import Document, ObjectKey, document_key
+from machinery.scheduling.tolerations import tolerates
 
 CLOCK = FailureClock()
 LATE_S = 3.0
@@ -135,15 +138,13 @@ class Rules:
         self._unreached_since: dict[str, float | None] = {}
         self._retargeted: dict[ObjectKey, float] = {}
         self._judged: dict[str, int] = {}
-        self._promised = Promised()
+        self._pledges = Pledges()
 
     def on_write(self, written: Written) -> None:
         """Raises Broken."""
         match written.plural:
             case "resourcebindings":
                 self._binding(written)
-                binding = view(written.new) if written.new is not None else None
-                self._promised.take(written.key, binding, written.at)
             case "works":
                 self._work(written)
             case "clusters":
@@ -157,6 +158,7 @@ class Rules:
 
     # ------------------------------------------------------------------------------------------------- placement
     def _binding(self, written: Written) -> None:
+        self._pledges.take(written)
         if written.new is None:
             self._retargeted[written.key] = written.at
             return
@@ -198,16 +200,17 @@ class Rules:
                 )
 
     def _booked(self, written: Written, given: dict[str, int], held: dict[str, int]) -> None:
+        """Whether there is room for what a cluster gets more. Raises Broken."""
         for name, count in given.items():
-            facts = self._seen.facts.get(name)
-            if facts is None or count <= held.get(name, 0):
+            more = count - held.get(name, 0)
+            if more <= 0 or name not in self._seen.facts:
                 continue
-            room = max((room for _, room in facts.room), default=0)
-            left = room - self._promised.sure(name, written.at)
-            if count - held.get(name, 0) > left:
+            room = max((room for _, room in self._seen.facts[name].room), default=0)
+            owed = self._pledges.least(name, written.key, written.at)
+            if more + owed > room:
                 raise Broken(
-                    "booked",
-                    f"{written.key} gives {given} after {held}, {name} has room for {left}",
+                    "overbooked",
+                    f"{written.key} gives {name} {more} more: it has room for {room} and owes {owed}",
                 )
 
     def _unusable(self, name: str, now: float) -> str:
@@ -222,6 +225,9 @@ class Rules:
         begun = _leaving(new) - (_leaving(old) if old is not None else frozenset())
         if begun and self._frozen(written.at):
             raise Broken("frozen", f"{written.key} leaves {sorted(begun)} while failover is frozen")
+        for name, reason in begun:
+            if reason == moves.DRAINED:
+                self._driven(name, written, new)
         before = _left(old) if old is not None else frozenset()
         for name in _left(new) - before:
             self._dead(name, written)
@@ -232,6 +238,22 @@ class Rules:
             known = ObjectKey("", name) in self._seen.of("clusters")
             if known and not self._believed(name):
                 raise Broken("believed", f"{written.key} believes {name} before its inventory")
+
+    def _driven(self, name: str, written: Written, new: ResourceBinding) -> None:
+        """Whether a taint drives the workload out of the cluster. Raises Broken."""
+        cluster = self._seen.of("clusters").get(ObjectKey("", name))
+        if cluster is None:
+            return
+        facts = self._seen.facts[name]
+        lately = facts.taints_before if written.at - facts.standing_since < AT_ONCE_S else ()
+        placement = new.spec.placement
+        tolerations = placement.cluster_tolerations if placement is not None else ()
+        carried = (*(cluster["spec"].get("taints") or ()), *lately)
+        taints = msgspec.convert(carried, tuple[Taint, ...])
+        if all(t.effect != "NoExecute" or tolerates(tolerations, t) for t in taints):
+            raise Broken(
+                "driven", f"{written.key} is drained from {name}, whose taints are {taints}"
+            )
 
     def _believed(self, name: str) -> bool:
         """Whether what the cluster reports counts."""
@@ -391,7 +413,7 @@ class Rules:
                 n not in out and self._steady(n, written.at, held) for n in members
             ):
                 continue
-            room = sum(self._least_room(n, written.at) + held.get(n, 0) for n in members)
+            room = sum(self._least_room(n, written) + held.get(n, 0) for n in members)
             if count < room:
                 raise Broken(
                     "zones", f"{written.key} gives {given}, though {zone} has room for {room}"
@@ -400,13 +422,14 @@ class Rules:
     def _steady(self, name: str, now: float, held: dict[str, int]) -> bool:
         """Whether nobody can doubt that the member may get replicas."""
         cluster = self._seen.of("clusters")[ObjectKey("", name)]
-        if now - self._seen.facts[name].standing_since <= AT_ONCE_S:
-            return False  # also one that has replicas: uncordoned in this moment, it may still be known as cordoned
+        if now - self._seen.facts[name].standing_since <= DOUBT_S:
+            return False  # what it owed while it was silent is owed for a moment more; also one that has replicas: uncordoned in this moment, it may still be known as cordoned
         return not cluster["spec"].get("taints") and (name in held or ready(cluster) == "True")
 
-    def _least_room(self, name: str, now: float) -> int:
-        least = min((room for _, room in self._seen.facts[name].room), default=0)
-        return max(0, least - self._promised.most(name, now))
+    def _least_room(self, name: str, written: Written) -> int:
+        """Room for this binding that nobody can doubt."""
+        reported = min((room for _, room in self._seen.facts[name].room), default=0)
+        return max(0, reported - self._pledges.most(name, written.key, written.at))
 
     # ------------------------------------------------------------------------------------------------- Works
     def _work(self, written: Written) -> None:

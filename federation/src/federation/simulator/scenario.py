@@ -9,7 +9,7 @@ luck. An event is a user's operation, a fault, or the end of one; time that only
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from federation.simulator.workload import BROKEN_IMAGE
@@ -20,7 +20,7 @@ EVENTS = 102
 IMAGES = ("whoami:1", "whoami:2", "whoami:3")
 REPLICAS_MAX = 9
 NAMESPACES_MAX, DEPLOYMENTS_MAX, ONES_MAX, CONFIGS_MAX = 3, 3, 3, 3
-STRATEGIES = ("Duplicated", "Aggregated", "Static", "Pinned")
+STRATEGIES = ("Duplicated", "Aggregated", "Static", "Pinned", "Tolerant", "Tolerant")
 REJOINS = ("keepOriginal", "bestScore", "longestRunning")
 ONE = "one-"
 """Names of workloads of one replica in mode consistency begin so."""
@@ -93,16 +93,22 @@ class _Book:
 
 
 class Scenario:
-    """Steps for one seed. `zones`: zone -> members; `paths`: there is a network between members."""
+    """Steps for one seed. `zones`: zone -> members; `paths`: there is a network between members; `spared`: faults that do
+    not happen."""
 
     def __init__(
-        self, seed: int, zones: Mapping[str, Sequence[str]], *, paths: bool = False
+        self,
+        seed: int,
+        zones: Mapping[str, Sequence[str]],
+        *,
+        paths: bool = False,
+        spared: Collection[str] = (),
     ) -> None:
         self._random = random.Random(f"scenario-{seed}")  # noqa: S311 - the seed decides
         self._zones = {zone: list(names) for zone, names in zones.items()}
         self._members = sorted(name for names in zones.values() for name in names)
         self._book = _Book()
-        self._kinds = [*DECK, *(PATHS if paths else ())]
+        self._kinds = [k for k in (*DECK, *(PATHS if paths else ())) if k not in spared]
         self._deck: list[str] = []
         self._verbs: tuple[tuple[int, Callable[[], list[Step]]], ...] = (
             (5, self._create_deployment),

@@ -16,6 +16,7 @@ from machinery.server import codec
 from machinery.store.interface import Change, Event
 
 ROOM_MEMORY_S = 2.0
+ROOM = ("allocatable", "allocated", "allocating")
 ROUTINE = frozenset({"clusternetworks"})
 """Written again and again with nothing new."""
 
@@ -41,6 +42,8 @@ class ClusterFacts:
     """When the present run of regular heartbeats began."""
     standing_since: float = 0.0
     """When readiness or taints last changed."""
+    taints_before: tuple[Document, ...] = ()
+    """The taints until then."""
     room: deque[tuple[float, int]] = field(default_factory=deque)
 
 
@@ -102,6 +105,7 @@ class Seen:
             facts = self.facts[name] = ClusterFacts(now, self.beats.get(name))
         if old is None or _standing(old) != _standing(new):
             facts.standing_since = now
+            facts.taints_before = tuple((old or {}).get("spec", {}).get("taints") or ())
         while facts.room and facts.room[0][0] < now - ROOM_MEMORY_S and len(facts.room) > 1:
             facts.room.popleft()
         facts.room.append((now, free_pods(new)))
@@ -130,5 +134,5 @@ def ready(cluster: Document) -> str:
 def free_pods(cluster: Document) -> int:
     """Room by what the member reported; none when it reported nothing."""
     summary = (cluster.get("status") or {}).get("resourceSummary") or {}
-    offered = int((summary.get("allocatable") or {}).get("pods", 0))
-    return max(0, offered - int((summary.get("allocated") or {}).get("pods", 0)))
+    count = {part: int((summary.get(part) or {}).get("pods", 0)) for part in ROOM}
+    return max(0, count["allocatable"] - count["allocated"] - count["allocating"])

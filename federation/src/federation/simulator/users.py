@@ -100,6 +100,10 @@ PLACEMENTS: dict[str, Document] = {
         }
     },
     "Pinned": {"clusterAffinity": {"clusterNames": ["gamma"]}},
+    "Tolerant": {
+        "replicaScheduling": {"replicaSchedulingType": "Duplicated"},
+        "clusterTolerations": [{"key": DRAIN_TAINT, "operator": "Exists"}],
+    },
 }
 
 

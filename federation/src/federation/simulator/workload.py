@@ -1,7 +1,8 @@
 """A Deployment as a member runs it, in few words: pods that become ready after a while, or never. Pure.
 
 Of the real controllers only what the federation sees is kept: generation and observedGeneration, the counts, the two
-conditions; a rollout that makes one new pod above the wanted number and takes an old one away when the new one is ready.
+conditions; a rollout that makes one new pod above the wanted number, takes an old one away when the new one is ready, and may
+do with a quarter less. A pod becomes ready some time after it has a node (`federation.simulator.nodes`), and without one never.
 """
 
 from collections.abc import Callable
@@ -28,6 +29,9 @@ class ModelPod:
     version: str
     ready_at: float
     ready_wall: str = ""
+    uid: str = ""
+    bound: bool = True
+    """Whether it has a node."""
 
     def ready(self, now: float) -> bool:
         return self.ready_at <= now
@@ -66,21 +70,27 @@ def applied(held: Running | None, manifest: Document, now: float) -> Running:
     return replace(held, manifest=manifest, generation=held.generation + 1, changed_at=now)
 
 
-def step(
-    held: Running, now: float, roll: Callable[[], float], wall: Callable[[float], str]
-) -> Running:
-    """One pass of the member's controllers. `wall` is what the wall clock shows at a time of `now`'s kind."""
+def step(held: Running, now: float, uid: Callable[[], str]) -> Running:
+    """One pass of the member's controllers. `uid` names a new pod."""
     wanted, version = held.wanted, held.version
+    least = max(wanted - wanted // 4, 0)
     old = [pod for pod in held.pods if pod.version != version]
     new = [pod for pod in held.pods if pod.version == version][:wanted]
-    while old and len(old) + sum(pod.ready(now) for pod in new) > max(wanted, 0):
+    while old and len(old) + sum(pod.ready(now) for pod in new) > least:
         old.pop()  # as many leave as new ones stand
     surge = 1 if old else wanted
     room = wanted + surge - len(old) - len(new)
     for _ in range(max(0, min(room, wanted - len(new)))):
-        at = _ready_at(version, now, roll)
-        new.append(ModelPod(version, at, wall(at) if at < NEVER else ""))
+        new.append(ModelPod(version, NEVER, uid=uid(), bound=False))
     return replace(held, observed=held.generation, pods=(*old, *new))
+
+
+def bound(
+    pod: ModelPod, now: float, roll: Callable[[], float], wall: Callable[[float], str]
+) -> ModelPod:
+    """The pod has a node now. `wall` is what the wall clock shows at a time of `now`'s kind."""
+    at = _ready_at(pod.version, now, roll)
+    return replace(pod, ready_at=at, ready_wall=wall(at) if at < NEVER else "", bound=True)
 
 
 def _ready_at(version: str, now: float, roll: Callable[[], float]) -> float:

@@ -7,10 +7,11 @@ from the loop, so that the same seed tells the same story again.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from federation.simulator import quiet
+from federation.simulator.fleets import SMALL, zones_of
 from federation.simulator.kubelet import Copies
 from federation.simulator.link import Servers
 from federation.simulator.member import Member, Place
@@ -25,14 +26,6 @@ from machinery.kit.ids import SeededIds
 from machinery.kit.tasks import TaskOwner
 from machinery.server.codec import REGISTRY
 
-PLACES = (
-    Place("alpha", "region-1", "zone-a", 12),
-    Place("beta", "region-1", "zone-b", 9),
-    Place("gamma", "region-2", "zone-c", 15),
-    Place("delta", "region-2", "zone-c", 6),
-    Place("epsilon", "region-1", "zone-b", 8),
-)
-"""Five members in three zones; losing a zone of two is no loss of most."""
 RATE = 0.015
 """How much faster or slower than ours a member's clock may run; the federation allows 2 %."""
 QUIET_S = 12.0
@@ -40,6 +33,9 @@ QUIET_S = 12.0
 RESTLESS_S = 180.0
 """A fleet that is not at rest after this long never will be."""
 TICK_S = 0.5
+KILLED_S = 1.5
+"""How long a server is away that was killed after a given write."""
+SERVERS = frozenset({"kill-server", "restart-server"})
 ALOUD = 10
 """Every so manieth history writes its Events."""
 
@@ -50,7 +46,7 @@ MakeMember = Callable[[Place, MemberClock, str, Servers, Copies], Member]
 class Options:
     """What a history is made of; tests put in broken parts to see that they are caught."""
 
-    places: Sequence[Place] = PLACES
+    places: Sequence[Place] = SMALL
     chapters: int = CHAPTERS
     events: int = EVENTS
     """Of a chapter."""
@@ -58,14 +54,8 @@ class Options:
     member: MakeMember = Member
     skewed: bool = True
     """Whether members' wall clocks are wrong."""
-
-
-def zones_of(places: Sequence[Place]) -> Mapping[str, Sequence[str]]:
-    """Zone -> members."""
-    zones: dict[str, list[str]] = {}
-    for place in places:
-        zones.setdefault(place.zone, []).append(place.name)
-    return zones
+    kill_after: int = 0
+    """The server is killed after so many writes of the history, and by nothing else; 0: as the seed has it."""
 
 
 @dataclass(slots=True)
@@ -120,7 +110,12 @@ class World:
         if seed % 2:
             self.path = DataPath([place.name for place in options.places])
         self.members = {place.name: self._member(place, seed) for place in options.places}
-        scenario = Scenario(seed, zones_of(options.places), paths=self.path is not None)
+        scenario = Scenario(
+            seed,
+            zones_of(options.places),
+            paths=self.path is not None,
+            spared=SERVERS if options.kill_after else frozenset(),
+        )
         self.steps = scenario.steps(options.chapters, options.events)
         self.seen = Seen()
         self.rules = Rules(self.seen)
@@ -130,6 +125,7 @@ class World:
         self.faults = _Faults(self.say)
         self._tasks = TaskOwner()
         self._breach: BaseException | None = None
+        self._history: asyncio.Task[None] | None = None
         self._reviving: asyncio.Task[None] | None = None
 
     def _member(self, place: Place, seed: int) -> Member:
@@ -185,6 +181,7 @@ class World:
         """Raises Broken."""
         logger = logging.getLogger()
         logger.addHandler(self.faults)
+        self._history = asyncio.current_task()
         try:
             await self._start()
             for number, step in enumerate(self.steps, 1):
@@ -196,6 +193,10 @@ class World:
                     step.events if step.where in self.members or not step.where else 0
                 )
                 self.check()
+        except asyncio.CancelledError:
+            if self._breach is None:
+                raise
+            raise self._breach from None
         finally:
             logger.removeHandler(self.faults)
             self.told.virtual_s, self.told.writes = self.loop.time(), self.seen.writes
@@ -212,10 +213,15 @@ class World:
             part.start()
         await self.wait(3.0)
         await self.users.prepare()
+        if self.options.kill_after:
+            self.server.store.arm(self.options.kill_after, lambda: self._died(KILLED_S))
 
     def _judged(self, judge: "asyncio.Task[None]") -> None:
-        if not judge.cancelled():
-            self._breach = judge.exception()
+        if judge.cancelled():
+            return
+        self._breach = judge.exception()
+        if self._breach is not None and self._history is not None:
+            self._history.cancel()  # it may be in an instant that never ends
 
     async def _end(self) -> None:
         await self._tasks.close()
@@ -280,7 +286,7 @@ class World:
             case "skew":
                 part.clock.offset_s = float(step.value) if self.options.skewed else 0.0
             case "resize":
-                part.capacity = int(step.value)
+                part.resize(int(step.value))
             case _:
                 raise AssertionError(f"no such step: {step}")
 

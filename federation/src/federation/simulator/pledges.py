@@ -1,0 +1,90 @@
+"""What is given away in each cluster and may not be in its reports yet: between which bounds, as the judge can know it.
+
+The product keeps a ledger of it (`federation.placement.ledger`). The judge does not read that one: from bindings and
+statuses as they were written it works out what surely is owed, and what may count as owed still.
+"""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from federation.placement.ledger import TOLD_S, UNSEEN_S
+from federation.propagation import moves
+from federation.simulator.seen import Written
+from machinery.api.fleet.work import ResourceBinding
+from machinery.meta.resource import ObjectKey
+
+SURE_S = 1.0
+"""Who decides has heard of what is older."""
+DOUBT_S = TOLD_S + 4.0
+"""For so long after a change replicas may count as owed and as seen."""
+
+
+@dataclass(slots=True)
+class _Stand:
+    """One binding. `asked`, `shown`: replicas by cluster; `changed`: when either changed there last, `decided`: the first."""
+
+    asked: dict[str, int] = field(default_factory=dict)
+    shown: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, float] = field(default_factory=dict)
+    decided: dict[str, float] = field(default_factory=dict)
+
+
+class Pledges:
+    """Of the whole fleet."""
+
+    def __init__(self) -> None:
+        self._stands: dict[ObjectKey, _Stand] = {}
+        self._gone: list[tuple[float, str, int]] = []
+
+    def take(self, written: Written) -> None:
+        """A binding was written."""
+        now = written.at
+        if written.new is None:
+            stand = self._stands.pop(written.key, _Stand())
+            for name in {*stand.asked, *stand.shown}:
+                self._leaves(name, stand, now)
+            return
+        binding = msgspec.convert(written.new, ResourceBinding)
+        stand = self._stands.setdefault(written.key, _Stand())
+        asked = moves.running(binding)
+        shown = {
+            item.cluster_name: int((item.status or {}).get("replicas") or 0)
+            for item in binding.status.aggregated_status
+        }
+        for name in {*asked, *shown, *stand.asked, *stand.shown}:
+            decided = asked.get(name) != stand.asked.get(name)
+            if decided:
+                stand.decided[name] = now
+            if decided or shown.get(name) != stand.shown.get(name):
+                stand.changed[name] = now
+                self._leaves(name, stand, now)
+        stand.asked, stand.shown = asked, shown
+
+    def _leaves(self, name: str, stand: _Stand, now: float) -> None:
+        """What stood there may count for a while yet."""
+        count = max(stand.asked.get(name, 0), stand.shown.get(name, 0))
+        self._gone = [entry for entry in self._gone if now - entry[0] < DOUBT_S]
+        self._gone.append((now, name, count))
+
+    def least(self, name: str, but: ObjectKey, now: float) -> int:
+        """Replicas that other bindings surely are owed there."""
+        return sum(
+            max(0, stand.asked.get(name, 0) - stand.shown.get(name, 0))
+            for key, stand in self._stands.items()
+            if key != but
+            and now - stand.changed.get(name, now) > SURE_S
+            and now - stand.decided.get(name, now) < UNSEEN_S - SURE_S
+        )
+
+    def most(self, name: str, but: ObjectKey, now: float) -> int:
+        """Replicas that they may count as owed: what changed lately may be told here and not yet there."""
+        total = sum(
+            count for at, where, count in self._gone if where == name and now - at < DOUBT_S
+        )
+        for key, stand in self._stands.items():
+            asked, shown = stand.asked.get(name, 0), stand.shown.get(name, 0)
+            if key != but:
+                lately = now - stand.changed.get(name, float("-inf")) < DOUBT_S
+                total += max(asked, shown) if lately else max(0, asked - shown)
+        return total
