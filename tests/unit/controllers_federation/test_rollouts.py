@@ -323,3 +323,33 @@ async def holding(fleet: Fleet, name: str) -> set[str]:
     """Members that have the ConfigMap."""
     key = Ref("ConfigMap", ObjectKey("demo", name))
     return {n for n, member in fleet.members.items() if key in member.objects}
+
+
+def test_runs_and_requests_go_with_their_workload() -> None:
+    async def story(fleet: Fleet) -> None:
+        await stage(fleet, stages=[{"name": "z", "groupBy": "zone", "beforeStageTasks": ASKED}])
+        await set_image(fleet, NEW)
+        await asyncio.sleep(5)
+        assert (await fleet.client.list(APPROVAL_REQUESTS, "demo")).items
+        await fleet.client.delete(DEPLOYMENTS, WEB)
+        await asyncio.sleep(20)
+        assert (await fleet.client.list(STAGED_UPDATE_RUNS, "demo")).items == []
+        assert (await fleet.client.list(APPROVAL_REQUESTS, "demo")).items == []
+
+    play(story)
+
+
+def test_a_workload_of_mode_consistency_is_staged_like_any_other() -> None:
+    """Its Works carry grants beside the template."""
+
+    async def story(fleet: Fleet) -> None:
+        await fleet.policy(mode="consistency", grantSeconds=20)
+        await stage(fleet)
+        await set_image(fleet, NEW)
+        await asyncio.sleep(4)
+        assert await images(fleet) == {"alpha": NEW, "beta": OLD, "gamma": OLD}
+        await asyncio.sleep(240)
+        assert (await run_named(fleet, "web-1")).status.state == "Succeeded"
+        assert await images(fleet) == dict.fromkeys(fleet.members, NEW)
+
+    play(story)

@@ -12,9 +12,11 @@ from federation.controllers.rollouts.plan import OVER_MAX, World, plan
 from federation.propagation.rollouts.record import RECORD, Record, record_of
 from federation.propagation.rollouts.snapshots import hash_of
 from machinery.api.fleet.cluster import Cluster
+from machinery.api.fleet.resilience import EPOCH, GRANT_SECONDS, GRANT_WORK
 from machinery.api.fleet.rollouts import (
     STAGED_UPDATE_RUNS,
     STRATEGY,
+    TEMPLATE_HASH,
     TRIGGER,
     ApprovalRequest,
     StagedUpdateRun,
@@ -371,22 +373,41 @@ def test_a_deleted_workload_ends_its_runs() -> None:
     assert fleet.states() == {"web-1": "Superseded"}
 
 
-def test_the_change_that_brings_the_annotation_is_staged() -> None:
-    """Works still carry the template of before."""
+def work(cluster: str, image: str, *, marked: bool = False, granted: bool = False) -> Document:
+    """A Work as the dispatcher makes it."""
+    inner = template(image)["spec"]["template"]
+    marks = {TEMPLATE_HASH: hash_of(template(image))} if marked else {}
+    if granted:
+        inner["metadata"]["annotations"] = {EPOCH: "1", GRANT_SECONDS: "30", GRANT_WORK: "web"}
+    manifest = {"metadata": {"annotations": marks}, "spec": {"template": inner}}
+    return {
+        "metadata": {"namespace": f"karmada-es-{cluster}"},
+        "spec": {"workload": {"manifests": [manifest]}},
+    }
+
+
+CARRIED = [
+    ("where nothing runs yet all have what was made", [], Record(stable=H2, seen=H2)),
+    ("the change that brings the annotation", [work(c, "whoami:1") for c in ZONES], Record(stable=H1, seen=H1)),
+    ("the same, of mode consistency", [work(c, "whoami:1", granted=True) for c in ZONES], Record(stable=H1, seen=H1)),
+    ("overrides change what Works carry", [work(c, "mirror/whoami:1") for c in ZONES], Record(stable=H2, seen=H2)),
+    ("a record that was spoiled half way", [work("alpha", "whoami:2", marked=True), *(work(c, "whoami:1", marked=True) for c in ("beta", "gamma"))], Record(stable=H1, seen=H1, clusters={"alpha": H2})),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("works", "record"), [row[1:] for row in CARRIED], ids=[row[0] for row in CARRIED]
+)
+def test_the_first_record_is_what_works_carry(works: list[Document], record: Record) -> None:
     fleet = Memory()
     fleet.settle()
-    old = fleet.template
-    fleet.binding["metadata"].pop("annotations")
+    fleet.binding["metadata"]["annotations"] = {RECORD: "not JSON"}
     fleet.change("whoami:2")
     fleet.snapshot()
-    assert old is not None
-    manifest = {"spec": {"template": old["spec"]["template"]}}
-    work = {"spec": {"workload": {"manifests": [manifest]}}}
-    world = fleet.world()
-    (action,) = plan(with_works(world, [work]))
+    (action,) = plan(with_works(fleet.world(), works))
     assert isinstance(action, Patch)
     fleet.write(action)
-    assert fleet.record() == Record(stable=H1, seen=H1)
+    assert fleet.record() == record
 
 
 def with_works(world: World, works: list[Document]) -> World:

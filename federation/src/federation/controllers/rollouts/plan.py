@@ -1,6 +1,7 @@
 """What is due for a workload that is staged: runs begin, take over from each other, go on and are forgotten. Pure."""
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +23,8 @@ from federation.propagation.rollouts.snapshots import (
     template_hash,
 )
 from federation.propagation.rollouts.stages import Unstageable
-from machinery.api.fleet.cluster import READY, Cluster
+from machinery.api.fleet.cluster import EXECUTION_PREFIX, READY, Cluster
+from machinery.api.fleet.resilience import EPOCH, GRANT_SECONDS, GRANT_WORK
 from machinery.api.fleet.rollouts import (
     APPROVAL_REQUESTS,
     APPROVED,
@@ -31,6 +33,7 @@ from machinery.api.fleet.rollouts import (
     RUN,
     STAGED_UPDATE_RUNS,
     STRATEGY,
+    TEMPLATE_HASH,
     TRIGGER,
     ApprovalRequest,
     PlacementDisruptionBudget,
@@ -55,6 +58,7 @@ from machinery.meta.resource import Document
 
 OVER_MAX = 10
 """Runs of a workload that are kept when they are over."""
+GRANT_MARKS = (EPOCH, GRANT_SECONDS, GRANT_WORK)
 LABEL = "ubernetes.io/workload"
 """On the runs of a workload that were made by themselves."""
 
@@ -151,23 +155,38 @@ def _unstaged(world: World, reason: str, why: str) -> list[Action]:
 
 
 def _first(world: World, template: Document, binding: ResourceBinding, newest: str) -> list[Action]:
-    """The first record: every cluster has what its Work carries, or what the user has just made."""
+    """The first record, or the first after somebody spoiled it: clusters have what their Works carry.
+
+    So the change that brings the annotation is staged already. Where Works say nothing (there are none yet, or overrides
+    change their templates), all have what the user has made.
+    """
     snapshots = recorded(world.history)
-    stable = _carried(world.works, snapshots) or newest
+    carried = {
+        name: digest for name, digest in sorted(map(_carried, world.works)) if digest in snapshots
+    }
+    counts = Counter(carried.values())
+    stable = max(counts, key=lambda digest: counts[digest], default=newest)
     if stable not in snapshots:
         return []  # until the revision is recorded
-    return [_write(binding, Record(stable=stable, seen=stable))]
+    others = {name: digest for name, digest in carried.items() if digest != stable}
+    return [_write(binding, Record(stable=stable, seen=stable, clusters=others))]
 
 
-def _carried(works: Iterable[Document], snapshots: Mapping[str, Document]) -> str:
-    """The template that Works carry, where overrides do not change it; so the change that brings the annotation is staged."""
-    for work in works:
-        for manifest in work["spec"]["workload"]["manifests"]:
-            inner = (manifest.get("spec") or {}).get("template")
-            digest = template_hash(inner) if isinstance(inner, dict) else ""
-            if digest in snapshots:
-                return digest
-    return ""
+def _carried(work: Document) -> tuple[str, str]:
+    """A cluster, and the hash of the template that its Work carries."""
+    (manifest, *_) = work["spec"]["workload"]["manifests"]
+    marks = manifest["metadata"].get("annotations") or {}
+    inner = manifest["spec"]["template"]
+    cluster = work["metadata"]["namespace"].removeprefix(EXECUTION_PREFIX)
+    return cluster, marks.get(TEMPLATE_HASH) or template_hash(_ungranted(inner))
+
+
+def _ungranted(template: Document) -> Document:
+    """The pod template without what grants add to it."""
+    metadata = template.get("metadata") or {}
+    marks = {k: v for k, v in (metadata.get("annotations") or {}).items() if k not in GRANT_MARKS}
+    rest = {k: v for k, v in metadata.items() if k != "annotations"}
+    return template | {"metadata": rest | ({"annotations": marks} if marks else {})}
 
 
 def _changed(
