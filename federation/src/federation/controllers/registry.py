@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from federation.clusters.admission import ExportsNamed, MembersObjects, OneIdentity, OwnClusterOnly
+from federation.clusters.confinement import OwnWords
 from federation.clusters.metrics import Metrics, NoMetrics
 from federation.controllers import (
     applications,
@@ -92,6 +93,7 @@ def admission(
     return (
         OwnClusterOnly(),
         OneIdentity(partial(_known_id, committed), noted),
+        OwnWords(),
         MembersObjects(),
         ExportsNamed(),
         KarmadaKinds(ids, no_execute=no_execute),
