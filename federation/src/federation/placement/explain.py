@@ -365,7 +365,7 @@ def _kept(
         name = candidate.name
         before, after = held.get(name, 0), notes.targets.get(name, 0)
         if name in notes.targets:
-            notes.say(name, f"{before} before, {after} now" if before else f"{after} replicas")
+            notes.say(name, f"{before} before, {after} now" if before else "it is new there")
         elif before:
             notes.say(name, f"{before} before, none now")
         else:

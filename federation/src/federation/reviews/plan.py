@@ -22,8 +22,18 @@ CREATE, UPDATE, DELETE, UNCHANGED = "Create", "Update", "Delete", "Unchanged"
 DIFFERENCES_MAX = 50
 """Paths that are told of one Work; of the others the number."""
 TEXT_MAX = 200
-ROUTINE = frozenset({TEMPLATE_GENERATION, TEMPLATE_UID, WORK_NAME, WORK_NAMESPACE})
-"""Annotations that say which state of the template a Work carries: they change with everything else."""
+ROUTINE = frozenset(
+    {
+        TEMPLATE_GENERATION,
+        TEMPLATE_UID,
+        WORK_NAME,
+        WORK_NAMESPACE,
+        *claims.ANNOTATIONS,
+        *claims.LABELS,
+    }
+)
+"""Marks that say which state of the template a Work carries, and for which policy: they change with everything else, and the
+policy is told by itself."""
 HIDDEN = "(hidden)"
 ABSENT = object()
 
@@ -174,8 +184,9 @@ def differences(was: Document | None, now: Document | None) -> Iterator[Differen
 def _plain(manifest: Document) -> Document:
     """Without what only says which state of the template it is."""
     metadata = dict(manifest["metadata"])
-    marks = metadata.get("annotations") or {}
-    metadata["annotations"] = {k: v for k, v in marks.items() if k not in ROUTINE}
+    for part in ("annotations", "labels"):
+        marks = metadata.get(part) or {}
+        metadata[part] = {k: v for k, v in marks.items() if k not in ROUTINE}
     return manifest | {"metadata": metadata}
 
 
