@@ -1,7 +1,7 @@
 """Random histories of a staged workload: changes good and broken, members and servers that die anywhere, drains, scaling.
 
 After every second holds: at most one cluster is in its gate, and a broken template is in no more living clusters than one and
-those that died since it was made. In the end, when everything is well again: the newest template is everywhere, or, where it
+those that died or were drained since it was made: of these nobody could say whether they took it well. In the end, when everything is well again: the newest template is everywhere, or, where it
 is a broken one, nowhere; every Work carries what the record says; and all replicas are ready.
 """
 
@@ -45,7 +45,7 @@ class History:
         self.fleet, self.seed = fleet, seed
         self.random = random.Random(seed)  # noqa: S311 - the seed decides
         self.image, self.good = "whoami:1", "whoami:1"
-        self.died: set[str] = set()
+        self.unjudged: set[str] = set()
         self.dead = asyncio.Event()
         self.story: list[str] = []
 
@@ -79,7 +79,7 @@ class History:
         while True:
             await asyncio.sleep(1)
             broken = {n for n, m in self.fleet.members.items() if m.alive and self.runs_broken(n)}
-            assert len(broken) <= 1 + len(self.died), self.tell(f"broken in {broken}")
+            assert len(broken) <= 1 + len(self.unjudged), self.tell(f"broken in {broken}")
             with contextlib.suppress(ConnectionError, StatusError):
                 record = await self.record()
                 assert record is None or len(record.updating) <= 1, self.tell(f"{record}")
@@ -102,12 +102,12 @@ class History:
         await getattr(self, f"_{what}")()
 
     async def _change(self) -> None:
-        self.died = {n for n, m in self.fleet.members.items() if not m.alive}
+        self.unjudged = {n for n, m in self.fleet.members.items() if not m.alive}
         self.image = self.good = f"whoami:{len(self.story) + 1}"
         await surely(lambda: set_image(self.fleet, self.image))
 
     async def _broken(self) -> None:
-        self.died = {n for n, m in self.fleet.members.items() if not m.alive}
+        self.unjudged = {n for n, m in self.fleet.members.items() if not m.alive}
         self.image = BROKEN_IMAGE
         await surely(lambda: set_image(self.fleet, BROKEN_IMAGE))
 
@@ -115,7 +115,7 @@ class History:
         alive = [n for n, m in self.fleet.members.items() if m.alive]
         if len(alive) > 2:
             name = self.random.choice(alive)
-            self.died.add(name)
+            self.unjudged.add(name)
             await self.fleet.members[name].crash(power=self.random.random() < 0.5)
 
     async def _start(self) -> None:
@@ -134,6 +134,7 @@ class History:
 
     async def _drain(self) -> None:
         name = self.random.choice(list(self.fleet.members))
+        self.unjudged.add(name)
         await surely(lambda: self.fleet.taint(name, "NoSchedule", "NoExecute"))
         await asyncio.sleep(self.random.uniform(1, 20))
         await surely(lambda: self.fleet.taint(name))

@@ -88,6 +88,7 @@ STORIES: list[tuple[str, Any, str, str]] = [
     ("taken back by hand", BY_ZONE, "well a; tick 5; state Rollback", "RolledBack a:R b:R c:. d:. | a=old b=old c=old d=old"),
     ("taken back by hand after it failed", BY_ZONE, "well a; tick 5; stuck b; state Rollback", "RolledBack a:R b:R c:. d:. | a=old b=old c=old d=old"),
     ("taken back, and one that was left meanwhile too", BY_ZONE, "gone a; state Rollback; come a", "RolledBack a:R b:R c:. d:. | a=old b=old c=old d=old"),
+    ("taken back, and one that was told, left, and waits for its turn again", BACK, "gone a; come a; stuck b", "RolledBack a:R b:R c:. d:. | a=old b=old c=old d=old"),
     ("nothing is taken back from a run that is through", BY_ZONE, f"{FOUR}; state Rollback", "Succeeded a:Y b:Y c:Y d:Y | a=new b=new c=new d=new"),
     ("an approval after the canary", RINGS, "well d", "Waiting d:Y a:. b:. c:. | a=old b=old c=old d=new"),
     ("approved: then a wait before the next", RINGS, "well d; approve web-1-after-canary; tick 59", "Waiting d:Y a:. b:. c:. | a=old b=old c=old d=new"),

@@ -413,8 +413,7 @@ class _Course:
         """Every cluster that was told goes back to what it had."""
         now = self.facts.now
         for update in list(self.updates()):
-            left = update.state == "Skipped" and update.from_template
-            if update.state in TOLD or left:
+            if update.state in TOLD or update.from_template:  # it may have left since, and be back
                 self.put(replace(update, state="RolledBack", finish_time=now))
         status = replace(self.counted(), finish_time=now)
         text = f"rolled back: {why}"
