@@ -6,11 +6,15 @@ only follows another (a ConfigMap of a Deployment) has a binding too, kept by th
 `spec.requiredBy`; this controller leaves that field alone.
 
 A policy that goes, or stops selecting a template, takes nothing away: the binding loses the claim and keeps its placement,
-so that what runs goes on until another policy claims it or the template goes (Karmada's rule).
+so that what runs goes on until another policy claims it or the template goes (Karmada's rule). A lazy policy
+(`activationPreference`) is heeded when a template is made or changed: the binding of one that is there stays as it is till then.
 """
 
+import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+import orjson
 
 from federation.placement import platforms
 from federation.placement.preferences import stated
@@ -19,7 +23,7 @@ from federation.propagation.claims import Claim
 from federation.propagation.matching import Policy
 from federation.propagation.resilience import DEMANDS, demanded, resilience
 from federation.propagation.templates import PRIORITY_CLASSES, TEMPLATES, propagatable
-from federation.propagation.works import binding_name
+from federation.propagation.works import LOCAL_ANNOTATIONS, binding_name
 from machinery.api.fleet.policy import (
     CLUSTER_OVERRIDE_POLICIES,
     CLUSTER_PROPAGATION_POLICIES,
@@ -33,6 +37,9 @@ from machinery.controller.action import Action, Create, Delete, Emit, Patch, Res
 from machinery.controller.manager import Manager
 from machinery.meta.objectmeta import to_document
 from machinery.meta.resource import Document, ObjectKey, Resource
+
+LAZY: Final = "ubernetes.io/lazy-template"
+"""On a binding whose policy is lazy: the template when the policy was heeded last."""
 
 
 def owner(template: Document) -> Document:
@@ -131,7 +138,15 @@ def _changed(
     demands: str | None,
 ) -> list[Action]:
     """What the binding says and should say otherwise."""
+    metadata = held["metadata"]
+    asked = {DEMANDS: demands} | stated(template) | platforms.stated(template)
+    seen, before = _seen(template, claim.policy), (metadata.get("annotations") or {}).get(LAZY)
+    if seen is not None and before in (None, seen):
+        marks = _missing(asked | {LAZY: seen}, metadata.get("annotations"))
+        waits = {"metadata": {"annotations": marks}}
+        return [Patch(RESOURCE_BINDINGS, binding.key, waits)] if marks else []
     actions: list[Action] = []
+    spec = spec | {"suspension": _suspension(spec["suspension"], held["spec"].get("suspension"))}
     # A merge patch would merge the old placement into the new one: the fields are replaced whole.
     ops: list[Document] = [
         _replace(("spec", name), value, held["spec"])
@@ -140,10 +155,8 @@ def _changed(
     ]
     if ops:
         actions.append(Patch(RESOURCE_BINDINGS, binding.key, ops, PatchType.JSON))
-    metadata = held["metadata"]
     claimed = _missing(claims.annotations(claim.policy), metadata.get("annotations"))
-    asked = {DEMANDS: demands} | stated(template) | platforms.stated(template)
-    marks = claimed | _missing(asked, metadata.get("annotations"))
+    marks = claimed | _missing(asked | {LAZY: seen}, metadata.get("annotations"))
     labels = _missing(claims.labels(claim.policy), metadata.get("labels"))
     if marks or labels:
         change = {"annotations": marks} if marks else {}
@@ -155,6 +168,24 @@ def _changed(
             said = claims.preemption_message(claim)
             actions.append(_event(template, "PreemptPolicySucceed", said))
     return actions
+
+
+def _suspension(of_policy: Document | None, held: Document | None) -> Document | None:
+    """The policy's suspension of dispatching; that scheduling is suspended was said on the binding, and stays."""
+    if not held or "scheduling" not in held:
+        return of_policy
+    return (of_policy or {}) | {"scheduling": held["scheduling"]}
+
+
+def _seen(template: Document, policy: Policy) -> str | None:
+    """What the template asks for, in short, where its policy is lazy: as long as that stays, so does the binding."""
+    if policy.spec.activation_preference != "Lazy":
+        return None
+    own = template["metadata"]
+    told = {k: v for k, v in (own.get("annotations") or {}).items() if k not in LOCAL_ANNOTATIONS}
+    asked = {k: v for k, v in template.items() if k not in ("metadata", "status")}
+    text = orjson.dumps([asked, own.get("labels"), told], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def _missing(wanted: Mapping[str, str | None], held: Mapping[str, str] | None) -> Document:
@@ -187,7 +218,7 @@ def _replace(path: tuple[str, str], value: Any, held: Mapping[str, Any]) -> Docu
 def _create(template: Document, policy: Policy, spec: Document, demands: str | None) -> Action:
     metadata = template["metadata"]
     marks = claims.annotations(policy) | {DEMANDS: demands} | stated(template)
-    marks |= platforms.stated(template)
+    marks |= platforms.stated(template) | {LAZY: _seen(template, policy)}
     labels = {k: v for k, v in claims.labels(policy).items() if v is not None}
     return Create(
         RESOURCE_BINDINGS,

@@ -28,7 +28,7 @@ _STRUCTS = {
     "OverridePolicy": (OVERRIDE_SPEC, "OverrideSpec"),
 }
 """What is decoded before the schema is asked: schema and struct."""
-IDLE_FIELDS = ("association", "activationPreference")
+IDLE_FIELDS = ("association",)
 """Fields of a policy that are kept, and that nothing acts on yet."""
 
 

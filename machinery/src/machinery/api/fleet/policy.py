@@ -151,6 +151,8 @@ class PropagationSpec(View):
     failover: dict[str, Any] | None = None
     """Handed on to bindings as it is written (a FailoverBehavior)."""
     conflict_resolution: str = "Abort"
+    activation_preference: str = ""
+    """Lazy: what the policy says counts for a template that is there already only when the template changes next."""
     suspension: Suspension | None = None
     preserve_resources_on_deletion: bool = False
     schedule_priority: SchedulePriority | None = None
