@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from federation.propagation import aggregation, interpreter
+from federation.propagation.admission.plugin import idle
 from federation.propagation.aggregate import MemberStatus
 from federation.propagation.aggregation import Known
 from federation.propagation.resilience import mode_of, resilience, stop_s
@@ -188,6 +189,29 @@ def test_every_kind_with_a_rule_is_a_template() -> None:
     assert all(resource_of(*kind) is not None for kind in known)
     names = {r.plural for r in TEMPLATES}
     assert not names & {"pods", "replicasets", "services", "clusterroles"}
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "wanted"),
+    [
+        ("apps/v1", "StatefulSet", None),
+        ("rbac.authorization.k8s.io/v1", "Role", None),
+        ("v1", "Service", "a Service goes wherever something of its namespace goes, without a policy"),
+        ("v1", "Namespace", "Namespaces go into every cluster, without a policy"),
+        ("v1", "Pod", "v1 Pod is not propagated"),
+        ("apps/v1beta1", "Deployment", "apps/v1beta1 Deployment is not propagated"),
+        ("example.com/v1", "Widget", "example.com/v1 Widget is not propagated"),
+    ],
+)  # fmt: skip
+def test_a_policy_is_warned_of_what_it_selects_in_vain(
+    api_version: str, kind: str, wanted: str | None
+) -> None:
+    selectors = [
+        {"apiVersion": "apps/v1", "kind": "Deployment"},
+        {"apiVersion": api_version, "kind": kind},
+    ]
+    said = [] if wanted is None else [f"spec.resourceSelectors[1]: it selects nothing: {wanted}"]
+    assert list(idle({"spec": {"resourceSelectors": selectors}})) == said
 
 
 # ------------------------------------------------------------------------------------------------ what comes back

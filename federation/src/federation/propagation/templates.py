@@ -81,6 +81,17 @@ def resource_of(api_version: str, kind: str) -> Resource[Document] | None:
     return next((r for r in TEMPLATES if (r.api_version, r.kind) == (api_version, kind)), None)
 
 
+def why_unselectable(api_version: str, kind: str) -> str:
+    """Why a policy that selects the kind sends nothing of it; empty when it does."""
+    if resource_of(api_version, kind) is not None:
+        return ""
+    if (api_version, kind) == (NAMESPACES.api_version, NAMESPACES.kind):
+        return "Namespaces go into every cluster, without a policy"
+    if any((r.api_version, r.kind) == (api_version, kind) for r in FOLLOWERS):
+        return f"a {kind} goes wherever something of its namespace goes, without a policy"
+    return f"{api_version} {kind} is not propagated"
+
+
 def unsynced_namespace(name: str) -> bool:
     """Namespaces that every cluster has of itself, or that belong to the system."""
     return name == "default" or name.startswith(OWN_NAMESPACES)

@@ -8,6 +8,7 @@ from typing import Any
 
 from federation.propagation.admission import autoscaling, defaults, operations, rules
 from federation.propagation.admission.types import mismatch
+from federation.propagation.templates import why_unselectable
 from machinery.api.fleet.kinds import OVERRIDE_SPEC, POLICY_SPEC
 from machinery.kit.ids import Ids
 from machinery.meta.errors import BadRequest, Forbidden
@@ -97,6 +98,10 @@ def idle(policy: Document) -> Iterator[str]:
     for field in IDLE_FIELDS:
         if spec.get(field):
             yield f"spec.{field}: kept, but nothing acts on it yet"
+    for index, selector in enumerate(spec.get("resourceSelectors") or ()):
+        why = why_unselectable(selector.get("apiVersion", ""), selector.get("kind", ""))
+        if why:
+            yield f"spec.resourceSelectors[{index}]: it selects nothing: {why}"
 
 
 def _undecodable(document: Document, schema: Mapping[str, Any], struct: str) -> str:
