@@ -17,6 +17,8 @@ from machinery.api.fleet.cluster import execution_namespace
 from machinery.api.fleet.operations import FEDERATED_RESOURCE_QUOTAS, FederatedResourceQuota
 from machinery.api.fleet.work import RESOURCE_BINDINGS, WORK_DOCUMENTS
 from machinery.controller.action import Action, Create, Delete, Emit, Patch, SetStatus
+from machinery.controller.executor import Executor
+from machinery.meta.errors import Conflict
 from machinery.meta.objectmeta import condition
 from machinery.meta.resource import Document, ObjectKey
 
@@ -150,6 +152,36 @@ def test_two_decisions_that_do_not_see_each_other_do_not_both_fit() -> None:
     seen = {"a": after(6), "b": {}}
     shown = quotas.judged([marked], "b", after(5), after(6), seen, NOW)
     assert shown.refusal.endswith("requested sum 11, limit 10."), "counted once"
+
+
+def test_of_two_servers_that_judge_by_the_same_version_one_has_to_judge_again() -> None:
+    """Two leads at once, each with its own copy of everything, for two workloads of which one fits."""
+
+    async def story(fleet: Fleet) -> None:
+        await fleet.client.create(FEDERATED_RESOURCE_QUOTAS, document(overall={"pods": "10"}))
+        read = await fleet.client.get(FEDERATED_RESOURCE_QUOTAS, Q)
+        wanted = {"pods": Fraction(6)}
+        bindings: dict[str, Any] = {"a": {}, "b": {}}
+        first = quotas.judged([read], "a", wanted, {}, bindings, NOW)
+        second = quotas.judged([read], "b", wanted, {}, bindings, NOW)
+        assert not first.refusal
+        assert not second.refusal
+        recorder: Any = None
+        executor = Executor(fleet.client, recorder)
+        _ = await executor.apply(first.actions)
+        with pytest.raises(Conflict):
+            _ = await executor.apply(second.actions)
+        read = await fleet.client.get(FEDERATED_RESOURCE_QUOTAS, Q)
+        again = quotas.judged([read], "b", wanted, {}, bindings, NOW)
+        assert again.refusal.endswith("for resource pods: requested sum 12, limit 10.")
+        shown: dict[str, Any] = {"a": wanted, "b": {}}
+        later = NOW + dt.timedelta(seconds=quota.IN_FLIGHT_S)
+        again = quotas.judged([read], "b", wanted, wanted, shown, later)
+        assert again.refusal, "by then it is seen"
+        lost = quotas.judged([read], "b", wanted, {}, bindings, later)
+        assert not lost.refusal, "a decision that never arrived gives its room back"
+
+    play(story)
 
 
 def test_what_shrinks_needs_no_grant() -> None:

@@ -45,7 +45,7 @@ class Right:
 
 CARRIED = (
     Right("", ("configmaps", "namespaces", "secrets", "serviceaccounts", "services"), WRITE),
-    Right("", ("limitranges", "persistentvolumeclaims"), WRITE),
+    Right("", ("limitranges", "persistentvolumeclaims", "resourcequotas"), WRITE),
     Right("apps", ("daemonsets", "deployments", "statefulsets"), WRITE),
     Right("autoscaling", ("horizontalpodautoscalers",), WRITE),
     Right("batch", ("cronjobs", "jobs"), WRITE),
@@ -56,8 +56,9 @@ CARRIED = (
 SHOWN = (
     Right("", ("events", "nodes", "pods"), READ),
     Right("apps", ("replicasets",), READ),
+    Right("metrics.k8s.io", ("pods",), ("get", "list")),
 )
-"""What the federation mirrors; the agent counts nodes and pods itself."""
+"""What the federation mirrors, and asks for its FederatedHPAs; the agent counts nodes and pods itself."""
 ASKED = Right("coordination.k8s.io", ("leases",), ("get", "list"), NODE_LEASES)
 MASTERS_MAY = (
     Right("", ("pods",), (*READ, "delete")),
