@@ -13,8 +13,9 @@ also to those without the namespace, and to foreign clusters without the kind; t
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from cluster_agent.link.member import DriftState, Member, Outcome, identifier
+from cluster_agent.link.member import Drift, DriftState, Member, Outcome, identifier
 from machinery.api.fleet.reflect import UNKNOWN, health, reflected
 from machinery.api.fleet.resilience import FENCED
 from machinery.api.fleet.work import (
@@ -29,7 +30,7 @@ from machinery.client.informer import Informer
 from machinery.controller.action import Patch, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
-from machinery.meta.errors import Conflict, NotFound
+from machinery.meta.errors import Conflict, NotFound, StatusError
 from machinery.meta.resource import Document, ObjectKey
 
 log = logging.getLogger(__name__)
@@ -156,6 +157,8 @@ class WorkReconciler:
         self._clock = manager.clock
         self._executor, self._federation = manager.executor, manager.client
         self._works, self._member = works, member
+        self._untold: dict[ObjectKey, dict[int, Drift]] = {}
+        """Repairs whose report was not accepted: by Work and manifest."""
 
     async def reconcile(self, key: ObjectKey) -> Result:
         try:
@@ -197,13 +200,27 @@ class WorkReconciler:
             outcomes = [Outcome(identifier(i, m, ""), why) for i, m in enumerate(manifests)]
         else:
             outcomes = [await self._member.apply(work, i, m) for i, m in enumerate(manifests)]
-        status = status_plan(work, outcomes, rfc3339(self._clock.now()))
-        if status is not None:
-            version = work["metadata"]["resourceVersion"]
-            await self._executor.apply([SetStatus(WORKS, key, status, resource_version=version)])
+        await self._tell(key, work, outcomes)
         if waits or why:
             return Result()
         return await self._then(key, work, outcomes)
+
+    async def _tell(self, key: ObjectKey, work: Document, outcomes: list[Outcome]) -> None:
+        """Write the status. A repair is told once, so what was not accepted is told with the next."""
+        for ordinal, drift in self._untold.pop(key, {}).items():
+            if ordinal < len(outcomes) and outcomes[ordinal].drift is None:
+                outcomes[ordinal] = replace(outcomes[ordinal], drift=drift)
+        status = status_plan(work, outcomes, rfc3339(self._clock.now()))
+        if status is None:
+            return
+        version = work["metadata"]["resourceVersion"]
+        try:
+            await self._executor.apply([SetStatus(WORKS, key, status, resource_version=version)])
+        except (StatusError, ConnectionError, TimeoutError):
+            untold = {i: o.drift for i, o in enumerate(outcomes) if o.drift is not None}
+            if untold:
+                self._untold[key] = untold
+            raise
 
     async def _then(self, key: ObjectKey, work: Document, outcomes: Sequence[Outcome]) -> Result:
         """What is left to do after the status was written."""
