@@ -259,8 +259,7 @@ def test_the_samples_use_every_field(kinds: tuple[str, ...]) -> None:
 
 def test_what_nothing_acts_on_is_warned_about() -> None:
     _, warnings = applied(DOCUMENTS[0])
-    assert [text.partition(":")[0] for text in warnings] == [
-    ]
+    assert [text.partition(":")[0] for text in warnings] == []
     assert list(idle(DOCUMENTS[1])) == []
 
 
