@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from federation.clusters.candidates import candidates
+from federation.clusters.estimates import NoEstimator
 from federation.controllers import placer, registry
 from federation.controllers.reservations import Reservations
 from federation.domains.clock import FailureClock
@@ -224,7 +225,9 @@ def with_placer(kind: type[placer.PlacerReconciler]) -> Setup:
         controllers(manager, api)
         for controller in manager._controllers:
             if controller.name == "placer":
-                controller._reconciler = kind(manager, Operator, Reservations(manager))
+                controller._reconciler = kind(
+                    manager, Operator, Reservations(manager, NoEstimator())
+                )
 
     return setup
 

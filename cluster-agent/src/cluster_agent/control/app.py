@@ -6,7 +6,7 @@ PostgreSQL several may run; then one of them leads, and one that lost the lead s
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,9 +14,13 @@ from urllib.parse import urlsplit
 from cluster_agent.control import binder
 from cluster_agent.control.controllers import kubernetesservice, registry
 from cluster_agent.control.controllers.serviceimport.addresses import parse_ranges
+from cluster_agent.control.estimates import PATH as ESTIMATES_PATH
+from cluster_agent.control.estimates import Estimates
+from machinery.api.fleet.capacity_kinds import ESTIMATES
 from machinery.api.fleet.multicluster_kinds import MEMBER
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme
+from machinery.client.interface import Client
 from machinery.client.leaderelection import LeaderElector
 from machinery.controller.leadership import Leadership
 from machinery.controller.manager import Manager
@@ -77,7 +81,7 @@ class Control:
         """Serve the API, then start controllers and scheduler."""
         await self.store.start()
         server = ApiServer(
-            Scheme((*BUILTIN, *MEMBER)),
+            Scheme((*BUILTIN, *MEMBER, *ESTIMATES)),
             self.store,
             server_config(
                 self.config.cluster,
@@ -89,7 +93,7 @@ class Control:
             ),
             self._clock,
             self._ids,
-            extensions=self._extensions,
+            extensions=self._extended(),
         )
         self.server = server
         await server.start()
@@ -97,6 +101,16 @@ class Control:
         await self._start_controllers(server)
         settle_collector()
         return server
+
+    def _extended(self) -> Extensions:
+        """What was given, and the reviews of a member."""
+        given = self._extensions or Extensions()
+        estimates = Estimates(self._own_client, self._clock)
+        return replace(given, reviews={**given.reviews, ESTIMATES_PATH: estimates.answer})
+
+    def _own_client(self) -> Client:
+        assert self.server is not None, "it answers requests"
+        return self.server.client(manager="estimates")
 
     async def _start_controllers(self, server: ApiServer) -> None:
         for build in (self._controllers, self._scheduler):

@@ -22,6 +22,8 @@ from machinery.api.fleet.cluster import (
 from machinery.meta.objectmeta import condition
 from machinery.scheduling.resources import amount, amounts
 
+BELIEVED = "CapacityBelieved"
+"""Condition of a Cluster: whether what it reports of its room can be true."""
 KEPT_MAX = 20_000
 _kept: dict[str, tuple[Cluster, Candidate]] = {}
 """By name: an object, which nobody changes, and what was made of it."""

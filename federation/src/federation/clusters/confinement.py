@@ -9,6 +9,7 @@ Lease     not the word that asks for an inventory: without it the federation wou
 from collections.abc import Mapping
 from typing import Any, Final
 
+from federation.clusters.candidates import BELIEVED
 from federation.clusters.links import member_of
 from federation.clusters.refusals import IDENTITY_CONFLICT, LINK_REFUSED
 from machinery.api.fleet.cluster import CLUSTER_LEASES, INVENTORY_WANTED, READY
@@ -16,7 +17,7 @@ from machinery.api.fleet.work import EXECUTION_FINALIZER
 from machinery.meta.resource import Document
 from machinery.server.admission.interface import AdmissionRequest, refuse
 
-VERDICTS: Final = (READY, IDENTITY_CONFLICT, LINK_REFUSED)
+VERDICTS: Final = (READY, BELIEVED, IDENTITY_CONFLICT, LINK_REFUSED)
 """Conditions of a Cluster that the federation comes to."""
 HELD: Final = ("labels", "finalizers", "ownerReferences")
 VOLATILE: Final = ("managedFields", "resourceVersion", "generation", "finalizers")

@@ -5,7 +5,7 @@ such a member for one that reports no room (`federation.clusters.candidates`): w
 more that is divided by room. Without this condition nobody would know why.
 """
 
-from federation.clusters.candidates import disbelief
+from federation.clusters.candidates import BELIEVED, disbelief
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.controller.action import Action, Emit, Result, SetStatus
 from machinery.controller.manager import Manager
@@ -13,7 +13,6 @@ from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import condition, condition_document
 from machinery.meta.resource import Document, ObjectKey
 
-BELIEVED = "CapacityBelieved"
 IMPLAUSIBLE, PLAUSIBLE = "Implausible", "Plausible"
 
 

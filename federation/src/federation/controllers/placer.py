@@ -544,6 +544,8 @@ class PlacerReconciler:
         fleet = candidates(self._clusters.list(), granted=grant_s(own) is not None)
         cut_off = cluster_verdict(self._domains.get(EVERYTHING)) == Finding.CUT_OFF.value
         returns = may_return(own, self._settings()) and not cut_off
+        if placeable(binding) and open_question(binding):
+            fleet = await self._room.estimates.told(request_of(binding, fresh=False), fleet)
         fleet = self._room.left(fleet, binding)
         fleet = barred(binding, fleet, self._others(binding), self._sources)
         actions = plan(binding, fleet, now, returns=returns)

@@ -6,6 +6,7 @@ from functools import partial
 
 from federation.clusters.admission import ExportsNamed, MembersObjects, OneIdentity, OwnClusterOnly
 from federation.clusters.confinement import OwnWords
+from federation.clusters.estimates import Estimator, NoEstimator
 from federation.clusters.metrics import Metrics, NoMetrics
 from federation.controllers import (
     applications,
@@ -74,6 +75,8 @@ class Settings:
     """How long a fleet must be well before failback, where FederationConfig says nothing."""
     left: Callable[[str], None] = field(default=lambda _: None)
     """Hears of each cluster that has left."""
+    estimator: Estimator = NoEstimator()
+    """Asks members what would really fit."""
     metrics: Metrics = NoMetrics()
     """Where what members' pods use comes from."""
 
@@ -120,7 +123,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     beats = health.heartbeats(manager)
     health.setup(manager, lambda: operator().clock, beats)
     domains.setup(manager, lambda: operator().clock, beats)
-    reserved = Reservations(manager)
+    reserved = Reservations(manager, settings.estimator)
     evictor.setup(manager, operator, beats, reserved)
     failback.setup(manager, operator, reserved)
     placer.setup(manager, operator, reserved)

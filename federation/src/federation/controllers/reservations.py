@@ -8,6 +8,7 @@ and failback share one. It writes nothing: after a restart it is what the bindin
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from federation.clusters.estimates import Estimates, Estimator
 from federation.placement import platforms
 from federation.placement.headroom import Demand, Demands
 from federation.placement.ledger import Ledger, Standing, less
@@ -148,8 +149,9 @@ class Lately:
 class Reservations:
     """One for all controllers that decide by room."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, estimator: Estimator) -> None:
         self._clock = manager.clock
+        self.estimates = Estimates(manager.clock, estimator)
         self.lately = Lately()
         self.ledger = Ledger()
         self.demands = Demands()

@@ -2,7 +2,8 @@
 
 By its sums: free resources over what one replica asks. By its node shapes, where it tells them (Karmada's resource models:
 so many nodes with at least so much free): a node's worth is what its shape surely holds, so that ten half-full nodes do not
-count as five empty ones. Shapes that lack a resource which is asked say nothing, and the sums are taken.
+count as five empty ones. Shapes that lack a resource which is asked say nothing, and the sums are taken. Where the member's
+own scheduler was asked (`estimate`), its answer counts instead of shapes, and never more than the sums.
 
 Nobody knows on which nodes that will stand which is reserved and not reported yet, so it takes from the nodes' worth as many
 replicas as would need the scarcest part of it.
@@ -43,10 +44,23 @@ def _needed(asks: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def _balance(candidate: Candidate, free: Mapping[str, int], needed: list[tuple[str, int]]) -> int:
-    shapes = candidate.shapes
-    fits = min(free.get(PODS, MAX_REPLICAS), MAX_REPLICAS)
+    shapes, estimate = candidate.shapes, candidate.estimate
+    if estimate is not None:
+        left = estimate - equivalent(candidate.reserved, needed)
+        return min(_by_sums(free, needed), left)
     if shapes and needed and all(name in shape.least for shape in shapes for name, _ in needed):
+        fits = min(free.get(PODS, MAX_REPLICAS), MAX_REPLICAS)
         return min(fits, by_shape(shapes, needed) - equivalent(candidate.reserved, needed))
+    return _by_sums(free, needed)
+
+
+def by_sums(candidate: Candidate, asks: Mapping[str, int]) -> int:
+    """By free resources alone; 0 when it reported none."""
+    return max(0, _by_sums(candidate.free, _needed(asks))) if candidate.free is not None else 0
+
+
+def _by_sums(free: Mapping[str, int], needed: list[tuple[str, int]]) -> int:
+    fits = min(free.get(PODS, MAX_REPLICAS), MAX_REPLICAS)
     for name, asked in needed:
         room = free.get(name, 0)
         count = room // asked if room >= 0 else -(-room // asked)

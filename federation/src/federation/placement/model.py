@@ -46,6 +46,8 @@ class Candidate:
     """Its nodes by what they have free, where it tells them."""
     reserved: Mapping[str, int] = field(default_factory=dict)
     """Given away and not reported yet (`federation.placement.ledger`): `free` is without it, `shapes` are with it."""
+    estimate: int | None = None
+    """How many more replicas of this very workload would fit, by its own scheduler (CapacityEstimate); None: not asked."""
     platforms: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """What is free on its ready nodes by platform (`linux/amd64`), as it reported; empty: it does not tell."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from federation.clusters.estimates import NoEstimator
 from federation.controllers import (
     dependencies,
     detector,
@@ -111,7 +112,7 @@ class Scratch:
         manager = self._manager
         kinds = [kind for kind in self._source.scheme.kinds if kind.storable]
         operator = registry.operator_settings(manager, registry.Settings(kinds, self.api.authority))
-        placer.setup(manager, operator, Reservations(manager))
+        placer.setup(manager, operator, Reservations(manager, NoEstimator()))
         for room in (detector, dependencies, dispatcher, namespaces, followers):
             room.setup(manager)
 
