@@ -8,10 +8,14 @@ from tests.unit.controllers_federation.moving_fleet import WEB, Fleet, play
 
 from federation.controllers import journal
 from federation.controllers.journal import HOUSE, PER_WORKLOAD, plan, unneeded
-from federation.placement.journal import recorded
-from federation.placement.model import Candidate
+from federation.placement import journal as codec
+from federation.placement.journal import PLACE, Asked, recorded
+from federation.placement.model import Candidate, Request
+from federation.placement.plan import place
 from federation.propagation.replays import replays
 from federation.propagation.templates import DEPLOYMENTS
+from federation.simulator.rules import Broken, Rules
+from federation.simulator.seen import Seen, Written
 from machinery.api.fleet.decision import (
     DECISIONS,
     FLEET_RECORDS,
@@ -22,6 +26,7 @@ from machinery.api.fleet.decision import (
     Recorded,
     RecordedSpec,
 )
+from machinery.api.fleet.policy import Placement
 from machinery.client.interface import dynamic
 from machinery.controller.action import Delete
 from machinery.meta.objectmeta import ObjectMeta
@@ -132,6 +137,23 @@ def test_a_decision_of_which_the_fleet_is_gone_says_so():
         "spec": {"function": "place", "inputs": {"hash": "h", "fleet": record.name, "data": "{}"}},
     }
     assert replays(document, lambda _: None).startswith("the fleet that it was decided of is in")
+
+
+def test_the_simulator_finds_a_decision_that_does_not_replay():
+    fleet = [Candidate("a", free={"pods": 9}), Candidate("b", free={"pods": 9})]
+    request = Request("u", "apps/v1", "Deployment", Placement(), 3)
+    decision = place(request, fleet)
+    asked = Asked(PLACE, request, fleet)
+    data = codec.entry(asked, codec.NO_RECORD, codec.changed(fleet, codec.NO_RECORD))
+    inputs = {"hash": codec.Digests().of(asked), "encoding": "json", "data": data.decode()}
+    answer = codec.answered(decision)
+    spec = {"function": PLACE, "result": answer.result, "message": answer.message, **answer.fields}
+    honest = {"metadata": {"name": "x"}, "spec": spec | {"inputs": inputs}}
+    judge = Rules(Seen())
+    judge.on_write(Written("decisions", WEB, None, honest, 0.0))
+    forged = honest | {"spec": honest["spec"] | {"clusters": [{"name": "a", "replicas": 3}]}}
+    with pytest.raises(Broken, match="replays: demo/web: clusters: a:3 was recorded, a:3, b:3"):
+        judge.on_write(Written("decisions", WEB, None, forged, 0.0))
 
 
 def test_the_key_of_the_house_is_nobodys():

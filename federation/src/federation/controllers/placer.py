@@ -16,7 +16,7 @@ the operator holds failover (`FederationConfig.failover` DryRun or Frozen) or th
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -555,10 +555,11 @@ class PlacerReconciler:
         self._room.remember(binding, actions)
         return await self._executor.apply([*verdict.actions, *actions])
 
-    def _others(self, binding: ResourceBinding) -> list[tuple[ResourceBinding, frozenset[str]]]:
-        """The namespace's other bindings and their clusters."""
-        found = self._bindings.list(binding.metadata.namespace)
-        return [(b, self._room.lately.clusters(b)) for b in found if b.key != binding.key]
+    def _others(self, binding: ResourceBinding) -> Iterator[tuple[ResourceBinding, frozenset[str]]]:
+        """The namespace's other bindings and their clusters: found when they are asked for, which few bindings do."""
+        for other in self._bindings.list(binding.metadata.namespace):
+            if other.key != binding.key:
+                yield other, self._room.lately.clusters(other)
 
     def _resilience(self, binding: ResourceBinding) -> ResilienceSpec:
         """How it shall outlive failures; pods on grants are not for every cluster's kubelets."""
