@@ -12,6 +12,7 @@ from typing import Any
 from tests.support.apiserver import RunningServer, running_server
 
 from federation.clusters import access
+from federation.clusters.estimates import NoEstimator
 from federation.controllers import (
     defaults,
     dependencies,
@@ -114,7 +115,7 @@ async def federation() -> AsyncIterator[RunningServer]:
         manager = Manager(server.local, clock, ids, component="federation")
         settings = registry.Settings([], server.api.authority)
         operator = registry.operator_settings(manager, settings)
-        placer.setup(manager, operator, Reservations(manager))
+        placer.setup(manager, operator, Reservations(manager, NoEstimator()))
         for room in (defaults, detector, dependencies, dispatcher, journal):
             room.setup(manager)
         await manager.start()
