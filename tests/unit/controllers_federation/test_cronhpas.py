@@ -80,6 +80,8 @@ def test_when_a_rule_is_due(
         ("replicas", DEPLOYMENT, rule(), ("deployments", {"replicas": 5})),
         ("none", DEPLOYMENT, rule(targetReplicas=0), ("deployments", {"replicas": 0})),
         ("a ReplicaSet", DEPLOYMENT | {"apiVersion": "apps/v1", "kind": "ReplicaSet"}, rule(), ("replicasets", {"replicas": 5})),
+        ("limits of an autoscaler", SCALER, rule(targetReplicas=None, targetMinReplicas=2, targetMaxReplicas=9), ("federatedhpas", {"minReplicas": 2, "maxReplicas": 9})),
+        ("one of them", SCALER, rule(targetReplicas=None, targetMaxReplicas=9), ("federatedhpas", {"maxReplicas": 9})),
         ("no such kind", DEPLOYMENT | {"kind": "Wagon"}, rule(), 'no kind "Wagon" in version "apps/v1" is served that can be scaled'),
         ("one without replicas", {"apiVersion": "v1", "kind": "ConfigMap", "name": "web"}, rule(),
          'no kind "ConfigMap" in version "v1" is served that can be scaled'),

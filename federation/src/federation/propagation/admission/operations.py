@@ -64,6 +64,7 @@ _QUOTA = _WHOLE | frozenset(
     }
 )  # fmt: skip
 """What a ResourceQuota can limit by a name without a domain."""
+_HUGE = ("hugepages-", "requests.hugepages-")
 
 
 def federated_resource_quota(document: Document) -> str:
@@ -113,8 +114,11 @@ def _cluster_name(name: str) -> list[str]:
 def _amounts(amounts: Document, where: str, causes: Causes) -> None:
     for name, raw in sorted(amounts.items()):
         field = f"{where}[{name}]"
-        resource_name(name, field, causes)
-        if "/" not in name and name not in _QUOTA:
+        if wrong := names.qualified_name(name):
+            causes.invalid_each(field, name, wrong)
+        else:
+            resource_name(name, field, causes)
+        if "/" not in name and name not in _QUOTA and not name.startswith(_HUGE):
             causes.invalid(field, name, "must be a standard resource for quota")
         resource_quantity(name, raw, field, causes)
         if name in _WHOLE and not quantity_of(raw).integral:

@@ -9,6 +9,7 @@ from typing import Any
 from federation.propagation.admission import autoscaling, defaults, operations, rules
 from federation.propagation.admission.types import mismatch
 from federation.propagation.templates import why_unselectable
+from machinery.api.fleet.autoscaling_kinds import FEDERATED_HPA_SPEC
 from machinery.api.fleet.kinds import OVERRIDE_SPEC, POLICY_SPEC
 from machinery.kit.ids import Ids
 from machinery.meta.errors import BadRequest, Forbidden
@@ -27,6 +28,7 @@ _STRUCTS = {
     "PropagationPolicy": (POLICY_SPEC, "PropagationSpec"),
     "ClusterPropagationPolicy": (POLICY_SPEC, "PropagationSpec"),
     "OverridePolicy": (OVERRIDE_SPEC, "OverrideSpec"),
+    "FederatedHPA": (FEDERATED_HPA_SPEC, "FederatedHPASpec"),
 }
 """What is decoded before the schema is asked: schema and struct."""
 IDLE_FIELDS = ("association",)

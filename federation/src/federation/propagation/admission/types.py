@@ -48,6 +48,20 @@ _STRUCTS: Final[Mapping[str, str]] = {
 _SHARED: Final[Mapping[str, str]] = {
     "labelSelector": "v1.LabelSelector",
     "clusterTolerations": "v1.Toleration",
+    "scaleTargetRef": "v2.CrossVersionObjectReference",
+    "describedObject": "v2.CrossVersionObjectReference",
+    "metrics": "v2.MetricSpec",
+    "metric": "v2.MetricIdentifier",
+    "target": "v2.MetricTarget",
+    "resource": "v2.ResourceMetricSource",
+    "containerResource": "v2.ContainerResourceMetricSource",
+    "pods": "v2.PodsMetricSource",
+    "object": "v2.ObjectMetricSource",
+    "external": "v2.ExternalMetricSource",
+    "behavior": "v2.HorizontalPodAutoscalerBehavior",
+    "scaleUp": "v2.HPAScalingRules",
+    "scaleDown": "v2.HPAScalingRules",
+    "policies": "v2.HPAScalingPolicy",
 }
 """Structs of Kubernetes' own packages."""
 _WORDS: Final[Mapping[str, str]] = {
@@ -61,8 +75,17 @@ _WORDS: Final[Mapping[str, str]] = {
     "purgeMode": "v1alpha1.PurgeMode",
     "priorityClassSource": "v1alpha1.PriorityClassSource",
     "component": "v1alpha1.ImageComponent",
+    "selectPolicy": "v2.ScalingPolicySelect",
 }
 """Texts with a type of their own."""
+_OWNERS: Final = {"PropagationSpec": "PropagationPolicy", "OverrideSpec": "OverridePolicy"}
+"""Whose `spec` a struct is, where its name does not say it."""
+_TYPES: Final[Mapping[str, str]] = {
+    "v2.MetricSpec": "v2.MetricSourceType",
+    "v2.MetricTarget": "v2.MetricTargetType",
+    "v2.HPAScalingPolicy": "v2.HPAScalingPolicyType",
+}
+"""What `type` is, by its struct."""
 _OPERATORS: Final[Mapping[str, str]] = {
     "v1.Toleration": "v1.TolerationOperator",
     "v1.LabelSelectorRequirement": "v1.LabelSelectorOperator",
@@ -75,7 +98,7 @@ _PYTHON: Final = {"string": str, "boolean": bool, "array": list, "object": dict}
 def mismatch(schema: Schema, spec: Any, struct: str) -> str:
     """Go's sentence on the first value of `spec` that its struct cannot take; empty when all fit."""
     if not isinstance(spec, dict):
-        whole = "PropagationPolicy" if struct == "PropagationSpec" else "OverridePolicy"
+        whole = _OWNERS.get(struct, struct.removesuffix("Spec"))
         return _sentence(spec, f"{whole}.spec", f"v1alpha1.{struct}")
     return _struct(schema, spec, f"v1alpha1.{struct}", "spec")
 
@@ -131,6 +154,8 @@ def _go(key: str, part: Schema, struct: str) -> str:
         return str(part.get("format", "int32"))
     if kind == "boolean":
         return "bool"
+    if key == "type":
+        return _TYPES.get(struct, "string")
     if key == "operator":
         return _OPERATORS.get(struct, "v1alpha1.OverriderOperator")
     return _WORDS.get(key, "string")
