@@ -21,6 +21,7 @@ import uvloop
 
 from federation import __version__
 from federation.clusters import access, servers
+from federation.clusters.commands import PodCommands
 from federation.clusters.estimates import MemberEstimator
 from federation.clusters.forward import Forwarder
 from federation.clusters.links import Links
@@ -192,6 +193,7 @@ class FederationServer:
                 ),
                 stabilization_s=self.config.failbackStabilizationSeconds,
                 left=self._left,
+                commands=PodCommands(self.links),
                 metrics=MemberMetrics(self.links),
                 estimator=MemberEstimator(self.links),
             ),

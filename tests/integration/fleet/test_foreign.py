@@ -19,6 +19,8 @@ from cluster_agent.link.foreign_rights import ACCOUNT, NAMESPACE, manifest
 from cluster_agent.node.config import NodeConfig
 from federation.app import FederationServer
 from federation.clusters import bootstrap
+from federation.clusters.commands import Command, Outcome, PodCommands
+from federation.clusters.links import Links
 from federation.config import FederationConfig
 from federation.propagation.templates import DEPLOYMENTS, SERVICES
 from machinery.api.core import PODS, Pod
@@ -58,6 +60,7 @@ class Scene:
     """The foreign cluster's administrator."""
     agent: Foreign
     tls: object
+    links: Links
 
     async def cluster(self) -> Cluster | None:
         try:
@@ -127,7 +130,8 @@ async def scene(folder: Path, cut: Cut = lambda documents: documents) -> AsyncIt
         tls = client_context(server.ca_pem, server.client_pair("kubernetes-admin", (MASTERS,)))
         admin = RestClient(server.url, tls)
         stack.push_async_callback(admin.close)
-        yield Scene(client, admin, server.url, server.ca_pem, foreign, agent, tls)
+        links = federation.links
+        yield Scene(client, admin, server.url, server.ca_pem, foreign, agent, tls, links)
 
 
 def hollow(url: str, folder: Path) -> NodeConfig:
@@ -381,3 +385,36 @@ def test_the_manifest_is_what_kubectl_takes(capsys: pytest.CaptureFixture[str]) 
     assert main(["link", "--print-rbac", "--impersonate-user", "jane"]) == 0
     documents = list(yaml.safe_load_all(capsys.readouterr().out))
     assert documents == manifest(["jane"])
+
+
+async def test_commands_run_over_the_link_where_the_cluster_lets_them(tmp_path: Path) -> None:
+    async with scene(tmp_path) as fleet:
+        await eventually(lambda: _ready(fleet), wait_s=60)
+        await apply(fleet, deployment("web", 2))
+        await eventually(lambda: _count(fleet, 2))
+        commands = PodCommands(fleet.links)
+        save = Command("edge", "demo", {"app": "web"}, ("save", "--to=a b"))
+        refused = await commands(save)
+        assert refused == Outcome(
+            False,
+            "the member refused it with 403: its agent's user may not create pods/exec there",
+        )
+        role = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "checkpoints"},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin",
+            },
+            "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
+        }  # fmt: skip
+        await fleet.foreign.create(RBAC["ClusterRoleBinding"], role)
+        found = await commands(save)
+        assert found.ok, found
+        assert "asked for: save --to=a b" in found.message
+        nobody = await commands(Command("edge", "demo", {"app": "other"}, ("save",)))
+        assert nobody == Outcome(False, "no ready pod is there")
+        wrong = Command("edge", "demo", {"app": "web"}, ("save",), container="other")
+        assert not (await commands(wrong)).ok
+        away = await commands(Command("nowhere", "demo", {"app": "web"}, ("save",)))
+        assert away == Outcome(False, 'cluster "nowhere" is not connected')

@@ -30,6 +30,12 @@ def concerned(binding: ResourceBinding) -> bool:
     return not binding.deleting and (asked or ACCOUNT in binding.metadata.annotations)
 
 
+def failing(binding: ResourceBinding) -> list[str]:
+    """Index of bindings whose workload may be unhealthy somewhere."""
+    text = binding.metadata.annotations.get(ACCOUNT, "")
+    return ["yes"] if applications.UNHEALTHY in text and not binding.deleting else []
+
+
 def plan(
     binding: ResourceBinding, template: Document | None, tolerated: Limits | None, now: dt.datetime
 ) -> list[Action]:

@@ -32,6 +32,8 @@ from dataclasses import dataclass, field, replace
 
 from federation.clusters.candidates import candidates
 from federation.controllers import domains, placer
+from federation.controllers.applications import failing
+from federation.controllers.checkpoints import held_back, lost
 from federation.controllers.health import Heartbeats
 from federation.controllers.reservations import Reservations
 from federation.controllers.rollouts import guard
@@ -51,6 +53,7 @@ from machinery.api.fleet.resilience import (
     FAILURE_DOMAINS,
     FEDERATION_CONFIGS,
     RESILIENCE_POLICIES,
+    Checkpoint,
     FailureDomain,
     ResiliencePolicy,
     ResilienceSpec,
@@ -60,7 +63,7 @@ from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.client.interface import dynamic
 from machinery.controller.action import Action, RequeueAfter, Result
 from machinery.controller.manager import Manager
-from machinery.kit.clock import rfc3339
+from machinery.kit.clock import parse_time, rfc3339
 from machinery.meta.objectmeta import condition, is_true
 from machinery.meta.resource import Document, ObjectKey
 from machinery.scheduling.resources import amounts
@@ -106,6 +109,9 @@ class Due:
     fenced: bool = False
     stop_s: float = 0.0
     """Mode consistency: how long its replicas may take to end."""
+    hook: Checkpoint | None = None
+    silent_s: float = 0.0
+    """Since the cluster was last heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +198,21 @@ def within_budgets(
     return passed, [*held, RequeueAfter(guard.LOOK_S)] if held else []
 
 
+def after_checkpoints(due: Iterable[Due]) -> tuple[list[Due], list[Action]]:
+    """Planned moves wait for a last checkpoint; those whose last one is still to be made ask for it."""
+    passed: list[Due] = []
+    actions: list[Action] = []
+    for item in due:
+        planned = item.wait_s <= 0 and item.cause.reason != moves.UNREACHABLE
+        word = f"{item.cause.reason} {item.cause.since}"
+        wait = planned and item.hook and held_back(item.binding, item.cluster, item.hook, word)
+        if isinstance(wait, list):
+            actions += wait
+        else:
+            passed.append(item)
+    return passed, actions
+
+
 def mark(due: Due) -> tuple[str, str, str]:
     """What is told once in a dry run."""
     return due.binding.metadata.uid, due.cluster, due.cause.since
@@ -222,17 +243,22 @@ def _evicted(due: Due, now: str) -> list[Action]:
         return []
     count = state.running[due.cluster]
     text = f"{count} replicas leave {due.cluster}: {cause.why}"
-    lost = [
+    problems = [
         a
         for problem in told.problems
         for a in placer.say(
             binding, "Warning", "StateNotPreserved", f"from {due.cluster}: {problem}"
         )
     ]
+    notes: dict[str, str | None] = {placer.QUESTION: None}
+    if due.hook is not None:
+        marks, said = lost(binding, due.cluster, parse_time(now), due.silent_s)
+        notes |= marks
+        problems += said
     actions = [
-        moves.patch(binding, after, {placer.QUESTION: None}),
+        moves.patch(binding, after, notes),
         *placer.say(binding, "Warning", "EvictWorkload", text),
-        *lost,
+        *problems,
     ]
     return noted(actions, evicted(binding, asked))
 
@@ -326,7 +352,9 @@ def due_of(
         wait = toleration_s(cluster, placement.cluster_tolerations, now)
     if wait is None:
         return None
-    return Due(binding, name, why, workload.priority, wait, fenced, stop_s(workload.template))
+    ends = stop_s(workload.template)
+    hook = spec.checkpoint
+    return Due(binding, name, why, workload.priority, wait, fenced, ends, hook, silent_s)
 
 
 def silence_wait_s(
@@ -342,12 +370,6 @@ def silence_wait_s(
 
 
 # ------------------------------------------------------------------------------------------------ for its own health
-def failing(binding: ResourceBinding) -> list[str]:
-    """Index of bindings whose workload may be unhealthy somewhere."""
-    text = binding.metadata.annotations.get(applications.ACCOUNT, "")
-    return ["yes"] if applications.UNHEALTHY in text and not binding.deleting else []
-
-
 def dues_of_health(
     binding: ResourceBinding,
     workload: Workload,
@@ -372,7 +394,8 @@ def dues_of_health(
         entry = account.clusters[name]
         cause = Cause(moves.APPLICATION, applications.why(entry, tolerated), entry.at)
         fenced = spec.mode == CONSISTENCY
-        found.append(Due(binding, name, cause, workload.priority, wait, fenced, stop_s(template)))
+        ends, hook = stop_s(template), spec.checkpoint
+        found.append(Due(binding, name, cause, workload.priority, wait, fenced, ends, hook))
     return found
 
 
@@ -453,7 +476,8 @@ class EvictorReconciler:
             actions = []
         if settings.failover == ENABLED and not cut_off:
             due, held = within_budgets(due, self._refusal)
-            actions += held
+            due, asked = after_checkpoints(due)
+            actions += [*held, *asked]
         told = frozenset(self._told)
         actions += plan(Round(due, survivors, settings, cut_off, rfc3339(wall), told))
         if settings.failover == DRY_RUN:

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from federation.clusters.admission import ExportsNamed, MembersObjects, OneIdentity, OwnClusterOnly
+from federation.clusters.commands import Run, no_links
 from federation.clusters.confinement import OwnWords
 from federation.clusters.estimates import Estimator, NoEstimator
 from federation.clusters.metrics import Metrics, NoMetrics
 from federation.controllers import (
     applications,
     capacity,
+    checkpoints,
     cronhpas,
     defaults,
     dependencies,
@@ -75,6 +77,8 @@ class Settings:
     """How long a fleet must be well before failback, where FederationConfig says nothing."""
     left: Callable[[str], None] = field(default=lambda _: None)
     """Hears of each cluster that has left."""
+    commands: Run = no_links
+    """Runs commands in members' pods."""
     estimator: Estimator = NoEstimator()
     """Asks members what would really fit."""
     metrics: Metrics = NoMetrics()
@@ -152,6 +156,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     cronhpas.setup(manager, settings.kinds)
     federatedhpas.setup(manager, settings.kinds, settings.metrics)
     journal.setup(manager)
+    checkpoints.setup(manager, settings.commands)
     garbagecollector.setup(manager, settings.kinds)
     namespace.setup(manager, settings.kinds)
     tokencleaner.setup(manager)

@@ -10,6 +10,8 @@ from machinery.api.fleet.resilience import Failback
 from machinery.meta.resource import Document
 from machinery.server.admission.interface import AdmissionRequest
 
+NO_VOLUMES = "members have no PersistentVolumes yet, so there is nothing to snapshot: let the command save the state elsewhere"
+
 
 class ResilienceKinds:
     """Both have a `spec.failback`."""
@@ -27,7 +29,10 @@ class ResilienceKinds:
             return
         if request.verb not in ("create", "update") or request.subresource:
             return
-        said = (request.document.get("spec") or {}).get("failback") or {}
-        found = list(windows.faults(msgspec.convert(said, Failback), "spec.failback"))
+        spec = request.document.get("spec") or {}
+        said = msgspec.convert(spec.get("failback") or {}, Failback)
+        found = list(windows.faults(said, "spec.failback"))
+        if (spec.get("checkpoint") or {}).get("volumes") == "Snapshot":
+            found.append(("spec.checkpoint.volumes", "Snapshot", NO_VOLUMES))
         if found:
             raise refusal(request.kind.kind, request.document, found)

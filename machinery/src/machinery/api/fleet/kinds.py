@@ -356,6 +356,15 @@ RESILIENCE_POLICY = served(
         grantSeconds=NUMBER | {"minimum": 20},
         stopAfterDisconnect=NUMBER | {"minimum": 20},
         startupTolerationSeconds=NUMBER | {"minimum": 0},
+        checkpoint=struct(
+            ("command",),
+            command=array(TEXT, minItems=1, maxItems=64),
+            container=TEXT,
+            intervalSeconds=NUMBER | {"minimum": 10},
+            timeoutSeconds=NUMBER | {"minimum": 1, "maximum": 300, "default": 30},
+            onFailure=choice("Continue", "Abort") | {"default": "Continue"},
+            volumes=choice("None", "Snapshot"),
+        ),
         rejoin=choice("keepOriginal", "keepReplacement", "bestScore", "longestRunning"),
         failback=FAILBACK,
         spread=array(SPREAD_RULE, maxItems=8)

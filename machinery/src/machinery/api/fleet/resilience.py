@@ -48,6 +48,20 @@ class Failback(View):
     """Of the windows, by its IANA name; UTC where nothing is said."""
 
 
+class Checkpoint(View):
+    """A command that a ready pod of the workload runs in each cluster, every `interval_seconds` and before a planned move."""
+
+    command: tuple[str, ...]
+    container: str = ""
+    """Empty: the pod's first one."""
+    interval_seconds: int | None = None
+    """None: only before moves."""
+    timeout_seconds: float = 30.0
+    on_failure: str = "Continue"
+    """`Abort`: a planned move waits until the command succeeds."""
+    volumes: str = "None"
+
+
 class SpreadRule(View):
     """Domains of `key` (provider, region, zone, cluster, or a label of clusters) differ by at most `max_skew` replicas."""
 
@@ -70,6 +84,7 @@ class ResilienceSpec(View):
     rejoin: str = "keepReplacement"
     failback: Failback = Failback()
     spread: tuple[SpreadRule, ...] = ()
+    checkpoint: Checkpoint | None = None
     headroom: str = ""
     """`N-1 zone` (or region, provider, cluster): what one of them holds would find room in the others."""
 
