@@ -156,6 +156,7 @@ class Reservations:
         self.ledger = Ledger()
         self.demands = Demands()
         self._ready: dict[str, bool] = {}
+        self._made: dict[str, tuple[Candidate, int, Candidate]] = {}
         manager.informer(CLUSTERS).on_change(self._cluster)
         manager.informer(RESOURCE_BINDINGS).on_change(self._binding)
 
@@ -179,7 +180,20 @@ class Reservations:
     def unreserved(self, fleet: Iterable[Candidate]) -> list[Candidate]:
         """The fleet without what decisions have given away; what is kept free for losses is in it."""
         now = self._clock.monotonic()
-        return [less(c, self.ledger.reserved(c.name, now)) for c in fleet]
+        return [self._unreserved(c, now) for c in fleet]
+
+    def _unreserved(self, candidate: Candidate, now: float) -> Candidate:
+        """The same object again while nothing has changed: a decision of a burst changes few members."""
+        name = candidate.name
+        version = self.ledger.version(name, now)
+        if version < 0:
+            return candidate
+        made = self._made.get(name)
+        if made is not None and made[0] is candidate and made[1] == version:
+            return made[2]
+        left = less(candidate, self.ledger.reserved(name, now))
+        self._made[name] = (candidate, version, left)
+        return left
 
     def busy_s(self, key: ObjectKey) -> float:
         """Seconds until the binding's own replicas are counted once, in the members' reports."""
@@ -214,6 +228,7 @@ class Reservations:
         if new is None:
             if old is not None:
                 self.ledger.left(old.metadata.name)
+                _ = self._made.pop(old.metadata.name, None)
                 _ = self._ready.pop(old.metadata.name, None)
             return
         name, ready = new.metadata.name, is_true(new.status.conditions, READY)

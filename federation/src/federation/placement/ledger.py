@@ -136,12 +136,15 @@ class _Book:
 
     def __init__(self) -> None:
         self.sums: dict[str, int] = {}
+        self.version = 0
+        """Grows with every change of the sums."""
         self.open: dict[ObjectKey, tuple[Reservation, int]] = {}
         self.heard = True
         self._ends: list[_End] = []
         self._numbers = count()
 
     def add(self, amounts: Amounts, sign: int) -> None:
+        self.version += 1
         for name, value in amounts.items():
             total = self.sums.get(name, 0) + sign * value
             if total:
@@ -289,6 +292,14 @@ class Ledger:
             return {}
         book.expire(now)
         return book.sums
+
+    def version(self, cluster: str, now: float) -> int:
+        """What is reserved there is the same as long as this is; -1: nothing is."""
+        book = self._books.get(cluster)
+        if book is None:
+            return -1
+        book.expire(now)
+        return book.version if book.sums else -1
 
     def busy_s(self, key: ObjectKey, now: float) -> float:
         """Seconds until nothing of the binding's own may be reserved; SETTLE_S at a time while replicas are owed."""
