@@ -9,7 +9,7 @@ import pytest
 
 from federation.controllers import placer, revisions
 from federation.controllers.rollouts.plan import OVER_MAX, World, plan
-from federation.propagation.rollouts.record import RECORD, Record, record_of
+from federation.propagation.rollouts.record import RECORD, Record, encoded, record_of
 from federation.propagation.rollouts.snapshots import hash_of
 from machinery.api.fleet.cluster import Cluster
 from machinery.api.fleet.resilience import EPOCH, GRANT_SECONDS, GRANT_WORK
@@ -326,6 +326,27 @@ def test_a_failure_rolls_back_from_any_state(fuse: int) -> None:
     fleet.change("whoami:2")
     fleet.settle(6)
     assert fleet.states() == {"web-1": "RolledBack", "web-2": "Succeeded"}
+
+
+def test_a_change_right_after_a_run_knows_that_it_succeeded() -> None:
+    """Its status says so, and the controller died before the record did."""
+    fleet = Memory()
+    fleet.settle()
+    fleet.change("whoami:2")
+    fleet.settle(5)
+    done = fleet.record()
+    assert done is not None
+    fleet.binding["metadata"]["annotations"][RECORD] = encoded(
+        Record(
+            stable=H1, seen=H2, number=1, run="web-1", open=True, clusters=dict.fromkeys(ZONES, H2)
+        )
+    )
+    fleet.change("whoami:3")
+    fleet.snapshot()
+    fleet.apply(plan(fleet.world()))
+    record = fleet.record()
+    assert record is not None
+    assert (record.stable, record.clusters, record.run) == (H2, {}, "web-2")
 
 
 def test_undoing_a_run_half_way_is_a_run_of_those_that_have_it() -> None:

@@ -2,19 +2,24 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.unit.propagation.staged_story import NEW, OLD, Story, budget, candidate, strategy
 
 from federation.propagation.rollouts import budgets, durations, plan, rules, shares, stages
 from federation.propagation.rollouts.record import Record, encoded, projected
-from federation.propagation.rollouts.sights import Sight
+from federation.propagation.rollouts.sights import Sight, sights
+from federation.propagation.rollouts.snapshots import hash_of
+from federation.propagation.rollouts.staged import Staged
 from machinery.api.fleet.rollouts import (
     STRATEGY,
+    TEMPLATE_HASH,
     TRIGGER,
     ClusterUpdate,
     StagedUpdateRunStatus,
     StageStatus,
 )
+from machinery.api.fleet.work import ResourceBinding
 
 BY_ZONE = strategy()
 BACK = strategy(failureAction="Rollback")
@@ -271,7 +276,7 @@ HELD = Record(stable=OLD, seen=NEW, run="web-1", open=True, clusters={"z": "olde
 PROJECTED = [
     ("told", status_of("Progressing", a="Updating", b="Pending"), '"clusters":{"a":"new","z":"older"},"open":true,"run":"web-1","seen":"new","stable":"old","updating":["a"]'),
     ("through", status_of("Succeeded", a="Succeeded", b="Skipped"), '"run":"web-1","seen":"new","stable":"new"'),
-    ("failed: it can be rolled back, so it stays open", status_of("Failed", a="Succeeded", b="Failed"), '"clusters":{"a":"new","b":"new","z":"older"},"failed":"why","open":true,"run":"web-1","seen":"new","stable":"old"'),
+    ("failed: it can be rolled back, so it stays open", status_of("Failed", a="Updating", b="Failed"), '"clusters":{"a":"new","b":"new","z":"older"},"failed":"why","open":true,"run":"web-1","seen":"new","stable":"old"'),
     ("rolled back", status_of("RolledBack", a="RolledBack", b="Pending"), '"clusters":{"z":"older"},"failed":"why","run":"web-1","seen":"new","stable":"old"'),
     ("superseded: clusters keep what they have", status_of("Superseded", a="Succeeded", b="Soaking"), '"clusters":{"a":"new","b":"new","z":"older"},"run":"web-1","seen":"new","stable":"old"'),
     ("not laid out yet", StagedUpdateRunStatus(), '"clusters":{"z":"older"},"open":true,"run":"web-1","seen":"new","stable":"old"'),
@@ -285,6 +290,62 @@ def test_the_record_follows_from_the_status(status: StagedUpdateRunStatus, text:
     found = projected(HELD, status)
     assert encoded(found) == f"{{{text}}}"
     assert projected(found, status) == found, "a second pass changes nothing"
+
+
+def deployment(image: str) -> dict[str, Any]:
+    inner = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"image": image}]}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "demo", "annotations": {"team": "x"}},
+        "spec": {"replicas": 3, "template": inner},
+    }
+
+
+def test_each_cluster_gets_the_template_of_the_record() -> None:
+    old, new = deployment("whoami:1"), deployment("whoami:2")
+    record = Record(
+        stable=hash_of(old), seen=hash_of(new), clusters={"a": hash_of(new), "lost": "gone"}
+    )
+    works = {"karmada-es-lost": {"the": "Work"}}
+    held = Staged(record, hash_of(new), {hash_of(old): old["spec"]["template"]}, works)
+
+    def image(cluster: str) -> str:
+        given = held.given(new, cluster)
+        digest = given["metadata"]["annotations"][TEMPLATE_HASH]
+        assert digest == hash_of(given)
+        assert given["spec"]["replicas"] == 3
+        return str(given["spec"]["template"]["spec"]["containers"][0]["image"])
+
+    assert [image(name) for name in ("a", "b", "another")] == ["whoami:2", "whoami:1", "whoami:1"]
+    assert new["metadata"]["annotations"] == {"team": "x"}, "the user's object stays as it is"
+    # Somebody deleted the snapshot: a Work that is there stays, where there is none the newest goes.
+    assert held.kept("lost") == {"the": "Work"}
+    assert held.kept("a") is None and held.kept("b") is None
+    lonely = Staged(record, hash_of(new), {}, {})
+    assert lonely.kept("lost") is None
+    assert lonely.given(new, "lost")["spec"] == new["spec"]
+
+
+REPORTS: list[tuple[str, dict[str, Any], Sight]] = [
+    ("well", {"applied": True, "health": "Healthy", "status": {"templateHash": "h", "availableReplicas": 2}}, Sight(2, True, "h", True, 2)),
+    ("not applied", {"applied": False, "appliedMessage": "no namespace", "health": "Healthy"}, Sight(2, complaint="no namespace")),
+    ("its rollout does not go on", {"applied": True, "health": "Unhealthy", "status": {"generation": 2, "observedGeneration": 2, "conditions": [{"type": "Progressing", "status": "False", "message": "late"}]}}, Sight(2, failing="late")),
+    ("that was said of an older generation", {"applied": True, "health": "Unhealthy", "status": {"generation": 3, "observedGeneration": 2, "conditions": [{"type": "Progressing", "status": "False", "message": "late"}]}}, Sight(2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("item", "sight"), [row[1:] for row in REPORTS], ids=[row[0] for row in REPORTS]
+)
+def test_what_is_seen_of_a_cluster(item: dict[str, Any], sight: Sight) -> None:
+    document = {
+        "spec": {"clusters": [{"name": "a", "replicas": 2}, {"name": "b", "replicas": 1}]},
+        "status": {"aggregatedStatus": [item | {"clusterName": "a"}]},
+    }
+    binding = msgspec.convert(document, ResourceBinding)
+    assert sights(binding, {"a", "b"}) == {"a": sight, "b": Sight(1)}
+    assert sights(binding, ())["a"] == Sight(2, seen=False)
 
 
 NEWEST = [
