@@ -77,6 +77,11 @@ candidates = st.builds(
     cut=st.booleans(),
     barred=st.sampled_from(["", "cluster(s) had a workload that this one must not share it with"]),
     shapes=st.sampled_from([(), (Shape(2, {"cpu": 500, "pods": 4}),)]),
+    reserved=st.sampled_from([{}, {"pods": 2, "cpu": 200}]),
+    estimate=st.one_of(st.none(), counts),
+    platforms=st.sampled_from(
+        [{}, {"linux/amd64": {"pods": 5, "cpu": 900}}, {"linux/arm64": {"pods": 3}}]
+    ),
 )
 
 
@@ -105,4 +110,5 @@ requests = st.builds(
     ),
     waiting=st.dictionaries(st.sampled_from(NAMES), st.integers(1, 3), max_size=1),
     headroom=st.sampled_from(["", "zone"]),
+    platforms=st.sampled_from([frozenset(), frozenset({"linux/amd64"})]),
 )

@@ -83,6 +83,18 @@ def of(report: Report, name: str) -> str:
         (ask(), [replace(ALPHA, free=None), BETA], "alpha", "which counts as no room"),
         (
             ask(),
+            [replace(ALPHA, estimate=4), BETA],
+            "alpha",
+            "it has room for 4 more replicas, by the word of its own scheduler",
+        ),
+        (
+            ask(platforms=frozenset({"linux/arm64"})),
+            [replace(ALPHA, platforms={"linux/amd64": {"pods": 6}, "linux/arm64": {"pods": 4}})],
+            "alpha",
+            "only its nodes of the workload's platforms count; it has room for 4 more replicas",
+        ),
+        (
+            ask(),
             [replace(ALPHA, taints=(Taint(key="team", effect="NoSchedule"),)), BETA],
             "alpha",
             "left out: it had untolerated taint {team:NoSchedule}",

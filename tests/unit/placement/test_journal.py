@@ -97,9 +97,10 @@ def test_only_what_differs_is_written():
         ([replace(c, free={"pods": 1}) for c in FLEET[:6]], False),
         ([replace(c, free={"pods": 1}) for c in FLEET[:7]], True),
         ([replace(c, barred="by another workload") for c in FLEET], False),
+        ([replace(c, estimate=3) for c in FLEET], False),
         ([replace(c, taints=(Taint(key="k", effect="NoSchedule"),)) for c in FLEET], False),
     ],
-    ids=["same", "half", "most", "barred for one workload", "tainted for one workload"],
+    ids=["same", "half", "most", "barred for one", "estimated for one", "tainted for one"],
 )
 def test_when_another_record_is_due(other, due):
     names = {c.name for c in other}

@@ -12,7 +12,7 @@ import msgspec
 from federation.placement import capacity, divide, select, tiers
 from federation.placement.filter import domain_of, filter_candidates
 from federation.placement.model import Candidate, Decision, NoFit, Request
-from federation.placement.plan import chosen_of, closed, place, static_weights, strategy_of
+from federation.placement.plan import chosen_of, closed, place, static_weights, strategy_of, usable
 from federation.placement.preferences import ANY
 from machinery.api.fleet.policy import ClusterAffinity, ClusterAffinityTerm, Placement
 
@@ -183,7 +183,10 @@ def _divided(
 ) -> tuple[dict[str, int], dict[str, int], dict[str, str]]:
     """Room, weight and group of the clusters that passed; what the steps after the filters did is said."""
     request = notes.request
-    passed = [closed(c, request) if c.taints else c for c in passed]
+    whole, passed = passed, usable(passed, request)
+    for before, narrowed in zip(whole, passed, strict=True):
+        if narrowed.free != before.free or narrowed.shapes != before.shapes:
+            notes.say(before.name, "only its nodes of the workload's platforms count")
     room = capacity.rooms(passed, request.asks)
     held = {c.name: request.previous[c.name] for c in passed if c.name in request.previous}
     if not passed:
@@ -226,8 +229,10 @@ def _rooms(
             notes.say(name, "it has not reported its resources, which counts as no room")
             continue
         text = f"it has room for {room[name]} more replicas"
-        scarce = _scarcest(candidate, notes.request.asks, room[name])
-        text += f", {scarce} is the scarcest" if scarce else ""
+        if candidate.estimate is not None:
+            text += ", by the word of its own scheduler"
+        elif scarce := _scarcest(candidate, notes.request.asks, room[name]):
+            text += f", {scarce} is the scarcest"
         if any(candidate.reserved.values()):
             text += "; what earlier decisions gave away and it has not reported yet is taken off"
         notes.say(name, text)

@@ -35,7 +35,7 @@ UNPACKED_BYTES_MAX = 64 * 2**20
 """No honest entry is longer; one that is would only fill the memory."""
 CHANGED_MIN, CHANGED_SHARE = 4, 2
 """A record is stale when more than so many clusters, and more than half, differ in what lasts beyond one decision."""
-PASSING = frozenset({"barred", "taints"})
+PASSING = frozenset({"barred", "estimate", "taints"})
 """Fields that differ from one workload to the next, not from one moment to the next."""
 SCHEDULED, SHORT = "Scheduled", "PartlyScheduled"
 SHOWN_MAX = 12
@@ -172,8 +172,8 @@ def unpack(encoding: str, text: str) -> bytes:
 
 
 def recorded(fleet: Sequence[Candidate]) -> tuple[Record, bytes]:
-    """The fleet as a record of its own, and that written down. What is barred is of one workload, and stays out."""
-    clusters = {c.name: replace(c, barred="") if c.barred else c for c in fleet}
+    """The fleet as a record of its own, and that written down. What is barred or estimated is of one workload, and stays out."""
+    clusters = {c.name: _of_all(c) for c in fleet}
     numbers: dict[frozenset[tuple[str, str]], int] = {}
     documents: dict[str, dict[str, Any]] = {}
     for name, candidate in clusters.items():
@@ -185,6 +185,12 @@ def recorded(fleet: Sequence[Candidate]) -> tuple[Record, bytes]:
         documents[name] = document
     data = canonical({"kinds": list(numbers), "clusters": documents})
     return Record(hashlib.sha256(data).hexdigest()[:32], clusters), data
+
+
+def _of_all(candidate: Candidate) -> Candidate:
+    if not candidate.barred and candidate.estimate is None:
+        return candidate
+    return replace(candidate, barred="", estimate=None)
 
 
 def _told(candidate: Candidate) -> dict[str, Any]:

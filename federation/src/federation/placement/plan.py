@@ -95,9 +95,7 @@ def _place_in(
     strategy = strategy_of(request)
     ranks = () if strategy == "Duplicated" else tiers.of(affinity)
     passed, left_out = filter_candidates(request, affinity, candidates, ranks)
-    passed = platforms.all_narrowed(
-        (closed(c, request) if c.taints else c for c in passed), request
-    )
+    passed = usable(passed, request)
     previous = request.previous
     held = {c.name: previous[c.name] for c in passed if c.name in previous} if previous else {}
     room = capacity.rooms(passed, request.asks)
@@ -121,6 +119,11 @@ def _place_in(
         (*shared.told, *warnings),
         shared.waiting,
     )
+
+
+def usable(passed: Sequence[Candidate], request: Request) -> list[Candidate]:
+    """Those that passed the filters, with what of them the workload can use."""
+    return platforms.all_narrowed((closed(c, request) if c.taints else c for c in passed), request)
 
 
 Groups = Mapping[str, Sequence[Candidate]]
