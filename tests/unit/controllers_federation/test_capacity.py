@@ -1,16 +1,21 @@
 """Members whose report of their room cannot be true, and what of a decision the ledger hears."""
 
+import asyncio
 from typing import Any
 
 import msgspec
 import pytest
+from tests.unit.controllers_federation.moving_fleet import WEB, Fleet, play
 
 from federation.clusters.candidates import candidate, disbelief
-from federation.controllers import capacity
+from federation.controllers import capacity, placer
 from federation.controllers.reservations import Decided, demand, shown, standing, stands, written
+from federation.placement.model import Candidate
+from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Emit, Patch, SetStatus
+from machinery.meta.objectmeta import condition
 from machinery.meta.resource import ObjectKey
 
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
@@ -173,3 +178,50 @@ def test_no_headroom_is_demanded() -> None:
     everywhere = {"placement": {"replicaScheduling": {"replicaSchedulingType": "Duplicated"}}}
     duplicated = binding(annotations=mark, spec=everywhere)
     assert demand(duplicated, stands(duplicated)) is None
+
+
+# ------------------------------------------------------------------------------------------------ platforms of images
+def test_platforms_are_part_of_the_question() -> None:
+    plain, marked = binding(), binding(annotations={"ubernetes.io/platforms": "linux/arm64"})
+    assert placer.question(plain) != placer.question(marked)
+    assert placer.request_of(marked, fresh=False).platforms == {"linux/arm64"}
+    assert placer.request_of(plain, fresh=False).platforms == frozenset()
+
+
+def test_platforms_that_cannot_be_read_are_told_and_do_not_matter() -> None:
+    spoiled = binding(annotations={"ubernetes.io/platforms": "arm64"}, spec={"clusters": []})
+    fleet = [Candidate("a", free={"cpu": 9000, "pods": 9}, platforms={"linux/amd64": {}})]
+    actions = placer.plan(spoiled, fleet, NOW)
+    told = [a.message for a in actions if isinstance(a, Emit) and a.reason == "BadPlatforms"]
+    assert told and told[0] == (
+        "ubernetes.io/platforms cannot be read, any platform will do: "
+        '"arm64" is no platform: they are like linux/amd64'
+    )
+    assert written(actions) == Decided({"a": 6}, {})
+
+
+def test_a_member_that_lies_gets_nothing_and_what_fits_goes_where_nodes_fit() -> None:
+    async def story(fleet: Fleet) -> None:
+        async def say(name: str, **status: Any) -> None:
+            key = ObjectKey("", name)
+            await fleet.client.patch(CLUSTERS, key, {"status": status}, subresource="status")
+
+        arm = [{"platform": "linux/arm64", "readyNum": 1, "free": {"pods": "4"}}]
+        amd = [{"platform": "linux/amd64", "readyNum": 1, "free": {"pods": "30"}}]
+        await say("alpha", resourceSummary={"allocatable": {"pods": "-5"}})
+        await say("beta", nodePlatforms=amd)
+        await say("gamma", nodePlatforms=[*amd, *arm])
+        await asyncio.sleep(1)
+        lying = await fleet.client.get(CLUSTERS, ObjectKey("", "alpha"))
+        told = condition(lying.status.conditions, capacity.BELIEVED)
+        assert told is not None and told.status == "False"
+        assert "CapacityImplausible" in await fleet.reasons(ObjectKey("", "alpha"))
+        await fleet.deploy(3)
+        assert (await fleet.divided()).keys() == {"beta", "gamma"}
+        marks = {"metadata": {"annotations": {"ubernetes.io/platforms": "linux/arm64"}}}
+        await fleet.client.patch(DEPLOYMENTS, WEB, marks | {"spec": {"replicas": 5}})
+        await asyncio.sleep(8)
+        there = await fleet.divided()
+        assert sum(there.values()) == 5 and there["gamma"] >= 3
+
+    play(story)
