@@ -8,11 +8,13 @@ import pytest
 from tests.support.tables import Row, cases
 
 from federation.controllers import dispatcher
-from federation.propagation import applications, evictions, moves
+from federation.propagation import applications, checkpoints, evictions, moves
 from federation.propagation.applications import Account
+from federation.propagation.checkpoints import Mark
 from federation.propagation.moves import APPLICATION, PRODUCER, Facts, Seen, State, Task
 from federation.propagation.resilience import DEFAULT
 from machinery.api.fleet.policy import ApplicationFailover
+from machinery.api.fleet.resilience import Checkpoint
 from machinery.api.fleet.work import ResourceBinding
 from machinery.kit.clock import rfc3339
 from machinery.meta.resource import Document
@@ -205,3 +207,22 @@ def test_what_left_for_its_health_and_has_no_other_place_is_taken_back_when_it_i
     decided = moves.decided(state, {"beta": 2}, rfc3339(NOW))
     going = Facts("question", {"alpha": Seen(2)}, healthy=frozenset({"alpha"}), now=rfc3339(NOW))
     assert moves.settle(decided, going) == decided
+
+
+# -------------------------------------------------------------------------------------------- section checkpoint, played
+@pytest.mark.parametrize("row", cases("eviction", "checkpoint"))
+def test_checkpoint(row: Row) -> None:
+    hook = Checkpoint(
+        ("save",), interval_seconds=row.get("every"), on_failure=row.get("failure", "Continue")
+    )
+    mark, word = Mark(), row.get("move", "")
+    if "age" in row.said:
+        begun = rfc3339(at(-row["age"]))
+        good = begun if row["ok"] else rfc3339(at(-row["good"])) if "good" in row.said else ""
+        mark = Mark(begun, 1.0, row["ok"], "why", good, row.get("made_for", ""))
+    wait = checkpoints.due_s(hook, mark, word, NOW)
+    assert ("never" if wait is None else wait) == row["next"]
+    if word:
+        assert checkpoints.lets_go(hook, mark, word)[0] is row["begins"]
+    lost = checkpoints.lost_s(mark, NOW, row.get("silent", 0.0))
+    assert ("unknown" if lost is None else lost) == row["lost"]

@@ -4,16 +4,18 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from tests.unit.controllers_federation.moving_fleet import BINDING, WEB, Fleet, play
 
+from federation.controllers.evictor import Cause, Due, ordered
 from federation.propagation import moves
 from federation.propagation.applications import ACCOUNT, CONDITION, account_of
 from federation.propagation.templates import DEPLOYMENTS
 from federation.simulator.member import Ref
 from federation.simulator.workload import BROKEN_IMAGE, NEVER
 from machinery.api.fleet.policy import PROPAGATION_POLICIES
-from machinery.api.fleet.work import RESOURCE_BINDINGS, WORK_DOCUMENTS
+from machinery.api.fleet.work import RESOURCE_BINDINGS, WORK_DOCUMENTS, ResourceBinding
 from machinery.meta.objectmeta import condition
 
 TOLERATED = 22
@@ -271,3 +273,14 @@ def test_without_the_policy_there_is_no_account() -> None:
         assert (await fleet.client.get(DEPLOYMENTS, WEB))["metadata"]["name"] == "web"
 
     play(story)
+
+
+def test_of_equals_the_older_leaves_first() -> None:
+    def due(name: str, created: str, priority: int = 0) -> Due:
+        metadata = {"name": name, "namespace": "demo", "creationTimestamp": created}
+        binding = msgspec.convert({"metadata": metadata}, ResourceBinding)
+        return Due(binding, "alpha", Cause(moves.APPLICATION, "why"), priority)
+
+    young, old = due("a", "2026-01-02T00:00:00Z"), due("b", "2026-01-01T00:00:00Z")
+    twin, high = due("c", "2026-01-01T00:00:00Z"), due("z", "2026-01-03T00:00:00Z", 5)
+    assert ordered([young, twin, old, high]) == [high, old, twin, young]

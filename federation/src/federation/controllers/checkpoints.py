@@ -24,6 +24,13 @@ from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import condition, condition_document, is_true
 from machinery.meta.resource import Document, ObjectKey
 
+BY_CHECKPOINT = "checkpoint"
+
+
+def _has_one(policy: ResiliencePolicy) -> list[str]:
+    """Index of policies that have a checkpoint."""
+    return ["yes"] if policy.spec.checkpoint is not None else []
+
 
 def wanted(
     binding: ResourceBinding,
@@ -119,6 +126,7 @@ class CheckpointsReconciler:
         self._clock, self._executor, self._run = manager.clock, manager.executor, run
         self._clusters = manager.informer(CLUSTERS)
         self._policies = manager.informer(RESILIENCE_POLICIES)
+        self._policies.add_index(BY_CHECKPOINT, _has_one)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._sources = Sources(manager.informer)
         self._lately: dict[ObjectKey, dict[str, Mark]] = {}
@@ -136,7 +144,7 @@ class CheckpointsReconciler:
         """Cheap: nobody else's bindings are looked at while no policy has a checkpoint."""
         annotations = binding.metadata.annotations
         marked = MARKS in annotations or checkpoints.RECOVERY in annotations
-        return marked or any(p.spec.checkpoint is not None for p in self._policies.list())
+        return marked or bool(self._policies.by_index(BY_CHECKPOINT, "yes"))
 
     async def reconcile(self, key: ObjectKey) -> Result:
         binding = self._bindings.get(key)

@@ -75,11 +75,15 @@ def news(old: State, new: State) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     if new.clusters != old.clusters:
         result = ", ".join(f"{name}:{count}" for name, count in sorted(new.clusters.items()))
-        back = ", ".join(sorted(old.evicting - new.evicting))
-        found.append(("EvictionCancelled", f"{back} is back: the placement is {{{result}}} again"))
+        back = sorted(old.evicting - new.evicting)
+        unwell = {t.cluster for t in old.tasks if t.reason == moves.APPLICATION}
+        why = "is well again, and nothing else has room" if unwell & set(back) else "is back"
+        text = f"{', '.join(back)} {why}: the placement is {{{result}}} again"
+        found.append(("EvictionCancelled", text))
     for cluster in sorted({t.cluster for t in old.tasks}):
         before, after = old.kept(cluster), new.kept(cluster)
-        if cluster in old.evicting and cluster not in new.evicting and cluster not in new.clusters:
+        returned = cluster in old.evicting - new.evicting and cluster not in new.clusters
+        if returned and before:
             found.append(
                 (
                     "Rejoined",
