@@ -107,7 +107,7 @@ def patience_s(evidence: Evidence, clock: FailureClock) -> float:
 
 def judge_fleet(evidence: Sequence[Evidence], clock: FailureClock) -> FleetVerdict:
     """All verdicts."""
-    words = {e.cluster: words_on(e.cluster, evidence, clock) for e in evidence}
+    words = _words(evidence, clock)
     clusters = {e.cluster: _cluster(e, words[e.cluster], evidence, clock) for e in evidence}
     members: dict[str, list[str]] = {}
     for item in evidence:
@@ -136,6 +136,18 @@ def words_on(cluster: str, fleet: Sequence[Evidence], clock: FailureClock) -> di
         for e in fleet
         if e.peers and cluster in e.peers and e.cluster != cluster and witness(e, clock)
     }
+
+
+def _words(fleet: Sequence[Evidence], clock: FailureClock) -> dict[str, dict[str, str]]:
+    """`words_on` of every member, for the price of what is said."""
+    found: dict[str, dict[str, str]] = {e.cluster: {} for e in fleet}
+    for speaker in fleet:
+        if not speaker.peers or not witness(speaker, clock):
+            continue
+        for peer, path in speaker.peers.items():
+            if peer != speaker.cluster and peer in found:
+                found[peer][speaker.cluster] = path
+    return found
 
 
 def reached(words: Mapping[str, str]) -> list[str]:
@@ -284,8 +296,8 @@ def _zone(
     dead = sorted(name for name, finding in findings.items() if finding is Finding.DEAD)
     if Finding.CUT_OFF in findings.values():
         return Verdict(Finding.CUT_OFF, "The server is cut off: nothing can be said of this zone.")
-    silent = {e.cluster: 0.0 if e.silent_s is None else gone_s(e) for e in evidence}
     if dead and len(dead) == len(names):
+        silent = {e.cluster: 0.0 if e.silent_s is None else gone_s(e) for e in evidence}
         if all(silent[name] >= clock.zone_s for name in names):
             return Verdict(Finding.DEAD, f"All of its clusters are dead: {', '.join(dead)}.")
         return Verdict(Finding.SUSPECT, f"All of its clusters are silent: {', '.join(dead)}.")
