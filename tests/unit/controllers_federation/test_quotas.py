@@ -12,6 +12,7 @@ from tests.unit.controllers_federation.moving_fleet import BINDING, TWO, WEB, Fl
 from federation.controllers import quotas
 from federation.controllers.quotas import Seen
 from federation.propagation import quota
+from federation.propagation.admission.foresight import QuotaForesight
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.fleet.cluster import execution_namespace
 from machinery.api.fleet.operations import FEDERATED_RESOURCE_QUOTAS, FederatedResourceQuota
@@ -21,6 +22,9 @@ from machinery.controller.executor import Executor
 from machinery.meta.errors import Conflict
 from machinery.meta.objectmeta import condition
 from machinery.meta.resource import Document, ObjectKey
+from machinery.server.admission.interface import AdmissionRequest
+from machinery.server.call import Call
+from machinery.server.user import UserInfo
 
 NOW = dt.datetime(2026, 1, 1, 0, 1, tzinfo=dt.UTC)
 Q = ObjectKey("demo", "q")
@@ -277,5 +281,26 @@ def test_parts_travel_to_members_that_serve_them() -> None:
             kinds += [w["spec"]["workload"]["manifests"][0]["kind"] for w in works.items]
         assert "ResourceQuota" not in kinds, "modelled members serve no ResourceQuotas, and say so"
         assert "QuotaNotInMember" in await fleet.reasons(Q)
+
+    play(story)
+
+
+def test_whoever_asks_for_too_much_is_warned_at_once() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.client.create(FEDERATED_RESOURCE_QUOTAS, document(overall={"pods": "10"}))
+        await fleet.deploy()
+        api = fleet.server.api
+        assert api is not None
+        told: list[str] = []
+        plugin = QuotaForesight(lambda: api.committed)
+        template = await fleet.client.get(DEPLOYMENTS, WEB)
+        more = template | {"spec": template["spec"] | {"replicas": 12}}
+        kind = api.scheme.by_gvk(*DEPLOYMENTS.gvk)
+        assert kind is not None
+        call = Call(user=UserInfo("tester"))
+        plugin.validate(AdmissionRequest("update", kind, "demo", "web", "", more, template, call))
+        told += call.warnings
+        assert len(told) == 1
+        assert "exceeded for resource pods: requested sum 12, limit 10." in told[0]
 
     play(story)

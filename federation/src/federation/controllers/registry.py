@@ -46,6 +46,7 @@ from federation.controllers.rollouts import controller as rollouts
 from federation.domains.clock import FailureClock
 from federation.domains.settings import Settings as Operator
 from federation.domains.settings import effective
+from federation.propagation.admission.foresight import QuotaForesight
 from federation.propagation.admission.plugin import KarmadaKinds
 from federation.propagation.admission.protection import ProtectedContents
 from federation.propagation.admission.radius import BlastRadius
@@ -104,6 +105,7 @@ def admission(
         MembersObjects(),
         ExportsNamed(),
         KarmadaKinds(ids, no_execute=no_execute),
+        QuotaForesight(committed),
         StagedKinds(),
         ResilienceKinds(),
         ProtectedContents(committed),
