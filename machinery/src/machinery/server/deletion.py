@@ -98,8 +98,7 @@ class Deleter:
             row = await self._registry.row(kind, namespace, name)
             live = codec.decode(row.value, row.revision)
             self._check(kind, live, options)
-            request = AdmissionRequest("delete", kind, namespace, name, "", live, live, call)
-            self._registry.admission.validate(request)
+            self.judge(kind, namespace, name, live, call)
             try:
                 return await self._apply(kind, row, live, options)
             except RevisionMismatch:
@@ -107,6 +106,13 @@ class Deleter:
             except KeyNotFound:
                 raise errors.not_found(kind.plural, kind.group, name) from None
         raise errors.conflict(kind.plural, kind.group, name)
+
+    def judge(
+        self, kind: ServedKind, namespace: str, name: str, live: Document, call: Call
+    ) -> None:
+        """Whether admission lets it go. Raises StatusError."""
+        request = AdmissionRequest("delete", kind, namespace, name, "", live, live, call)
+        self._registry.admission.validate(request)
 
     def _check(self, kind: ServedKind, live: Document, options: Deletion) -> None:
         metadata = live["metadata"]

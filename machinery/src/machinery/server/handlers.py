@@ -364,11 +364,17 @@ class Api:
             with contextlib.suppress(errors.NotFound):
                 await self._registry.deleter.delete(into, namespace, name, options, call)
 
+        judge = self._registry.deleter.judge
+        for entry in page.entries:  # one that must stay keeps all the others
+            judge(into, entry.namespace, entry.name, entry.document(), call)
         for first in range(0, len(page.entries), COLLECTION_BATCH):
             batch = page.entries[first : first + COLLECTION_BATCH]
-            async with asyncio.TaskGroup() as group:
-                for entry in batch:
-                    _ = group.create_task(one(entry.namespace, entry.name))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for entry in batch:
+                        _ = group.create_task(one(entry.namespace, entry.name))
+            except ExceptionGroup as failed:
+                raise failed.exceptions[0] from failed
         listed = render.shown_list(
             kind, page.entries, page.metadata(), Accepted(), "None", self._clock.now()
         )
