@@ -26,6 +26,7 @@ from machinery.api.fleet.decision import (
     Recorded,
     RecordedSpec,
 )
+from machinery.api.fleet.operations import FEDERATED_RESOURCE_QUOTAS
 from machinery.api.fleet.policy import Placement
 from machinery.client.interface import dynamic
 from machinery.controller.action import Delete
@@ -72,6 +73,30 @@ def test_a_refusal_is_written_too():
         (one,) = await decisions(fleet)
         assert one.spec.result == "Unschedulable" and "not enough" in one.spec.message
         assert one.spec.clusters == ()
+        assert await differing(fleet) == []
+
+    play(told)
+
+
+def test_what_a_quota_refuses_is_written_with_what_it_would_have_been():
+    async def told(fleet: Fleet) -> None:
+        quota = {
+            "apiVersion": FEDERATED_RESOURCE_QUOTAS.api_version,
+            "kind": FEDERATED_RESOURCE_QUOTAS.kind,
+            "metadata": {"name": "q", "namespace": "demo"},
+            "spec": {"overall": {"pods": "10"}},
+        }
+        await fleet.client.create(FEDERATED_RESOURCE_QUOTAS, quota)
+        await fleet.deploy()
+        await fleet.client.patch(DEPLOYMENTS, WEB, {"spec": {"replicas": 12}})
+        await asyncio.sleep(10)
+        first, refused = await decisions(fleet)
+        assert (first.spec.result, refused.spec.result) == ("Scheduled", "QuotaExceeded")
+        assert refused.spec.message == (
+            "FederatedResourceQuota(demo/q) exceeded for resource pods: requested sum 12, limit 10. "
+            "(without it: alpha:4, beta:4, gamma:4)"
+        )
+        assert refused.spec.clusters == ()
         assert await differing(fleet) == []
 
     play(told)

@@ -36,7 +36,7 @@ from federation.placement.preferences import ANNOTATIONS, Preferences, parse
 from federation.propagation import affinity, applications, interpreter, moves
 from federation.propagation.priority import by_priority
 from federation.propagation.quota import QuotaExceeded
-from federation.propagation.replays import Note, noted
+from federation.propagation.replays import Note, limited, note_of, noted
 from federation.propagation.resilience import (
     CONSISTENCY,
     DEMANDS,
@@ -551,7 +551,9 @@ class PlacerReconciler:
         actions = plan(binding, fleet, now, returns=returns)
         verdict = self._quotas.judge(binding, actions)
         if verdict.refusal:
-            actions = _refused(binding, QuotaExceeded(verdict.refusal), now)
+            error, wanted = QuotaExceeded(verdict.refusal), note_of(actions)
+            actions = _refused(binding, error, now)
+            actions = noted(actions, limited(wanted, error)) if actions else actions
         self._room.remember(binding, actions)
         return await self._executor.apply([*verdict.actions, *actions])
 

@@ -4,7 +4,7 @@ A controller that decides puts a `Note` on the write that carries its decision (
 the write has been done (`federation.controllers.journal`). `replays` decides a Decision again from what it holds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 
 from federation.placement import journal
 from federation.placement.journal import Answer, Asked, Function, JournalError, Record
-from federation.placement.model import Candidate, Decision, NoFit
+from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.propagation import evictions, moves
 from federation.propagation.moves import Facts, Manner, State
 from machinery.api.fleet.decision import Decision as Journaled
@@ -21,7 +21,7 @@ from machinery.api.fleet.work import ResourceBinding
 from machinery.controller.action import Action, Patch, SetStatus
 from machinery.meta.resource import Document
 
-EVICT, SETTLE = "evict", "settle"
+EVICT, SETTLE, QUOTA = "evict", "settle", "quota"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,37 @@ class Settling:
         return evictions.assess(moves.settle(self.state, self.facts), self.facts).state
 
 
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """A placement that a quota refused: how it was asked for, and what the quota said."""
+
+    function: str
+    request: Request
+    reason: str
+    refusal: str
+
+
+def _limited(asked: Limited, fleet: Sequence[Candidate]) -> Answer:
+    """What the quota said is taken as it was; the placement that it refused is found again."""
+    found = journal.PLACEMENTS[asked.function].call(asked.request, fleet)
+    return Answer(asked.reason, f"{asked.refusal} (without it: {found.message})")
+
+
+def limited(note: "Note | None", error: NoFit) -> "Note | None":
+    """The note of a placement, when a quota has refused it."""
+    if note is None or note.asked.function not in journal.PLACEMENTS:
+        return None
+    values = Limited(note.asked.function, note.asked.values, error.reason, str(error))
+    asked = Asked(QUOTA, values, note.asked.fleet)
+    return replace(note, asked=asked, came_to=_limited(values, note.asked.fleet))
+
+
+def note_of(actions: Iterable[Action]) -> "Note | None":
+    """The note on the first write that has one."""
+    notes = (a.note for a in actions if isinstance(a, Patch | SetStatus))
+    return next((note for note in notes if isinstance(note, Note)), None)
+
+
 def _evicted(asked: Eviction, _: Sequence[Candidate]) -> Answer:
     return moved("Evicted", asked.after(), f"{asked.cluster} is left: {asked.why}")
 
@@ -73,6 +104,7 @@ def moved(result: str, state: State, first: str = "") -> Answer:
 
 
 FUNCTIONS: Mapping[str, Function] = dict(journal.PLACEMENTS) | {
+    QUOTA: Function(Limited, _limited),
     EVICT: Function(Eviction, _evicted),
     SETTLE: Function(Settling, _settled),
 }

@@ -15,7 +15,7 @@ from federation.placement.explain import Cluster, Report, explain
 from federation.placement.journal import JournalError
 from federation.placement.model import Request
 from federation.propagation import moves
-from federation.propagation.replays import inputs_of, replays
+from federation.propagation.replays import QUOTA, Limited, inputs_of, replays
 from federation.propagation.works import binding_name
 from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.decision import DECISIONS, FLEET_RECORDS, Decision, FleetRecord
@@ -28,6 +28,8 @@ from machinery.meta.resource import Document, ObjectKey, Resource
 from machinery.server.app import ApiServer
 from machinery.server.call import Call
 
+PLACING = frozenset({*journal.PLACEMENTS, QUOTA})
+"""Functions that say where a workload shall be."""
 AS_DOCUMENTS: Resource[Document] = dynamic(
     "ubernetes.io", "v1alpha1", "decisions", "Decision", True
 )
@@ -168,9 +170,7 @@ class Explainer:
         binding = subject.binding
         if binding is None or binding.spec.placement is None:
             return {"message": unplaced(subject), "sentences": [unplaced(subject)]}
-        placement = next(
-            (d for d in subject.decisions if d.spec.function in journal.PLACEMENTS), None
-        )
+        placement = next((d for d in subject.decisions if d.spec.function in PLACING), None)
         status: Document = {"history": [told(d) for d in subject.decisions]}
         if placement is None:
             fleet = candidates((await server.client().list(CLUSTERS)).items)
@@ -183,7 +183,8 @@ class Explainer:
             asked = inputs_of(placement, await _fleet(server, placement.spec.inputs.fleet))
         except JournalError as error:
             return status | {"sentences": [f"it cannot be explained any more: {error}"]}
-        request: Request = asked.values
+        values = asked.values
+        request: Request = values.request if isinstance(values, Limited) else values
         if placement.spec.function == journal.MOST:
             request = _short(request, placement)
         report = explain(request, asked.fleet)
