@@ -47,6 +47,8 @@ WAITING_MAX = 2_000
 """Notes that wait to be written; more are dropped, the oldest first."""
 KEPT_S = 60.0
 """A FleetRecord that no Decision is known to need is kept so long: it may be about to be written."""
+RECORDS_LATELY = 3
+"""The last ones are kept: an entry that goes out from them may be on its way."""
 SWEEP_S = 10.0
 HOUSE = ObjectKey("", "journal")
 """The key of the housekeeping."""
@@ -175,6 +177,7 @@ class JournalReconciler:
         self._count = 0
         self._digests = Digests()
         self._record = journal.NO_RECORD
+        self._lately: deque[str] = deque(maxlen=RECORDS_LATELY)
         self._encoding = asyncio.Lock()
         self._swept = -SWEEP_S
 
@@ -246,6 +249,12 @@ class JournalReconciler:
         create = Create(FLEET_RECORDS, record_document(record, data), exists_ok=True)
         _ = await self._executor.apply([create])
         self._record = record
+        self._lately.append(record.name)
+
+    def lost(self, record: FleetRecord) -> None:
+        """Somebody deleted a FleetRecord: the next decision goes out from another one."""
+        if record.metadata.name == self._record.name:
+            self._record = journal.NO_RECORD
 
     def _trimmed(self, uid: str, written: int) -> list[Action]:
         """Room for what was written, which the informer does not show yet."""
@@ -263,7 +272,7 @@ class JournalReconciler:
             actions += plan(self._decisions.list(), TOTAL - TOTAL // TRIMMED_SHARE)
         records = self._records.list()
         names = [r.metadata.name for r in records]
-        needed = {n for n in names if self._decisions.by_index(BY_FLEET, n)} | {self._record.name}
+        needed = {n for n in names if self._decisions.by_index(BY_FLEET, n)} | set(self._lately)
         more, young = unneeded(records, frozenset(needed), self._clock.now())
         applied = await self._executor.apply([*actions, *more])
         return Result(KEPT_S, applied.applied) if young else applied
@@ -280,7 +289,12 @@ def setup(manager: Manager) -> None:
             reconciler.take(answer.key, Heard(note, answer, manager.clock.now()))
             controller.enqueue(answer.key)
 
+    def changed(old: FleetRecord | None, new: FleetRecord | None) -> None:
+        if old is not None and new is None:
+            reconciler.lost(old)
+
     manager.executor.listen(hear)
+    manager.informer(FLEET_RECORDS).on_change(changed)
     controller.watches(FLEET_RECORDS, lambda _: [HOUSE])
     decisions = manager.informer(RECORDED)
     controller.watches_informer(decisions, lambda _: [HOUSE] if len(decisions) > TOTAL else [])
