@@ -1,10 +1,11 @@
 """Tables of staged updates: what happens in the fleet, and what a run, its record and its budgets come to."""
 
+import datetime as dt
 from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.propagation.staged_story import NEW, OLD, Story, budget, candidate, strategy
+from tests.unit.propagation.staged_story import NEW, OLD, START, Story, budget, candidate, strategy
 
 from federation.propagation.rollouts import budgets, durations, plan, rules, shares, stages
 from federation.propagation.rollouts.record import Record, encoded, projected
@@ -153,6 +154,16 @@ def test_a_step_says_when_to_look_again() -> None:
     assert Story(BY_ZONE).tell("lost a").wait_s is None
 
 
+def test_what_has_to_last_never_ends_early_though_objects_carry_whole_seconds() -> None:
+    story = Story(BY_ZONE).tell("tick 0.9; well a")
+    assert story.run.status.stages[0].clusters[0].healthy_time == START + dt.timedelta(seconds=1)
+    assert story.wait_s == pytest.approx(5.1)
+    assert story.tell("tick 5.0").show().startswith("Progressing a:s")
+    assert story.tell("tick 0.1").show().startswith("Progressing a:Y")
+    at_once = Story(strategy(healthGate={})).tell("tick 0.9; well a")
+    assert at_once.show().startswith("Progressing a:Y b:u")
+
+
 def test_what_has_the_template_already_is_through_when_it_is_well() -> None:
     """A second run after one that failed: c alone was left."""
     held = Record(stable=OLD, seen=NEW, run="web-1", open=True, clusters=dict.fromkeys("abd", NEW))
@@ -281,6 +292,13 @@ PROJECTED = [
     ("superseded: clusters keep what they have", status_of("Superseded", a="Succeeded", b="Soaking"), '"clusters":{"a":"new","b":"new","z":"older"},"run":"web-1","seen":"new","stable":"old"'),
     ("not laid out yet", StagedUpdateRunStatus(), '"clusters":{"z":"older"},"open":true,"run":"web-1","seen":"new","stable":"old"'),
 ]  # fmt: skip
+
+
+def test_a_cluster_that_has_the_bad_template_from_before_loses_it_too() -> None:
+    """It was told in an earlier run, died, and is not in the placement of this one."""
+    held = msgspec.structs.replace(HELD, clusters={"dead": NEW, "z": "older"})
+    found = projected(held, status_of("RolledBack", a="RolledBack"))
+    assert found.clusters == {"z": "older"}
 
 
 @pytest.mark.parametrize(

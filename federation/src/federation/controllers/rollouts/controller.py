@@ -79,7 +79,7 @@ class RolloutReconciler:
             for request in self._requests.by_index(BY_RUN, (run.key.namespace, run.key.name))
         ]
         return World(
-            self._clock.now().replace(microsecond=0),
+            self._clock.now(),
             template,
             binding,
             runs,

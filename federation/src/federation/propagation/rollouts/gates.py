@@ -71,14 +71,18 @@ def judge(update: ClusterUpdate, sight: Sight, target: str, gate: Gate, now: dt.
         return Judged(replace(update, suspended=True, message=UNHEARD))
     if update.suspended:
         update = replace(
-            update, state="Updating", suspended=False, start_time=now, healthy_time=None
+            update, state="Updating", suspended=False, start_time=stamp(now), healthy_time=None
         )
     if update.state == "Updating":
         there = sight.template == target
         if not (there and sight.healthy):
             return _not_yet(update, sight, there, gate, now)
         update = replace(
-            update, state="Soaking", healthy_time=now, healthy_replicas=sight.ready, message=""
+            update,
+            state="Soaking",
+            healthy_time=stamp(now),
+            healthy_replicas=sight.ready,
+            message="",
         )
     return _soaking(update, sight, gate, now)
 
@@ -104,13 +108,20 @@ def _soaking(update: ClusterUpdate, sight: Sight, gate: Gate, now: dt.datetime) 
         why = sight.failing or f"{sight.ready} of {needed} replicas are ready that were"
         return Judged(_failed(update, now, f"it was well and is not any more: {why}"))
     left = gate.soak_s - _since(update.healthy_time, now)
-    if left <= 0:
+    if left <= 0 or not gate.soak_s:
         return Judged(replace(update, state="Succeeded", finish_time=now, message=""))
     return Judged(replace(update, message=f"well; to stay so for {gate.soak_s:g} s"), left)
 
 
 def _failed(update: ClusterUpdate, now: dt.datetime, why: str) -> ClusterUpdate:
     return replace(update, state="Failed", finish_time=now, message=why)
+
+
+def stamp(now: dt.datetime) -> dt.datetime:
+    """The moment from which something counts: the next whole second, since objects carry no fractions, and what has to last
+    must not end early."""
+    whole = now.replace(microsecond=0)
+    return whole if whole == now else whole + dt.timedelta(seconds=1)
 
 
 def _since(start: dt.datetime | None, now: dt.datetime) -> float:

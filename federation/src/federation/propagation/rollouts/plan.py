@@ -289,7 +289,8 @@ class _Course:
         name, record = pending.cluster_name, self.facts.record
         known = record.of(name) == target
         before = pending.from_template or (record.stable if known else record.of(name))
-        update = ClusterUpdate(name, "Updating", from_template=before, start_time=now)
+        start = gates.stamp(now)
+        update = ClusterUpdate(name, "Updating", from_template=before, start_time=start)
         judged = gates.judge(update, self.facts.sights[name], target, self.gate, now)
         told = judged.update if known and judged.update.state != "Failed" else update
         self.put(told)
@@ -321,7 +322,7 @@ class _Course:
         if task.finish_time is not None:
             return task, ""
         now, stage = self.facts.now, self.stages[at].stage_name
-        task = replace(task, start_time=task.start_time or now)
+        task = replace(task, start_time=task.start_time or gates.stamp(now))
         if task.type == APPROVAL:
             name = approval_name(self.run.metadata.name, when, stage, at)
             task = replace(task, approval_request_name=name)

@@ -86,6 +86,9 @@ def projected(record: Record, status: StagedUpdateRunStatus) -> Record:
         )  # fmt: skip
     updates = [cluster for stage in status.stages for cluster in stage.clusters]
     clusters = dict(record.clusters)
+    if status.state == "RolledBack":
+        # No cluster keeps what was taken back, not even one that has it from an earlier run and is away.
+        clusters = {n: d for n, d in clusters.items() if d != status.target_template}
     for update in updates:
         if update.state in TOLD:
             clusters[update.cluster_name] = status.target_template
