@@ -48,6 +48,7 @@ def test_assessment(row: Row) -> None:
         "question",
         seen,
         settled=row.get("placed", True),
+        waiting=row.get("suspended", False),
         healthy=frozenset(n for n, (health, _) in row["reports"].items() if health == "Healthy"),
         now=rfc3339(NOW),
     )

@@ -160,7 +160,7 @@ def rendered(
             binding=owner,
             notes=changed.annotations,
             conflict_resolution=binding.spec.conflict_resolution,
-            suspended=_suspended(binding, cluster),
+            suspended=moves.suspended(binding, cluster),
             preserve=binding.spec.preserve_resources_on_deletion,
         )
         if grant_s is not None and runs:
@@ -251,14 +251,6 @@ def _owner(binding: ResourceBinding) -> Document:
         "namespace": metadata.namespace,
         "uid": metadata.labels.get(BINDING_LABEL) or metadata.uid,
     }
-
-
-def _suspended(binding: ResourceBinding, cluster: str) -> bool:
-    suspension = binding.spec.suspension
-    if suspension is None:
-        return False
-    only = suspension.dispatching_on_clusters
-    return suspension.dispatching or (only is not None and cluster in only.cluster_names)
 
 
 def epoch_of(work: Document) -> str:

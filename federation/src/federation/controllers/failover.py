@@ -135,6 +135,7 @@ class FailoverReconciler:
             own.mode == "consistency",
             settled=not placer.open_question(binding),
             healthy=evictions.healthy(binding, seen),
+            waiting=any(moves.suspended(binding, t.name) for t in binding.spec.clusters),
             now=rfc3339(self._clock.now()),
         )
 

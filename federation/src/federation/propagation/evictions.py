@@ -11,7 +11,7 @@ or a workload's own health:
     else                                                            stays
 
 `suppressDeletion` counts before `gracePeriodSeconds` where somebody wrote both. Ours differ in what must never get lost: a task
-for a cluster that is not seen stays until it is, and one that this server made ends only when the workload is placed elsewhere:
+for a cluster that is not seen stays until it is, and one that this server made ends only when the workload is placed elsewhere and its dispatching is not suspended there:
 Karmada lets the last copy go when there is no other place for 10 minutes.
 
 A workload drained from a cluster Gracefully is released replica by replica instead (`federation.propagation.moves`), with no
@@ -93,7 +93,7 @@ def ended(task: Task, state: State, facts: Facts) -> str:
     if task.suppress is not None:
         return "" if task.suppress else "its deletion is suppressed no more"
     placed = facts.settled and bool(state.clusters)
-    if task.producer == moves.PRODUCER and not placed:
+    if task.producer == moves.PRODUCER and (not placed or facts.waiting):
         return ""
     if grace_left_s(task, facts.now) <= 0:
         return f"its time of {grace_s(task)} s is over"

@@ -145,10 +145,21 @@ class Facts:
     """Whether the clusters in the spec answer the question that is asked now."""
     healthy: frozenset[str] = frozenset()
     """Clusters that call the workload Healthy."""
+    waiting: bool = False
+    """Dispatching is suspended to a cluster of the decision: what shall replace the old is not brought there yet."""
     now: str = ""
 
 
 # ---------------------------------------------------------------------------------------------------- reading
+def suspended(binding: ResourceBinding, cluster: str) -> bool:
+    """Whether nothing is brought to the cluster for now."""
+    suspension = binding.spec.suspension
+    if suspension is None:
+        return False
+    only = suspension.dispatching_on_clusters
+    return suspension.dispatching or (only is not None and cluster in only.cluster_names)
+
+
 def kept(binding: ResourceBinding) -> dict[str, int]:
     """Replicas that clusters keep besides the decision."""
     counts: dict[str, int] = {}
