@@ -1,10 +1,14 @@
 """PlacementPlan: what applying some objects would do to every cluster, seen in a copy of the federation (`reviews.scratch`).
 
+It is played in a thread of its own, with a loop of its own, so that heartbeats and requests go on meanwhile, and one plan after
+another: each costs as much as the decisions that it takes.
+
 The caller needs the rights to apply the objects; of others that would change, policies' workloads, it is shown those that it may
 read, and the number of the rest. The copy is settled first, so that what is on its way anyhow is not put down to the plan.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,9 +20,9 @@ from federation.propagation.replays import Note
 from federation.propagation.templates import TEMPLATES
 from federation.reviews import plan
 from federation.reviews.plan import CREATE, UNCHANGED, UPDATE, Change, Identity
-from federation.reviews.scratch import Scratch
+from federation.reviews.scratch import Rows, Scratch, rows
 from machinery.api.fleet.policy import CLUSTER_PROPAGATION_POLICIES, PROPAGATION_POLICIES
-from machinery.api.scheme import ServedKind
+from machinery.api.scheme import Scheme, ServedKind
 from machinery.client.interface import PatchType
 from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
@@ -64,12 +68,21 @@ def reference(identity: Identity, api_version: str = "") -> Document:
     return {key: value for key, value in found.items() if value}
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came of it: the objects, and other objects that change, each with what is told of it."""
+
+    applied: list[tuple[Applied, Document]]
+    others: list[tuple[Identity, Document]]
+    changed: bool
+
+
 class Planner:
-    """Answers one after another: each costs as much as the decisions that it takes."""
+    """One plan at a time."""
 
     def __init__(self, server: Callable[[], ApiServer], clock: Clock, ids: Ids) -> None:
         self._server, self._clock, self._ids = server, clock, ids
-        self._turn = asyncio.Lock()
+        self._turn = threading.Lock()
 
     async def review(self, body: Document, call: Call) -> Document:
         """The plan with its answer. Raises StatusError as applying would."""
@@ -80,9 +93,31 @@ class Planner:
             verb = "create" if held is None else "patch"
             right = Attributes(verb, one.kind.group, one.kind.plural, "", *one.key)
             server.authorizer.check(call.user, right)
-        async with self._turn:
-            status = await self._planned(server, asked, call)
+        copied = rows(server, scope_of(asked))
+        played = await asyncio.to_thread(self._alone, server.scheme, copied, asked, call)
+        status = answer(played, self._visible(server, call))
         return {**body, "metadata": body.get("metadata") or {}, "status": status}
+
+    def _alone(self, scheme: Scheme, copied: Rows, asked: list[Applied], call: Call) -> Played:
+        with self._turn:
+            return asyncio.run(self._played(scheme, copied, asked, call))
+
+    async def _played(
+        self, scheme: Scheme, copied: Rows, asked: list[Applied], call: Call
+    ) -> Played:
+        scratch = Scratch(scheme, self._clock, self._ids)
+        try:
+            await scratch.seed(copied)
+            await scratch.settle()
+            before = scratch.world()
+            scratch.notes.clear()
+            first = sorted(asked, key=lambda one: one.kind.kind != "Namespace")
+            applied = [await apply(scratch, one, call) for one in first]
+            await scratch.settle()
+            after = scratch.world()
+            return played(applied, plan.changes(before, after), scratch, after)
+        finally:
+            await scratch.close()
 
     def _named(self, server: ApiServer, document: Document) -> Applied:
         group, version = split_api_version(str(document.get("apiVersion", "")))
@@ -95,22 +130,6 @@ class Planner:
             raise BadRequest(f"spec.objects: a {kind.kind} has no metadata.name")
         namespace = (metadata.get("namespace") or "default") if kind.namespaced else ""
         return Applied(kind, ObjectKey(namespace, metadata["name"]), document)
-
-    async def _planned(self, server: ApiServer, asked: list[Applied], call: Call) -> Document:
-        scratch = Scratch(server, self._clock, self._ids)
-        try:
-            await scratch.seed(scope_of(asked))
-            await scratch.settle()
-            before = scratch.world()
-            scratch.notes.clear()
-            first = sorted(asked, key=lambda one: one.kind.kind != "Namespace")
-            applied = [await apply(scratch, one, call) for one in first]
-            await scratch.settle()
-            after = scratch.world()
-            found = plan.changes(before, after)
-            return answer(applied, found, scratch, self._visible(server, call), after)
-        finally:
-            await scratch.close()
 
     def _visible(self, server: ApiServer, call: Call) -> Callable[[Identity], bool]:
         """Whether the caller may read such an object."""
@@ -174,34 +193,38 @@ async def apply(scratch: Scratch, one: Applied, call: Call) -> Applied:
     return Applied(one.kind, one.key, one.document, change)
 
 
-def answer(
-    applied: list[Applied],
-    found: list[Change],
-    scratch: Scratch,
-    visible: Callable[[Identity], bool],
-    after: plan.World,
-) -> Document:
-    """The status of the plan."""
+def played(
+    applied: list[Applied], found: list[Change], scratch: Scratch, after: plan.World
+) -> Played:
+    """What there is to tell."""
     by_identity = {change.identity: change for change in found}
-    shown: list[Document] = []
+    mine: list[tuple[Applied, Document]] = []
     for one in applied:
         change = by_identity.pop(one.identity, None) or standing(one.identity, after)
-        shown.append({"object": one.reference, "change": one.change, **told(change, scratch)})
-        if "message" not in shown[-1]:
-            shown[-1]["message"] = nothing_placed(one, change, after)
-    others = [change for identity, change in by_identity.items() if visible(identity)]
-    hidden = len(by_identity) - len(others)
-    for change in others[: max(0, SHOWN_MAX - len(shown))]:
-        shown.append(
-            {"object": reference(change.identity), "change": UNCHANGED, **told(change, scratch)}
-        )
+        said = told(change, scratch)
+        said.setdefault("message", nothing_placed(one, change, after))
+        mine.append((one, said))
+    others = [(identity, told(change, scratch)) for identity, change in by_identity.items()]
+    return Played(mine, others, bool(found) or any(one.change != UNCHANGED for one in applied))
+
+
+def answer(found: Played, visible: Callable[[Identity], bool]) -> Document:
+    """The status of the plan, with what the caller may read."""
+    shown = [{"object": one.reference, "change": one.change, **said} for one, said in found.applied]
+    others = [(identity, said) for identity, said in found.others if visible(identity)]
+    left = max(0, SHOWN_MAX - len(shown))
+    shown += [
+        {"object": reference(identity), "change": UNCHANGED, **said}
+        for identity, said in others[:left]
+    ]
     warnings = []
-    if hidden:
+    if hidden := len(found.others) - len(others):
         warnings.append(f"{hidden} more objects change that you may not read")
-    if (more := len(applied) + len(others) - len(shown)) > 0:
-        warnings.append(f"{more} more objects change and are not shown")
-    changed = bool(found) or any(one.change != UNCHANGED for one in applied)
-    return {"objects": shown, "changed": changed} | ({"warnings": warnings} if warnings else {})
+    if len(others) > left:
+        warnings.append(f"{len(others) - left} more objects change and are not shown")
+    return {"objects": shown, "changed": found.changed} | (
+        {"warnings": warnings} if warnings else {}
+    )
 
 
 def standing(identity: Identity, world: plan.World) -> Change:

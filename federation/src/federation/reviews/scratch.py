@@ -25,7 +25,7 @@ from federation.propagation.replays import Note
 from federation.reviews.plan import World
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES
 from machinery.api.fleet.work import BINDING_NAMESPACE, RESOURCE_BINDINGS, WORKS, ResourceBinding
-from machinery.api.scheme import ServedKind
+from machinery.api.scheme import Scheme, ServedKind
 from machinery.controller.action import Action, Emit
 from machinery.controller.executor import Executor
 from machinery.controller.manager import Manager
@@ -86,14 +86,35 @@ class _Silent(EventRecorder):
         return
 
 
+Rows = list[tuple[str, bytes]]
+"""Objects as they are stored, by key."""
+
+
+def rows(source: ApiServer, scope: frozenset[str] | None) -> Rows:
+    """What there is in these namespaces, and of the whole federation; None: of all. Raises TooLarge."""
+    found: Rows = []
+    for kind in source.scheme.kinds:
+        if not kind.storable or kind.stored_as is not None or kind.plural in WITHOUT:
+            continue
+        for entry in source.cache.of(kind).entries.values():
+            if _within(kind, entry.namespace, entry.value, scope):
+                key = codec.storage_key(kind, entry.namespace, entry.name)
+                found.append((key, entry.value))
+        if len(found) > ROWS_MAX:
+            raise TooLarge(
+                f"the plan touches more than {ROWS_MAX} objects: plan policies of one namespace at a time",
+                details={},
+            )
+    return found
+
+
 class Scratch:
     """`await seed(...)`, then `settle`; `notes` are the decisions since they were cleared, by binding."""
 
-    def __init__(self, source: ApiServer, clock: Clock, ids: Ids) -> None:
-        self._source = source
+    def __init__(self, scheme: Scheme, clock: Clock, ids: Ids) -> None:
         self.store = MemoryStore()
         self.api = ApiServer(
-            source.scheme,
+            scheme,
             self.store,
             CONFIG,
             clock,
@@ -110,7 +131,7 @@ class Scratch:
 
     def _setup(self) -> None:
         manager = self._manager
-        kinds = [kind for kind in self._source.scheme.kinds if kind.storable]
+        kinds = [kind for kind in self.api.scheme.kinds if kind.storable]
         operator = registry.operator_settings(manager, registry.Settings(kinds, self.api.authority))
         placer.setup(manager, operator, Reservations(manager, NoEstimator()))
         for room in (detector, dependencies, dispatcher, namespaces, followers):
@@ -121,24 +142,11 @@ class Scratch:
         if isinstance(note, Note) and isinstance(answer, ResourceBinding):
             self.notes[answer.key] = note
 
-    async def seed(self, scope: frozenset[str] | None) -> None:
-        """Copy what there is in these namespaces, and of the whole federation; None: of all. Raises TooLarge."""
+    async def seed(self, copied: Rows) -> None:
+        """Begin with these objects."""
         await self.store.start()
-        count = 0
-        for kind in self._source.scheme.kinds:
-            if not kind.storable or kind.stored_as is not None or kind.plural in WITHOUT:
-                continue
-            for entry in list(self._source.cache.of(kind).entries.values()):
-                if not _within(kind, entry.namespace, entry.value, scope):
-                    continue
-                count += 1
-                if count > ROWS_MAX:
-                    raise TooLarge(
-                        f"the plan touches more than {ROWS_MAX} objects: plan policies of one namespace at a time",
-                        details={},
-                    )
-                key = codec.storage_key(kind, entry.namespace, entry.name)
-                _ = await self.store.create(key, entry.value)
+        for key, value in copied:
+            _ = await self.store.create(key, value)
         await self.api.cache.start()
 
     async def settle(self) -> None:
