@@ -1,7 +1,7 @@
 """`make bench`: every bench in a process of its own, then one table of all figures, also kept in .bench/<date>.json.
 
 A run fails when a bench cannot be carried out, never because a figure is bad: see report.py. BENCH_PODS and BENCH_NODES
-make the rollout smaller for a quick look.
+make the rollout smaller for a quick look; BENCH_FEDERATION are the options of bench_federation.py, which is small without.
 """
 
 import os
@@ -18,6 +18,11 @@ BENCHES = {
     "API server, CPU per operation": ("bench_api.py",),
     "store, SQLite with synchronous=FULL": ("bench_store.py", "--clients", "1", "64"),
     "placement, CPU of a decision": ("bench_placement.py",),
+    "federation, members over real links": (
+        "bench_federation.py",
+        *os.environ.get("BENCH_FEDERATION", "--quick").split(),
+    ),
+    "members, CPU of a second": ("bench_members.py",),
     "rollout over HTTP": (
         "bench_rollout.py",
         "--pods", os.environ.get("BENCH_PODS", "5000"),
