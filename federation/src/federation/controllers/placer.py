@@ -36,7 +36,7 @@ from federation.placement.preferences import ANNOTATIONS, Preferences, parse
 from federation.propagation import affinity, applications, interpreter, moves
 from federation.propagation.priority import by_priority
 from federation.propagation.quota import QuotaExceeded
-from federation.propagation.replays import Note, limited, note_of, noted
+from federation.propagation.replays import Note, by_quota, noted
 from federation.propagation.resilience import (
     CONSISTENCY,
     DEMANDS,
@@ -223,7 +223,6 @@ def plan(
 
 
 def _note(binding: ResourceBinding, asked: Asked, came_to: Decision | NoFit) -> Note:
-    """For the journal."""
     before = {target.name: target.replicas for target in binding.spec.clusters}
     return Note("placer", asked, came_to, before, question(binding))
 
@@ -551,9 +550,8 @@ class PlacerReconciler:
         actions = plan(binding, fleet, now, returns=returns)
         verdict = self._quotas.judge(binding, actions)
         if verdict.refusal:
-            error, wanted = QuotaExceeded(verdict.refusal), note_of(actions)
-            actions = _refused(binding, error, now)
-            actions = noted(actions, limited(wanted, error)) if actions else actions
+            error = QuotaExceeded(verdict.refusal)
+            actions = by_quota(actions, _refused(binding, error, now), error)
         self._room.remember(binding, actions)
         return await self._executor.apply([*verdict.actions, *actions])
 

@@ -66,16 +66,21 @@ def _limited(asked: Limited, fleet: Sequence[Candidate]) -> Answer:
     return Answer(asked.reason, f"{asked.refusal} (without it: {found.message})")
 
 
-def limited(note: "Note | None", error: NoFit) -> "Note | None":
-    """The note of a placement, when a quota has refused it."""
-    if note is None or note.asked.function not in journal.PLACEMENTS:
+def by_quota(placing: Iterable[Action], refusal: list[Action], error: NoFit) -> list[Action]:
+    """The refusal of a placement by a quota, with a note of both."""
+    note = _note_of(placing) if refusal else None
+    return noted(refusal, _of_limited(note, error)) if note is not None else refusal
+
+
+def _of_limited(note: "Note", error: NoFit) -> "Note | None":
+    if note.asked.function not in journal.PLACEMENTS:
         return None
     values = Limited(note.asked.function, note.asked.values, error.reason, str(error))
     asked = Asked(QUOTA, values, note.asked.fleet)
     return replace(note, asked=asked, came_to=_limited(values, note.asked.fleet))
 
 
-def note_of(actions: Iterable[Action]) -> "Note | None":
+def _note_of(actions: Iterable[Action]) -> "Note | None":
     """The note on the first write that has one."""
     notes = (a.note for a in actions if isinstance(a, Patch | SetStatus))
     return next((note for note in notes if isinstance(note, Note)), None)
