@@ -8,6 +8,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from tests.unit.controllers_federation.test_flow import BINDING, WEB, Fleet, deployment
 
+from federation.clusters.admission import OneIdentity
 from federation.clusters.links import Links
 from federation.clusters.refusals import CALM_S, IDENTITY_CONFLICT, LINK_REFUSED, Refusals
 from federation.propagation.templates import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, SERVICES
@@ -16,10 +17,14 @@ from machinery.api.coordination import LEASES
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.policy import CLUSTER_PROPAGATION_POLICIES
 from machinery.api.fleet.resilience import FEDERATION_CONFIGS
+from machinery.api.kinds import BUILTIN
+from machinery.api.scheme import Scheme
 from machinery.client.interface import dynamic
 from machinery.meta.errors import Conflict, Forbidden, NotFound
 from machinery.meta.objectmeta import condition
 from machinery.meta.resource import Document, ObjectKey, Resource
+from machinery.server.admission.interface import AdmissionRequest
+from machinery.server.call import Call
 from machinery.server.local import LocalClient
 from machinery.server.user import AUTHENTICATED, MASTERS, UserInfo
 from machinery.wire.link import OLDEST_HEADER, UPGRADE_TOKEN, VERSION_HEADER
@@ -243,6 +248,37 @@ def test_a_second_cluster_of_one_name_moves_nothing_and_is_told() -> None:
     guarded(story)  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("starts", "told"),
+    [
+        (["a"] * 30, 0),
+        ([f"s{i}" for i in range(30)], 0),
+        (["a", "a", "b", "a", "b", "a", "b", "b", "b"], 0),
+        (["a", "b"] * 5, 0),
+        (["a", "b"] * 6, 1),
+        (["a", "b"] * 30, 5),
+        ([], 0),
+    ],
+    ids=[
+        "one agent", "started over and over", "late heartbeats of the one before", "almost", "two by turns", "for long", "nobody",
+    ],
+)  # fmt: skip
+def test_a_machine_and_its_copy_are_told(starts: list[str], told: int) -> None:
+    heard: list[tuple[str, str, str]] = []
+    guard = OneIdentity(lambda _: "one", lambda *words: heard.append(words))
+    kind = Scheme(BUILTIN).by_gvk("coordination.k8s.io", "v1", "Lease")
+    assert kind is not None
+    user = UserInfo("ubernetes:cluster:alpha", (AUTHENTICATED,))
+    for start in starts:
+        annotations = {"ubernetes.io/cluster-id": "one", "ubernetes.io/agent-instance": start}
+        body: Document = {"metadata": {"name": "alpha", "annotations": annotations}}
+        guard.validate(
+            AdmissionRequest("update", kind, "karmada-cluster", "alpha", "", body, body, Call(user))
+        )
+    assert len(heard) == told
+    assert set(heard) <= {("alpha", "one", "one")}
+
+
 def test_a_conflict_of_names_is_a_condition_until_it_is_calm() -> None:
     async def story(fleet: Guarded) -> None:
         async def said() -> tuple[str, str] | None:
@@ -273,6 +309,8 @@ def test_a_condition_that_a_former_process_left_ends_too() -> None:
         first = Refusals(fleet.clock)
         first.conflict("alpha", "one", "two")
         first.refused("alpha", "upgrade the agent")
+        first.conflict("beta", "one", "one")
+        assert "a machine was copied" in first._told["beta", IDENTITY_CONFLICT].message  # noqa: SLF001
         await first.run_once(fleet.client)
         cluster = await fleet.client.get(CLUSTERS, ALPHA)
         old = condition(cluster.status.conditions, LINK_REFUSED)

@@ -24,7 +24,7 @@ from cluster_agent.link.report import Place, Reporter, prove
 from cluster_agent.link.works import WorkReconciler, needs_grants, work_keys
 from machinery.api.coordination import Lease
 from machinery.api.core import NAMESPACES, NODES, PODS, Node
-from machinery.api.fleet.cluster import execution_namespace
+from machinery.api.fleet.cluster import AGENT_INSTANCE, CLUSTER_ID, execution_namespace
 from machinery.api.fleet.work import MANAGED_LABEL, WORK_DOCUMENTS
 from machinery.client.identity import SigningRefused, SigningTimeout
 from machinery.client.informer import Informer
@@ -138,7 +138,7 @@ class Link:
             self._grants,
             self._answered,
             self._config.alive,
-            uid,
+            {CLUSTER_ID: uid, AGENT_INSTANCE: self._ids.uid()},
         )
         _ = self._tasks.spawn(heartbeat.run_forever(), "link-heartbeat")
         await self._report(federation, uid)

@@ -9,11 +9,11 @@ true before it was sent.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from cluster_agent.link.grants import Grants, Prepared
 from machinery.api.coordination import LEASES, Lease
-from machinery.api.fleet.cluster import CLUSTER_ID, CLUSTER_LEASES
+from machinery.api.fleet.cluster import CLUSTER_LEASES
 from machinery.client.interface import Client
 from machinery.kit.clock import Clock, rfc3339_micro
 from machinery.kit.tasks import TaskOwner
@@ -29,18 +29,14 @@ IN_FLIGHT_MAX = 4
 DURATION_S = 10
 
 
-def lease(cluster: str, now: str, cluster_id: str = "") -> Document:
+def lease(cluster: str, now: str, signed: Mapping[str, str] = {}) -> Document:
     """The Lease to create."""
     return {
         "apiVersion": LEASES.api_version,
         "kind": LEASES.kind,
-        "metadata": {"name": cluster, "namespace": CLUSTER_LEASES} | _signed(cluster_id),
+        "metadata": {"name": cluster, "namespace": CLUSTER_LEASES, "annotations": dict(signed)},
         "spec": {"holderIdentity": cluster, "leaseDurationSeconds": DURATION_S, "renewTime": now},
     }
-
-
-def _signed(cluster_id: str) -> Document:
-    return {"annotations": {CLUSTER_ID: cluster_id}} if cluster_id else {}
 
 
 class Heartbeat:
@@ -55,18 +51,18 @@ class Heartbeat:
         grants: Grants | None = None,
         answered: Callable[[], str] = lambda: "",
         alive: Callable[[], Awaitable[None]] | None = None,
-        cluster_id: str = "",
+        signed: Mapping[str, str] = {},
     ) -> None:
         """`heard` is told of every renewal that the federation accepted, with the Lease as it stands there.
 
         `grants` are handed on around each renewal; `answered` is the word of the last inventory. `alive` raises
         ConnectionError while there must be no heartbeat. A heartbeat for a cluster of another id than the federation knows
-        under this name is refused there.
+        under this name is refused there; `signed` are the annotations that say who speaks.
         """
         self._client, self._clock, self._cluster = client, clock, cluster
         self._heard, self._grants, self._answered = heard, grants, answered
         self._failing = False
-        self._alive, self._cluster_id = alive, cluster_id
+        self._alive, self._signed = alive, dict(signed)
 
     async def run_once(self) -> None:
         """Renew the Lease, or make it. Raises StatusError, ConnectionError, TimeoutError."""
@@ -77,11 +73,11 @@ class Heartbeat:
         key = ObjectKey(CLUSTER_LEASES, self._cluster)
         async with asyncio.timeout(ANSWER_S):
             try:
-                renewed = {"metadata": _signed(self._cluster_id), "spec": {"renewTime": now}}
+                renewed = {"metadata": {"annotations": self._signed}, "spec": {"renewTime": now}}
                 stands = await self._client.patch(LEASES, key, renewed)
             except NotFound:
                 stands = await self._client.create(
-                    LEASES, lease(self._cluster, now, self._cluster_id), CLUSTER_LEASES
+                    LEASES, lease(self._cluster, now, self._signed), CLUSTER_LEASES
                 )
         self._heard(stands)
         if prepared is not None and self._grants is not None:

@@ -5,9 +5,10 @@ nothing ever runs.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from federation.clusters.links import member_of
-from machinery.api.fleet.cluster import CLUSTER_ID, CLUSTER_LEASES
+from machinery.api.fleet.cluster import AGENT_INSTANCE, CLUSTER_ID, CLUSTER_LEASES
 from machinery.meta.errors import Conflict
 from machinery.meta.resource import Document
 from machinery.server.admission.interface import AdmissionRequest, refuse
@@ -42,7 +43,8 @@ class OneIdentity:
 
     A cluster is known by its id (the uid of its kube-system), which its agent says first and for good, and with every heartbeat.
     `known` tells it of a Cluster; `noted` hears of each agent that came with another one: name, the id that is known, the one
-    that came.
+    that came. A machine and its copy say the same id: their heartbeats by turns give them away, which is told (both ids the same)
+    and not refused, as nobody knows which is the right one.
     """
 
     kinds = frozenset({("cluster.karmada.io", "Cluster"), ("coordination.k8s.io", "Lease")})
@@ -53,6 +55,7 @@ class OneIdentity:
         noted: Callable[[str, str, str], None] = lambda *_: None,
     ) -> None:
         self._known, self._noted = known, noted
+        self._turns: dict[str, Turns] = {}
 
     def admit(self, request: AdmissionRequest) -> Document:
         return request.document
@@ -65,6 +68,8 @@ class OneIdentity:
             annotations = (request.document.get("metadata") or {}).get("annotations") or {}
             came = annotations.get(CLUSTER_ID, "")
             known = self._known(name) if came else ""
+            if request.namespace == CLUSTER_LEASES and not request.call.dry_run:
+                self._take_turns(name, annotations.get(AGENT_INSTANCE, ""), known)
         else:
             came = (request.document.get("spec") or {}).get("id") or ""
             known = ((request.old or {}).get("spec") or {}).get("id") or ""
@@ -77,6 +82,33 @@ class OneIdentity:
             f"replaces the other, say so first: kubectl patch cluster {name} --type=merge "
             '-p \'{"spec":{"id":""}}\''
         )
+
+    def _take_turns(self, name: str, instance: str, known: str) -> None:
+        turns = self._turns[name] = self._turns.get(name, Turns()).after(instance)
+        if turns.returns >= RETURNS_MAX:
+            self._noted(name, known, known)
+            self._turns[name] = Turns(turns.now, turns.before)
+
+
+RETURNS_MAX = 10
+"""How often an agent may be heard again after another: the last heartbeats of one that was started anew may come late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Which start of an agent was heard last, which before it, and how often the two have changed places."""
+
+    now: str = ""
+    before: str = ""
+    returns: int = 0
+
+    def after(self, instance: str) -> "Turns":
+        """A heartbeat of this one came."""
+        if not instance or instance == self.now:
+            return self
+        if instance == self.before:
+            return Turns(instance, self.now, self.returns + 1)
+        return Turns(instance, self.now)
 
 
 class ExportsNamed:

@@ -92,7 +92,14 @@ class Refusals:
         self._news = asyncio.Event()
 
     def conflict(self, cluster: str, known: str, came: str) -> None:
-        """An agent came under a name that is another cluster's."""
+        """An agent came under a name that is another cluster's; with the same id, a machine and its copy speak by turns."""
+        if known == came:
+            message = (
+                "two agents speak by turns with the identity of this cluster: a machine was copied, or two were started with "
+                "the same data; stop one of them"
+            )
+            self._note(cluster, IDENTITY_CONFLICT, "TwoAgents", message)
+            return
         message = (
             f"an agent came under this name for the cluster with id {came or '(none)'}, which is not {known}: it is refused "
             "and nothing of this cluster changes; stop it or give it another name"

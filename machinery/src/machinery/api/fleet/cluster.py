@@ -30,6 +30,8 @@ INVENTORY_AT = "ubernetes.io/inventory-at"
 
 CLUSTER_ID = "ubernetes.io/cluster-id"
 """On a member's heartbeat Lease, by the agent: the id of the cluster that it speaks for."""
+AGENT_INSTANCE = "ubernetes.io/agent-instance"
+"""On a member's heartbeat Lease, by the agent: which start of an agent writes it."""
 GRANTS_ENFORCED = "ubernetes.io/grants-enforced"
 """On the Cluster, by the agent: `false` where kubelets that are not ours run, which stop nothing when a grant ends."""
 
