@@ -1,7 +1,8 @@
 """Random histories of a staged workload: changes good and broken, members and servers that die anywhere, drains, scaling.
 
 After every second holds: at most one cluster is in its gate, and a broken template is in no more living clusters than one and
-those that died or were drained since it was made: of these nobody could say whether they took it well. In the end, when everything is well again: the newest template is everywhere, or, where it
+those that died or were drained since it was made: of these nobody could say whether they took it well; those that have it from
+an earlier run are besides. In the end, when everything is well again: the newest template is everywhere, or, where it
 is a broken one, nowhere; every Work carries what the record says; and all replicas are ready.
 """
 
@@ -107,7 +108,8 @@ class History:
         await surely(lambda: set_image(self.fleet, self.image))
 
     async def _broken(self) -> None:
-        self.unjudged = {n for n, m in self.fleet.members.items() if not m.alive}
+        members = self.fleet.members.items()
+        self.unjudged = {n for n, m in members if not m.alive or self.runs_broken(n)}
         self.image = BROKEN_IMAGE
         await surely(lambda: set_image(self.fleet, BROKEN_IMAGE))
 
