@@ -5,10 +5,10 @@
 decisions     the placer alone over SQLite with synchronous=FULL, 100 clusters, 1,000 bindings that wait (as the peer was measured:
               bindings written directly, nothing else running); all its writes are in it
 distribution  100 members (`tests.bench.fleet`: real server process, real links over TLS, members' stores in this process):
-              one Deployment to 50 of them; 200 Deployments of 1,000 replicas over all of them, one after the other
+              one Deployment to 50 of them; 30 (with --full 200) Deployments of 1,000 replicas over all, one after the other
 failover      a member's agent is gone: until its workload is in another member, by the default clock and by a tuned one
 flaps         1,000 links cut for less than the grace, in the SIMULATOR (virtual time, real controllers): nothing may move
-zone          1,000 workloads over all members of ten zones, and one zone's agents are gone at once
+zone          200 (with --full 1,000) workloads over the members of ten zones, and one zone's agents are gone at once
 cold          a server starts on a database of workloads and as many ConfigMaps, with their bindings and Works: 3,000,
               with --full 30,000, which a server must first have made
 memory        the same with 500, or 2,000, applications of five objects; wanted is what is wanted of 2,000
@@ -76,11 +76,11 @@ class Sizes:
     def __init__(self, *, quick: bool, full: bool = False) -> None:
         self.members = 20 if quick else 100
         self.to = 10 if quick else 50
-        self.deployments = 10 if quick else 200
+        self.deployments = 200 if full else 5 if quick else 30
         self.replicas = 1000
         self.decisions = 200 if quick else 1000
         self.flaps = 100 if quick else 1000
-        self.workloads = 50 if quick else 1000
+        self.workloads = 1000 if full else 50 if quick else 200
         self.cold = 30_000 if full else 300 if quick else 3_000
         self.applications = 2000 if full else 100 if quick else 500
         self.zones = 10
@@ -374,7 +374,7 @@ def main() -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="cold start and memory with all objects: filling takes long",
+        help="the sizes that are promised, in much longer time",
     )
     parser.add_argument("--only", default=",".join(PARTS), help="which parts, with commas between")
     parser.add_argument("--json", default="", help="write the figures into this file")
