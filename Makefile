@@ -4,6 +4,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup up down status test check lint fast e2e sim bench lock wheel clean
 
+# A fleet starts a dozen programs of several hundred modules: compiled once, and nowhere outside this directory.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/__pycache__
+
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q
 SEEDS ?= 200
