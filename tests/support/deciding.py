@@ -16,6 +16,7 @@ import msgspec
 from tests.support.tables import Row
 
 from federation.placement import plan, preferences
+from federation.placement.filter import FIELDS
 from federation.placement.model import Candidate, Decision, NoFit, Request, Shape
 from machinery.api.core import Taint
 from machinery.api.fleet.policy import Placement
@@ -62,6 +63,13 @@ def scheduling(said: Any) -> Document | None:
     return equal | {"weightPreference": {"staticWeightList": listed}}
 
 
+def constraint(by: str, least: int, most: int) -> Document:
+    """A spread constraint on the wire."""
+    bounds = {"minGroups": least, "maxGroups": most}
+    known = by in FIELDS or not by
+    return bounds | ({"spreadByField": by} if known else {"spreadByLabel": by})
+
+
 def candidate(name: str, said: Any) -> Candidate:
     """A member of the fleet."""
     if not isinstance(said, Mapping):
@@ -94,6 +102,8 @@ def request(row: Row) -> Request:
     placement = dict(row.get("placement", {}))
     if (division := scheduling(row.get("scheduling"))) is not None:
         placement["replicaScheduling"] = division
+    if "constraints" in row.said:
+        placement["spreadConstraints"] = [constraint(*one) for one in row["constraints"]]
     wanted = row.get("preferences")
     text = msgspec.json.encode(wanted).decode()
     return Request(
