@@ -198,6 +198,16 @@ def test_every_kind_with_a_rule_is_a_template() -> None:
         ("rbac.authorization.k8s.io/v1", "Role", None),
         ("v1", "Service", "a Service goes wherever something of its namespace goes, without a policy"),
         ("v1", "Namespace", "Namespaces go into every cluster, without a policy"),
+        (
+            "multicluster.x-k8s.io/v1alpha1",
+            "ServiceExport",
+            "a ServiceExport goes wherever something of its namespace goes, without a policy",
+        ),
+        (
+            "multicluster.x-k8s.io/v1alpha1",
+            "ServiceImport",
+            "the federation makes ServiceImports itself, of what is exported",
+        ),
         ("v1", "Pod", "v1 Pod is not propagated"),
         ("apps/v1beta1", "Deployment", "apps/v1beta1 Deployment is not propagated"),
         ("example.com/v1", "Widget", "example.com/v1 Widget is not propagated"),

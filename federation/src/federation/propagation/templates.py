@@ -87,8 +87,11 @@ def why_unselectable(api_version: str, kind: str) -> str:
         return ""
     if (api_version, kind) == (NAMESPACES.api_version, NAMESPACES.kind):
         return "Namespaces go into every cluster, without a policy"
-    if any((r.api_version, r.kind) == (api_version, kind) for r in FOLLOWERS):
+    group, _, _ = api_version.rpartition("/")
+    if any((r.group, r.kind) == (group, kind) for r in FOLLOWERS):
         return f"a {kind} goes wherever something of its namespace goes, without a policy"
+    if (group, kind) == (SERVICE_EXPORTS.group, "ServiceImport"):
+        return "the federation makes ServiceImports itself, of what is exported"
     return f"{api_version} {kind} is not propagated"
 
 
