@@ -22,12 +22,21 @@ DOUBT_S = TOLD_S + 4.0
 
 @dataclass(slots=True)
 class _Stand:
-    """One binding. `asked`, `shown`: replicas by cluster; `changed`: when either changed there last, `decided`: the first."""
+    """One binding. `asked`, `shown`: replicas by cluster; `changed`: when either changed there last, `decided`: the first.
+
+    `before`: the three first ones as they were before the last write."""
 
     asked: dict[str, int] = field(default_factory=dict)
     shown: dict[str, int] = field(default_factory=dict)
     changed: dict[str, float] = field(default_factory=dict)
     decided: dict[str, float] = field(default_factory=dict)
+    before: "_Stand | None" = None
+
+    def owed_at_most(self, name: str, now: float) -> int:
+        """Replicas that may count as owed there: in doubt, all of them."""
+        asked, shown = self.asked.get(name, 0), self.shown.get(name, 0)
+        lately = now - self.changed.get(name, float("-inf")) < DOUBT_S
+        return max(asked, shown) if lately else max(0, asked - shown)
 
 
 class Pledges:
@@ -47,6 +56,7 @@ class Pledges:
             return
         binding = msgspec.convert(written.new, ResourceBinding)
         stand = self._stands.setdefault(written.key, _Stand())
+        stand.before = _Stand(stand.asked, stand.shown, dict(stand.changed))
         asked = moves.running(binding)
         shown = {
             item.cluster_name: int((item.status or {}).get("replicas") or 0)
@@ -82,9 +92,12 @@ class Pledges:
         total = sum(
             count for at, where, count in self._gone if where == name and now - at < DOUBT_S
         )
-        for key, stand in self._stands.items():
-            asked, shown = stand.asked.get(name, 0), stand.shown.get(name, 0)
-            if key != but:
-                lately = now - stand.changed.get(name, float("-inf")) < DOUBT_S
-                total += max(asked, shown) if lately else max(0, asked - shown)
-        return total
+        others = (stand for key, stand in self._stands.items() if key != but)
+        return total + sum(stand.owed_at_most(name, now) for stand in others)
+
+    def own(self, name: str, key: ObjectKey, now: float) -> int:
+        """Replicas of the binding itself that may have counted as owed when it was decided anew in this moment."""
+        stand = self._stands.get(key)
+        if stand is None or stand.before is None:
+            return 0
+        return stand.before.owed_at_most(name, now)

@@ -413,7 +413,9 @@ class Rules:
                 n not in out and self._steady(n, written.at, held) for n in members
             ):
                 continue
-            room = sum(self._least_room(n, written) + held.get(n, 0) for n in members)
+            room = sum(
+                self._least_room(n, written) + self._stood(n, written, held) for n in members
+            )
             if count < room:
                 raise Broken(
                     "zones", f"{written.key} gives {given}, though {zone} has room for {room}"
@@ -430,6 +432,11 @@ class Rules:
         """Room for this binding that nobody can doubt."""
         reported = min((room for _, room in self._seen.facts[name].room), default=0)
         return max(0, reported - self._pledges.most(name, written.key, written.at))
+
+    def _stood(self, name: str, written: Written, held: dict[str, int]) -> int:
+        """Of what the binding held there, how much the member's report contains without doubt."""
+        owed = self._pledges.own(name, written.key, written.at)
+        return max(0, held.get(name, 0) - owed)
 
     # ------------------------------------------------------------------------------------------------- Works
     def _work(self, written: Written) -> None:
