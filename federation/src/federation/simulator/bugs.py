@@ -9,7 +9,7 @@ kind of bug: moves that never end, deletions too early, evidence that is believe
 
 import datetime as dt
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -187,6 +187,16 @@ def _by_turns(webster: Callable[..., Any]) -> Callable[..., Any]:
     return lambda seats, weights, _: webster(seats, weights, str(next(turn)))
 
 
+def _first_full(
+    wanted: int, room: Mapping[str, int], _: Mapping[str, int], order: Sequence[str]
+) -> dict[str, int]:
+    """The first group takes what it has room for, the next one the rest."""
+    given: dict[str, int] = {}
+    for name in order:
+        given[name] = min(wanted - sum(given.values()), max(0, room[name]))
+    return given
+
+
 def _bug(sentence: str, rules: str, *patches: Where) -> Bug:
     return Bug(sentence, frozenset(rules.split(", ")), patches)
 
@@ -314,6 +324,11 @@ BUGS: Mapping[str, Bug] = {
         "a division rounds each share down and gives out less than was asked",
         "sum",
         (divide, "webster", _by_name),
+    ),
+    "zones filled up": _bug(
+        "groups are filled one after another instead of being balanced",
+        "zones",
+        (divide, "balance", _first_full),
     ),
     "room given twice": _bug(
         "a decision does not know what others have been given since the last report",
