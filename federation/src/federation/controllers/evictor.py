@@ -34,7 +34,7 @@ from federation.clusters.candidates import candidates
 from federation.controllers import domains, placer
 from federation.controllers.applications import failing
 from federation.controllers.checkpoints import held_back, lost
-from federation.controllers.health import Heartbeats
+from federation.controllers.health import Heartbeats, ready_s
 from federation.controllers.reservations import Reservations
 from federation.controllers.rollouts import guard
 from federation.domains.clock import LOOK_LATE_S
@@ -64,7 +64,7 @@ from machinery.client.interface import dynamic
 from machinery.controller.action import Action, RequeueAfter, Result
 from machinery.controller.manager import Manager
 from machinery.kit.clock import parse_time, rfc3339
-from machinery.meta.objectmeta import condition, is_true
+from machinery.meta.objectmeta import is_true
 from machinery.meta.resource import Document, ObjectKey
 from machinery.scheduling.resources import amounts
 from machinery.scheduling.tolerations import tolerates
@@ -410,13 +410,6 @@ def elsewhere(due: Due, fleet: Sequence[Candidate]) -> str:
     return ""
 
 
-def heard_s(cluster: Cluster, now: dt.datetime) -> float:
-    """Seconds that the cluster has been Ready."""
-    held = condition(cluster.status.conditions, READY)
-    since = held.last_transition_time if held is not None else None
-    return 0.0 if since is None else max(0.0, (now - since).total_seconds())
-
-
 def _held(due: Due, why: str) -> list[Action]:
     text = f"it stays in {due.cluster}, though {due.cause.why}: {why}"
     return placer.say(due.binding, "Warning", "ApplicationFailoverHeld", text)
@@ -488,8 +481,9 @@ class EvictorReconciler:
         causes: dict[str, Cause] = {}
         for name, cluster in clusters.items():
             domain = self._domains.get(ObjectKey("", domain_name("Cluster", name)))
-            cause = cause_of(cluster, domain)
-            if cause is not None:
+            # A server before us judged it, or it was heard meanwhile: only a silence that we have seen ourselves counts.
+            seen = (self._beats.silent_s(name) or 0.0) >= self._settings().clock.unreachable_s
+            if cause := cause_of(cluster, domain if seen else None):
                 causes[name] = cause
         for name in self._left(clusters.keys()):
             causes[name] = Cause(moves.UNREACHABLE, "the cluster has left the federation", "left")
@@ -505,7 +499,7 @@ class EvictorReconciler:
         """Who leaves for its own health and has a place elsewhere; those that have none are told, and looked at later."""
         policies, now = self._policies.list(), self._clock.monotonic()
         settled = {
-            name: heard_s(cluster, wall)
+            name: ready_s(cluster, wall)
             for name, cluster in staying.items()
             if is_true(cluster.status.conditions, READY)
         }

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from federation.clusters.candidates import candidates
 from federation.controllers import domains, evictor, failover, placer
+from federation.controllers.health import ready_s
 from federation.controllers.reservations import Reservations
 from federation.controllers.rollouts import guard
 from federation.domains.names import cluster_verdict
@@ -242,7 +243,7 @@ class FailbackReconciler:
         wall, now = self._clock.now(), self._clock.monotonic()
         usable = [c for c in self._clusters.list() if self._usable(c)]
         health = Health(
-            {c.metadata.name: evictor.heard_s(c, wall) for c in usable},
+            {c.metadata.name: ready_s(c, wall) for c in usable},
             frozenset(c.metadata.name for c in self._clusters.list() if not c.deleting),
         )
         ordered = sorted(bindings, key=lambda b: b.key)

@@ -6,6 +6,7 @@ what is there stays. One whose link alone is cut is not Ready either, with the r
 be told nothing. Each change is told as an Event on the Cluster.
 """
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -202,6 +203,13 @@ def setup(
     controller.watches(CLUSTERS)
     controller.watches(LEASES, _cluster_of, namespace=CLUSTER_LEASES)
     controller.watches(FAILURE_DOMAINS, _judged)
+
+
+def ready_s(cluster: Cluster, now: dt.datetime) -> float:
+    """Seconds that the cluster has been Ready."""
+    held = condition(cluster.status.conditions, READY)
+    since = held.last_transition_time if held is not None else None
+    return 0.0 if since is None else max(0.0, (now - since).total_seconds())
 
 
 def link_cut(domain: FailureDomain | None) -> str:
