@@ -15,6 +15,7 @@ from tests.unit.controllers_federation.moving_fleet import (
 
 from federation.cli import cordon, drain, leave, uncordon
 from federation.cli.errors import CliError
+from federation.controllers import domains
 from federation.controllers.evictor import PRIORITY_CLASSES
 from federation.propagation import moves
 from federation.propagation.templates import DEPLOYMENTS
@@ -27,10 +28,12 @@ from machinery.api.fleet.cluster import (
     INVENTORY,
 )
 from machinery.api.fleet.resilience import (
+    CONFIG_NAME,
     FAILURE_DOMAINS,
     FEDERATION_CONFIGS,
 )
 from machinery.api.fleet.work import RESOURCE_BINDINGS
+from machinery.controller.action import Result
 from machinery.meta.errors import Invalid
 from machinery.meta.resource import Document, ObjectKey
 
@@ -186,6 +189,32 @@ def test_a_restarted_server_does_not_take_the_dead_for_living() -> None:
             cluster = await fleet.client.get(CLUSTERS, ObjectKey("", "alpha"))
             assert {c.type: c.status for c in cluster.status.conditions}["Ready"] == "Unknown"
             assert (await fleet.divided(), await fleet.kept()) == (TWO, {"alpha": 2})
+
+    play(story)
+
+
+def test_a_verdict_that_a_server_found_when_it_started_drives_nobody_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The server before it judged, and was gone before it acted; its own judgement is late."""
+
+    async def late(*_: object) -> Result:
+        return Result()
+
+    async def story(fleet: Fleet) -> None:
+        await fleet.deploy()
+        await fleet.configure(failover="Frozen")
+        await fleet.members["alpha"].crash(power=True)
+        await asyncio.sleep(20)
+        assert await fleet.verdict("cluster.alpha") == "Dead"
+        await fleet.server.stop()
+        monkeypatch.setattr(domains.DomainsReconciler, "reconcile", late)
+        await fleet.server.start()
+        on = {"spec": {"failover": "Enabled"}}
+        await fleet.client.patch(FEDERATION_CONFIGS, ObjectKey("", CONFIG_NAME), on)
+        await asyncio.sleep(8)
+        assert await fleet.verdict("cluster.alpha") == "Dead"
+        assert await fleet.divided() == EVEN
 
     play(story)
 
