@@ -32,7 +32,7 @@ COUNT = 500
 NAMESPACE = "standing"
 AWAY_S = 30.0
 NOT_HEARD = ("ClusterNotReachable", "ClusterLinkCut")
-FROZEN_S = 60.0 if LONG else 25.0
+FROZEN_S = 60.0 if LONG else 18.0
 CLUSTERS = "/apis/cluster.karmada.io/v1alpha1/clusters"
 
 

@@ -42,8 +42,8 @@ pytestmark = [
 ]
 
 WANTED = 6
-CUT_S = 600.0 if LONG else 30.0
-DATABASE_S = 120.0 if LONG else 20.0
+CUT_S = 600.0 if LONG else 20.0
+DATABASE_S = 120.0 if LONG else 14.0
 QUIET_S = 5.0
 """After everything is back: what would move late."""
 
