@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+from tests.support.placing import deployment
 from tests.unit.controllers_federation.moving_fleet import BINDING, Fleet, play
 
 from federation.controllers.placer import SPOKEN_FOR
@@ -11,27 +12,10 @@ from federation.propagation import moves
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.meta.objectmeta import condition
-from machinery.meta.resource import Document, ObjectKey
+from machinery.meta.resource import ObjectKey
 
 ROOM = 30
 """Pods of each of the three members."""
-
-
-def deployment(name: str, replicas: int) -> Document:
-    labels = {"app": name}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name, "namespace": "demo"},
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "web", "image": "whoami:1"}]},
-            },
-        },
-    }
 
 
 async def bindings(fleet: Fleet) -> list[ResourceBinding]:
@@ -56,7 +40,7 @@ def test_fifteen_workloads_that_leave_a_member_at_once() -> None:
     async def story(fleet: Fleet) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(15):
-                document = deployment(f"web-{number}", 4)
+                document = deployment(4, name=f"web-{number}")
                 _ = group.create_task(fleet.client.create(DEPLOYMENTS, document))
         await asyncio.sleep(10)
         before = promised(await bindings(fleet))
@@ -78,7 +62,7 @@ def test_a_burst_beyond_the_room_is_refused_and_placed_when_there_is_some() -> N
     async def story(fleet: Fleet) -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(10):
-                document = deployment(f"web-{number:02}", 10)
+                document = deployment(10, name=f"web-{number:02}")
                 _ = group.create_task(fleet.client.create(DEPLOYMENTS, document))
         await asyncio.sleep(2)
         found = await bindings(fleet)
@@ -105,7 +89,7 @@ def test_headroom_is_kept_from_others() -> None:
             {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
         ])  # fmt: skip
         await fleet.deploy(9)
-        await fleet.client.create(DEPLOYMENTS, deployment("greedy", 78))
+        await fleet.client.create(DEPLOYMENTS, deployment(78, name="greedy"))
         await asyncio.sleep(10)
         greedy = await fleet.client.get(RESOURCE_BINDINGS, ObjectKey("demo", "greedy-deployment"))
         assert SPOKEN_FOR in scheduled(greedy)

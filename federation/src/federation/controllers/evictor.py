@@ -37,7 +37,7 @@ from federation.controllers.checkpoints import held_back, lost
 from federation.controllers.health import Heartbeats, ready_s
 from federation.controllers.reservations import Reservations
 from federation.controllers.rollouts import guard
-from federation.domains.clock import LOOK_LATE_S
+from federation.domains.clock import LOOK_LATE_S, FailureClock
 from federation.domains.names import cluster_verdict, domain_name
 from federation.domains.settings import DRY_RUN, ENABLED, Settings
 from federation.domains.verdict import Finding
@@ -280,6 +280,11 @@ def cause_of(cluster: Cluster, domain: FailureDomain | None) -> Cause | None:
     return _drain(cluster)
 
 
+def witnessed(silent_s: float | None, clock: FailureClock) -> bool:
+    """Whether this server has seen the silence of a verdict itself: one before it may have judged, or a heartbeat has come."""
+    return silent_s is not None and silent_s >= clock.unreachable_s
+
+
 def _drain(cluster: Cluster) -> Cause | None:
     if drained(cluster):
         names = ", ".join(sorted(t.key for t in cluster.spec.taints if t.effect == "NoExecute"))
@@ -479,11 +484,11 @@ class EvictorReconciler:
 
     def _causes(self, clusters: Mapping[str, Cluster]) -> dict[str, Cause]:
         causes: dict[str, Cause] = {}
+        clock = self._settings().clock
         for name, cluster in clusters.items():
             domain = self._domains.get(ObjectKey("", domain_name("Cluster", name)))
-            # A server before us judged it, or it was heard meanwhile: only a silence that we have seen ourselves counts.
-            seen = (self._beats.silent_s(name) or 0.0) >= self._settings().clock.unreachable_s
-            if cause := cause_of(cluster, domain if seen else None):
+            known = domain if witnessed(self._beats.silent_s(name), clock) else None
+            if cause := cause_of(cluster, known):
                 causes[name] = cause
         for name in self._left(clusters.keys()):
             causes[name] = Cause(moves.UNREACHABLE, "the cluster has left the federation", "left")

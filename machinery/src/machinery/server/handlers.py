@@ -373,7 +373,9 @@ class Api:
                 async with asyncio.TaskGroup() as group:
                     for entry in batch:
                         _ = group.create_task(one(entry.namespace, entry.name))
-            except ExceptionGroup as failed:
+            except (
+                ExceptionGroup
+            ) as failed:  # an answer has room for one error: the first, with the rest in its cause
                 raise failed.exceptions[0] from failed
         listed = render.shown_list(
             kind, page.entries, page.metadata(), Accepted(), "None", self._clock.now()

@@ -109,21 +109,24 @@ def _object(source: Document, field: str, causes: Causes) -> None:
         )
 
 
+def _one_of(
+    target: Document, field: str, names: tuple[str, str], both: str, causes: Causes
+) -> None:
+    """Exactly one of the two: the first is asked for where none is set, the second is too much where both are."""
+    first, second = names
+    unset = [target.get(name) is None for name in names]
+    if all(unset):
+        causes.required(f"{field}.{first}", f"must set either {both.replace(' and ', ' or ')}")
+    if not any(unset):
+        causes.forbidden(f"{field}.{second}", f"may not set both {both}")
+
+
 def _external(source: Document, field: str, causes: Causes) -> None:
     _metric_name(source, field, causes)
     target = source.get("target") or {}
     _amounts(target, f"{field}.target", causes)
-    whole, each = target.get("value"), target.get("averageValue")
-    if whole is None and each is None:
-        causes.required(
-            f"{field}.target.averageValue",
-            "must set either a target value for metric or a per-pod target",
-        )
-    if whole is not None and each is not None:
-        causes.forbidden(
-            f"{field}.target.value",
-            "may not set both a target value for metric and a per-pod target",
-        )
+    both = "a target value for metric and a per-pod target"
+    _one_of(target, f"{field}.target", ("averageValue", "value"), both, causes)
 
 
 def _pods(source: Document, field: str, causes: Causes) -> None:
@@ -141,17 +144,8 @@ def _resource(source: Document, field: str, causes: Causes) -> None:
         causes.required(f"{field}.name", "must specify a resource name")
     target = source.get("target") or {}
     _amounts(target, f"{field}.target", causes)
-    share, each = target.get("averageUtilization"), target.get("averageValue")
-    if share is None and each is None:
-        causes.required(
-            f"{field}.target.averageUtilization",
-            "must set either a target raw value or a target utilization",
-        )
-    if share is not None and each is not None:
-        causes.forbidden(
-            f"{field}.target.averageValue",
-            "may not set both a target raw value and a target utilization",
-        )
+    both = "a target raw value and a target utilization"
+    _one_of(target, f"{field}.target", ("averageUtilization", "averageValue"), both, causes)
 
 
 def _container(source: Document, field: str, causes: Causes) -> None:
