@@ -16,7 +16,7 @@ from federation.controllers import applications as accounts
 from federation.controllers import detector, dispatcher, evictor, failover, placer
 from federation.controllers.evictor import Round, Workload
 from federation.domains.settings import Settings
-from federation.propagation import applications, evictions, moves
+from federation.propagation import applications, evictions, moves, questions
 from federation.propagation.admission import defaults
 from federation.propagation.resilience import DEFAULT
 from machinery.api.fleet.cluster import Cluster
@@ -164,10 +164,10 @@ class Story:
         view = self.view
         seen = frozenset(NAMES)
         facts = moves.Facts(
-            placer.question(view),
+            questions.question(view),
             moves.reported(view.status.aggregated_status, seen),
             frozenset(name for name, c in self.clusters.items() if evictor.drained(c)),
-            settled=not placer.open_question(view),
+            settled=not questions.open_question(view),
             healthy=evictions.healthy(view, seen),
             now=now,
         )

@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 from federation.clusters.candidates import shapes
-from federation.controllers.placer import placeable
 from federation.placement.model import Candidate, NoFit, Request
 from federation.placement.plan import place
 from federation.propagation import affinity
+from federation.propagation.questions import placeable
 from machinery.api.core import Taint
 from machinery.api.fleet.cluster import AllocatableModeling, ResourceModel
 from machinery.api.fleet.policy import Placement

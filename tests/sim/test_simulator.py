@@ -14,6 +14,7 @@ from federation.controllers import placer, registry
 from federation.controllers.reservations import Reservations
 from federation.domains.clock import FailureClock
 from federation.domains.settings import Settings as Operator
+from federation.propagation import questions
 from federation.simulator.__main__ import main, play
 from federation.simulator.fleets import LOPSIDED, SHAPES, SMALL, fleet, zones_of
 from federation.simulator.member import Member, Ref
@@ -186,7 +187,7 @@ class Helpless(placer.PlacerReconciler):
 
 
 def asked(binding: ResourceBinding) -> bool:
-    return placer.placeable(binding) and placer.open_question(binding)
+    return questions.placeable(binding) and questions.open_question(binding)
 
 
 class Stingy(placer.PlacerReconciler):

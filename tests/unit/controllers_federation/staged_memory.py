@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from federation.controllers import placer, revisions
+from federation.controllers import revisions
 from federation.controllers.rollouts.plan import World, plan
+from federation.propagation import questions
 from federation.propagation.rollouts.record import Record, record_of
 from federation.propagation.rollouts.snapshots import hash_of
 from machinery.api.fleet.cluster import Cluster
@@ -240,8 +241,8 @@ ORDER = [
 
 def decided(binding: ResourceBinding, *, yes: bool) -> ResourceBinding:
     """The same with the word that its placement answers the present question, or another one."""
-    question = placer.question(binding) if yes else "another"
-    marks = binding.metadata.annotations | {placer.QUESTION: question}
+    question = questions.question(binding) if yes else "another"
+    marks = binding.metadata.annotations | {questions.QUESTION: question}
     metadata = msgspec.structs.replace(binding.metadata, annotations=marks)
     return msgspec.structs.replace(binding, metadata=metadata)
 

@@ -11,6 +11,7 @@ from federation.clusters.candidates import candidate, disbelief
 from federation.controllers import capacity, placer
 from federation.controllers.reservations import Decided, demand, shown, standing, stands, written
 from federation.placement.model import Candidate
+from federation.propagation import questions
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
@@ -183,9 +184,9 @@ def test_no_headroom_is_demanded() -> None:
 # ------------------------------------------------------------------------------------------------ platforms of images
 def test_platforms_are_part_of_the_question() -> None:
     plain, marked = binding(), binding(annotations={"ubernetes.io/platforms": "linux/arm64"})
-    assert placer.question(plain) != placer.question(marked)
-    assert placer.request_of(marked, fresh=False).platforms == {"linux/arm64"}
-    assert placer.request_of(plain, fresh=False).platforms == frozenset()
+    assert questions.question(plain) != questions.question(marked)
+    assert questions.request_of(marked, fresh=False).platforms == {"linux/arm64"}
+    assert questions.request_of(plain, fresh=False).platforms == frozenset()
 
 
 def test_platforms_that_cannot_be_read_are_told_and_do_not_matter() -> None:

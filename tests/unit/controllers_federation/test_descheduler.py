@@ -7,9 +7,9 @@ import msgspec
 import pytest
 from tests.unit.controllers_federation.moving_fleet import BINDING, EVEN, TWO, Fleet, play
 
-from federation.controllers import descheduler, placer
+from federation.controllers import descheduler
 from federation.placement.model import Candidate
-from federation.propagation import moves
+from federation.propagation import moves, questions
 from federation.simulator.workload import BROKEN_IMAGE
 from machinery.api.core import PODS, Pod
 from machinery.api.fleet.work import ResourceBinding
@@ -58,7 +58,7 @@ def binding(
 
 def decided(held: ResourceBinding) -> ResourceBinding:
     """With its question answered."""
-    marks = held.metadata.annotations | {placer.QUESTION: placer.question(held)}
+    marks = held.metadata.annotations | {questions.QUESTION: questions.question(held)}
     metadata = msgspec.structs.replace(held.metadata, annotations=marks)
     return msgspec.structs.replace(held, metadata=metadata)
 

@@ -19,6 +19,7 @@ from federation.controllers import (
 )
 from federation.domains.clock import FailureClock
 from federation.placement.model import Candidate
+from federation.propagation import questions
 from federation.propagation.claims import Claim
 from machinery.api.coordination import Lease
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
@@ -228,9 +229,9 @@ def test_no_question(spec: Document) -> None:
 def test_a_fresh_decision_on_request() -> None:
     held = confirmed(decided(first_binding()))
     later = held | {"spec": held["spec"] | {"rescheduleTriggeredAt": "2026-01-01T00:02:00Z"}}
-    assert placer.wants_fresh(view(later))
+    assert questions.wants_fresh(view(later))
     assert kinds(decide(later)) == ["Patch", "Emit", "Emit"]
-    assert not placer.wants_fresh(
+    assert not questions.wants_fresh(
         view(held | {"spec": held["spec"] | {"rescheduleTriggeredAt": "2026-01-01T00:00:00Z"}})
     )
 

@@ -12,7 +12,7 @@ from federation.controllers import detector, failback, placer
 from federation.domains.settings import Settings
 from federation.placement.model import Candidate
 from federation.placement.preferences import DEPLOYMENT_PREFERENCES as STATED
-from federation.propagation import moves
+from federation.propagation import moves, questions
 from federation.propagation.claims import Claim
 from machinery.api.fleet.policy import PropagationPolicy
 from machinery.api.fleet.resilience import Failback, ResilienceSpec
@@ -149,8 +149,8 @@ def test_preferences_divide_in_place_of_the_policy() -> None:
 
 def test_other_preferences_are_another_question() -> None:
     first = view(binding(STEADY))
-    assert placer.question(first) != placer.question(view(binding(BURST)))
-    assert placer.question(first) != placer.question(view(binding()))
+    assert questions.question(first) != questions.question(view(binding(BURST)))
+    assert questions.question(first) != questions.question(view(binding()))
 
 
 def test_preferences_that_cannot_be_read_are_told_and_the_policy_divides() -> None:
@@ -183,13 +183,13 @@ def test_without_rebalance_what_runs_stays() -> None:
 def test_what_waits_goes_where_room_is() -> None:
     held = decided(binding(STEADY), fleet(2, 1))
     assert sum(clusters(held).values()) == 6
-    waiting = json.loads(held["metadata"]["annotations"][placer.WAITING])
+    waiting = json.loads(held["metadata"]["annotations"][questions.WAITING])
     assert sum(waiting.values()) == 3
     full = fleet(2 - clusters(held)["home"], 1 - clusters(held).get("cloud", 0))
     assert placer.plan(view(held), full, LATER) == [RequeueAfter(placer.AGAIN_S)]
     room = [full[0], replace(full[1], free={"pods": 9})]
     freed = decided(held, room, LATER)
-    assert placer.WAITING not in freed["metadata"]["annotations"]
+    assert questions.WAITING not in freed["metadata"]["annotations"]
     assert clusters(freed)["home"] >= 5
 
 
@@ -272,9 +272,9 @@ def test_what_failover_displaced_is_left_to_failback_which_knows_the_group() -> 
 
 def test_a_placement_that_failover_took_back_forgets_the_group() -> None:
     held = decided(binding(placement=GROUPS), fleet(9, 9))
-    assert placer.in_group(view(held), "") == {placer.AFFINITY: None}
-    assert placer.in_group(view(held), "first") == {}
-    assert placer.in_group(view(binding()), "") == {}
+    assert questions.in_group(view(held), "") == {questions.AFFINITY: None}
+    assert questions.in_group(view(held), "first") == {}
+    assert questions.in_group(view(binding()), "") == {}
 
 
 @pytest.mark.parametrize(

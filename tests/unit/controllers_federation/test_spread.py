@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from tests.unit.controllers_federation.moving_fleet import EVEN, TWO, WEB, Fleet, play
 
-from federation.controllers.placer import WARNED, question, request_of, warnings
+from federation.controllers.placer import WARNED, warnings
+from federation.propagation.questions import question, request_of
 from federation.propagation.resilience import DEMANDS, demanded, demands
 from machinery.api.fleet.policy import Placement
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES, ResilienceSpec, SpreadRule

@@ -25,7 +25,7 @@ from federation.placement.capacity import PODS as POD_COUNT
 from federation.placement.journal import MOST, PLACE, Asked
 from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import most, place
-from federation.propagation import moves
+from federation.propagation import moves, questions
 from federation.propagation.replays import Note, noted
 from federation.propagation.resilience import grant_s, resilience
 from federation.propagation.sources import Sources
@@ -66,7 +66,7 @@ def by_room(binding: ResourceBinding) -> bool:
     scheduling = placement.replica_scheduling if placement is not None else None
     if scheduling is None or scheduling.replica_scheduling_type != "Divided":
         return False
-    if placer.stated_preferences(binding):
+    if questions.stated_preferences(binding):
         return False
     weights = scheduling.weight_preference
     dynamic = weights is not None and bool(weights.dynamic_weight)
@@ -119,11 +119,11 @@ def plan(
     """The move of what is stuck, as far as there is room. `stuck`: replicas by cluster."""
     state = moves.state_of(binding)
     held = {n: min(c, state.clusters[n]) for n, c in stuck.items() if state.clusters.get(n)}
-    idle = state.tasks or state.displaced is not None or placer.open_question(binding)
-    if not held or idle or not placer.placeable(binding):
+    idle = state.tasks or state.displaced is not None or questions.open_question(binding)
+    if not held or idle or not questions.placeable(binding):
         return []
     rest = {n: c - held.get(n, 0) for n, c in state.clusters.items() if c > held.get(n, 0)}
-    request = replace(placer.request_of(binding, fresh=False), previous=rest)
+    request = replace(questions.request_of(binding, fresh=False), previous=rest)
     found = _elsewhere(request, [_full(c) if c.name in held else c for c in fleet])
     if found is None:
         return []
@@ -140,7 +140,7 @@ def plan(
         *placer.say(binding, "Normal", "Descheduled", text),
     ]
     before = dict(state.clusters)
-    note = Note("descheduler", found.asked, found.decision, before, placer.question(binding))
+    note = Note("descheduler", found.asked, found.decision, before, questions.question(binding))
     return noted(actions, note)
 
 

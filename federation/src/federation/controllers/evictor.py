@@ -43,7 +43,7 @@ from federation.domains.settings import DRY_RUN, ENABLED, Settings
 from federation.domains.verdict import Finding
 from federation.placement.model import Candidate, NoFit
 from federation.placement.plan import place
-from federation.propagation import applications, evictions, interpreter, moves
+from federation.propagation import applications, evictions, interpreter, moves, questions
 from federation.propagation.replays import Eviction, evicted, noted
 from federation.propagation.resilience import CONSISTENCY, resilience, stop_s, stopped_s
 from federation.propagation.sources import Sources
@@ -227,9 +227,9 @@ def _would(due: Due) -> list[Action]:
 def _evicted(due: Due, now: str) -> list[Action]:
     binding, cause = due.binding, due.cause
     state = moves.state_of(binding)
-    settled = not placer.open_question(binding)
+    settled = not questions.open_question(binding)
     facts = moves.Facts(
-        placer.question(binding),
+        questions.question(binding),
         moves.reported(binding.status.aggregated_status, frozenset({due.cluster})),
         fenced=due.fenced,
         grace_s=math.ceil(due.stop_s),
@@ -250,7 +250,7 @@ def _evicted(due: Due, now: str) -> list[Action]:
             binding, "Warning", "StateNotPreserved", f"from {due.cluster}: {problem}"
         )
     ]
-    notes: dict[str, str | None] = {placer.QUESTION: None}
+    notes: dict[str, str | None] = {questions.QUESTION: None}
     if due.hook is not None:
         marks, said = lost(binding, due.cluster, parse_time(now), due.silent_s)
         notes |= marks
@@ -406,7 +406,7 @@ def dues_of_health(
 
 def elsewhere(due: Due, fleet: Sequence[Candidate]) -> str:
     """Why the workload has no place but in the cluster that it is to leave; empty: it has one."""
-    asked = placer.request_of(due.binding, fresh=False)
+    asked = questions.request_of(due.binding, fresh=False)
     previous = {name: count for name, count in asked.previous.items() if name != due.cluster}
     try:
         place(replace(asked, previous=previous, evicting=asked.evicting | {due.cluster}), fleet)

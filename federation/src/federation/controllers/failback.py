@@ -28,7 +28,7 @@ from federation.placement.journal import PLACE, Asked
 from federation.placement.ledger import less
 from federation.placement.model import Candidate, NoFit
 from federation.placement.plan import place
-from federation.propagation import moves, windows
+from federation.propagation import moves, questions, windows
 from federation.propagation.moves import State
 from federation.propagation.replays import Note, noted
 from federation.propagation.resilience import DEFAULT, speaker
@@ -100,12 +100,12 @@ def wish(
 ) -> Wish:
     """Where the binding should go back to, if anywhere. `fleet`: usable clusters only."""
     state = moves.state_of(binding)
-    if state.displaced is None or state.tasks or placer.open_question(binding):
+    if state.displaced is None or state.tasks or questions.open_question(binding):
         return Wish()
     usable = {c.name for c in fleet}
     supposed = {n: c for n, c in state.displaced.items() if n in usable}
     # From the first affinity group on: the failure may have pushed it into a later one.
-    asked = placer.request_of(binding, fresh=False)
+    asked = questions.request_of(binding, fresh=False)
     request = replace(asked, previous=supposed, affinity_name="")
     told = Asked(PLACE, request, room_without(fleet, state, supposed, request.asks))
     try:
@@ -122,7 +122,7 @@ def wish(
     youngest = min(health.well_s.get(name, 0.0) for name in gaining)
     if youngest < window_s:
         return Wish(wait_s=window_s - youngest)
-    note = Note("failback", told, decision, state.clusters, placer.question(binding))
+    note = Note("failback", told, decision, state.clusters, questions.question(binding))
     return Wish(target, decision.affinity_name, note=note)
 
 
@@ -136,7 +136,7 @@ def returned(
     result = ", ".join(f"{name}:{count}" for name, count in sorted(target.items()))
     before = ", ".join(f"{name}:{count}" for name, count in sorted(state.clusters.items()))
     text = f"balanced again, surge first: {{{before}}} becomes {{{result}}}"
-    moved = moves.patch(binding, after, placer.in_group(binding, group))
+    moved = moves.patch(binding, after, questions.in_group(binding, group))
     return [moved, *placer.say(binding, "Normal", "Failback", text)]
 
 
@@ -284,7 +284,7 @@ class FailbackReconciler:
         policy = speaker(template, self._policies.list()) if template is not None else None
         own = policy.spec if policy is not None else DEFAULT
         automatic, window_s = rules(own.failback, settings)
-        if not automatic or own.mode == "consistency" or not placer.placeable(binding):
+        if not automatic or own.mode == "consistency" or not questions.placeable(binding):
             return Wish()
         if wait_s := self._room.busy_s(binding.key):
             return Wish(wait_s=wait_s)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from federation.controllers import placer
 from federation.controllers.evictor import drained
-from federation.propagation import evictions, moves, replays
+from federation.propagation import evictions, moves, questions, replays
 from federation.propagation.moves import Facts, State
 from federation.propagation.replays import Settling, noted
 from federation.propagation.resilience import resilience
@@ -60,7 +60,7 @@ def plan(binding: ResourceBinding, facts: Facts, stopping_s: float | None = None
     annotations: dict[str, str | None] | None = None
     if after.clusters != state.clusters:
         # Which affinity group the old clusters were of is not known: the next decision finds out.
-        annotations = {placer.QUESTION: facts.question, **placer.in_group(binding, "")}
+        annotations = {questions.QUESTION: facts.question, **questions.in_group(binding, "")}
     told = [
         a
         for reason, text in (*news(state, settled), *judged.news)
@@ -126,14 +126,14 @@ class FailoverReconciler:
         template = self._sources.get(binding.spec.resource)
         own = resilience(template, self._policies.list())
         return Facts(
-            placer.question(binding),
+            questions.question(binding),
             moves.reported(binding.status.aggregated_status, seen),
             frozenset(c.metadata.name for c in clusters if drained(c)),
             frozenset(c.metadata.name for c in clusters if not c.deleting),
             own.rejoin,
             {c.metadata.name: "+".join(sorted(c.spec.zones)) or c.spec.zone for c in clusters},
             own.mode == "consistency",
-            settled=not placer.open_question(binding),
+            settled=not questions.open_question(binding),
             healthy=evictions.healthy(binding, seen),
             waiting=any(moves.suspended(binding, t.name) for t in binding.spec.clusters),
             now=rfc3339(self._clock.now()),

@@ -15,7 +15,6 @@ go back by themselves (`failback.mode: Never`, and mode consistency, which has n
 the operator holds failover (`FederationConfig.failover` DryRun or Frozen) or the server is cut off.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -30,17 +29,29 @@ from federation.domains.settings import ENABLED, Settings
 from federation.domains.verdict import Finding
 from federation.placement import platforms
 from federation.placement.journal import MOST, PLACE, Asked
-from federation.placement.model import Candidate, Decision, NoFit, Request
+from federation.placement.model import Candidate, Decision, NoFit
 from federation.placement.plan import assess, most, place, spoken_for
-from federation.placement.preferences import ANNOTATIONS, Preferences, parse
-from federation.propagation import affinity, applications, interpreter, moves
+from federation.placement.preferences import ANNOTATIONS
+from federation.propagation import affinity, moves
 from federation.propagation.priority import by_priority
+from federation.propagation.questions import (
+    AFFINITY,
+    QUESTION,
+    WAITING,
+    in_later_group,
+    open_question,
+    placeable,
+    preferences_of,
+    question,
+    request_of,
+    short_of_room,
+    wants_fresh,
+)
 from federation.propagation.quota import QuotaExceeded
 from federation.propagation.replays import Note, by_quota, noted
 from federation.propagation.resilience import (
     CONSISTENCY,
     DEMANDS,
-    demands,
     grant_s,
     resilience,
 )
@@ -48,29 +59,21 @@ from federation.propagation.sources import Sources
 from federation.propagation.templates import resource_of
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.operations import FEDERATED_RESOURCE_QUOTAS, FederatedResourceQuota
-from machinery.api.fleet.policy import Placement
 from machinery.api.fleet.resilience import (
     FAILURE_DOMAINS,
     FEDERATION_CONFIGS,
     RESILIENCE_POLICIES,
     ResilienceSpec,
 )
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding, ResourceBindingSpec
+from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import parse_time, rfc3339
 from machinery.meta.objectmeta import View, condition, condition_document
 from machinery.meta.resource import Document, ObjectKey
-from machinery.scheduling.resources import amounts
 
 SCHEDULED = "Scheduled"
-SCHEDULER = "default-scheduler"
-"""Bindings that name another scheduler are its business."""
 SUCCESS = "Binding has been scheduled successfully."
-QUESTION = "ubernetes.io/placed-question"
-"""Annotation of a binding: hash of the question that the present decision answers."""
-AFFINITY = "ubernetes.io/placed-affinity"
-"""Annotation of a binding: the affinity group that the present decision used."""
 
 WARNED = "ubernetes.io/placed-warning"
 """Annotation of a binding: a decision's clusters, and reason and message of what it does not give, as JSON."""
@@ -82,110 +85,17 @@ AGAIN_S = 30.0
 """A placement that was not decided as it stands, and lacks something, or lacks room, is looked at again."""
 BACK_S = 300.0
 """A placement in a later affinity group looks back to the earlier ones, as long as failback waits by default."""
-WAITING = "ubernetes.io/placed-waiting"
-"""Annotation of a binding: what the present decision gave clusters beyond their room, as JSON."""
 BAD_PREFERENCES = "BadPreferences"
 BAD_PLATFORMS = "BadPlatforms"
 REPORTS_S = 8.0
 """By then every member has told of the pods that a decision brought it."""
+WORKERS = 32
+"""Decisions on their way to the store at once, which writes them together. Each is made in one step, from what is left
+of the room to what it takes of it (`Reservations.remember`), so that two never give the same room away."""
+BY_NEED, OPEN, ROOM = "placer-need", "open", "room"
+"""Index of bindings: those with an open question, and those that would stand better elsewhere. A fleet of hundreds reports
+often, and tens of thousands of bindings are not to be asked each time."""
 SPOKEN_FOR = "Room that is free there now is promised to other workloads."
-
-
-def question(binding: ResourceBinding) -> str:
-    """A hash of everything in the binding that a decision depends on."""
-    spec = binding.spec
-    asked: tuple[object, ...] = (
-        spec.resource.uid,
-        spec.replicas,
-        spec.placement,
-        spec.replica_requirements,
-        spec.reschedule_triggered_at,
-    )
-    if demanded := binding.metadata.annotations.get(DEMANDS):
-        asked += (demanded,)
-    if stated := stated_preferences(binding):
-        asked += (stated,)
-    if built := binding.metadata.annotations.get(platforms.ANNOTATION):
-        asked += (platforms.ANNOTATION, built)
-    return hashlib.sha256(msgspec.json.encode(asked)).hexdigest()[:16]
-
-
-def stated_preferences(binding: ResourceBinding) -> str:
-    """Federation v1's annotation of the workload, as the detector copied it."""
-    name = ANNOTATIONS.get(binding.spec.resource.kind, "")
-    return binding.metadata.annotations.get(name, "")
-
-
-def preferences_of(binding: ResourceBinding) -> tuple[Preferences | None, str]:
-    """The workload's preferences, or what is wrong with them."""
-    text = stated_preferences(binding)
-    try:
-        return (parse(text), "") if text else (None, "")
-    except ValueError as error:
-        return None, str(error)
-
-
-def waiting_of(binding: ResourceBinding) -> dict[str, int]:
-    """What the present decision gave clusters beyond their room; an annotation that somebody spoiled counts as none."""
-    try:
-        text = binding.metadata.annotations.get(WAITING) or "{}"
-        return msgspec.json.decode(text, type=dict[str, int])
-    except msgspec.MsgspecError:
-        return {}
-
-
-def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
-    """The binding as a question to the planner."""
-    spec = binding.spec
-    assert spec.placement is not None
-    required = spec.replica_requirements
-    wanted = demands(binding.metadata.annotations)
-    return Request(
-        uid=spec.resource.uid,
-        api_version=spec.resource.api_version,
-        kind=spec.resource.kind,
-        placement=_undivided(spec),
-        replicas=spec.replicas,
-        asks=amounts(required.resource_request) if required is not None else {},
-        node_claim=required.node_claim if required is not None else None,
-        previous={target.name: target.replicas for target in spec.clusters},
-        evicting=moves.evicting(binding) | applications.avoided(binding),
-        fresh=fresh,
-        affinity_name=binding.status.scheduler_observing_affinity_name,
-        spread=wanted.spread,
-        headroom=wanted.headroom_key,
-        key=f"{spec.resource.namespace}/{spec.resource.name}",
-        preferences=preferences_of(binding)[0],
-        platforms=platforms.read(binding.metadata.annotations)[0],
-        waiting=waiting_of(binding),
-    )
-
-
-def _undivided(spec: ResourceBindingSpec) -> Placement:
-    """The placement; what has no replicas to divide goes whole to every chosen cluster, whatever its policy says of replicas."""
-    assert spec.placement is not None
-    if spec.replicas or interpreter.counts(spec.resource.api_version, spec.resource.kind):
-        return spec.placement
-    return msgspec.structs.replace(spec.placement, replica_scheduling=None)
-
-
-def wants_fresh(binding: ResourceBinding) -> bool:
-    """Whether someone asked for a decision from scratch since the last one."""
-    triggered, last = binding.spec.reschedule_triggered_at, binding.status.last_scheduled_time
-    return triggered is not None and (last is None or triggered > last)
-
-
-def placeable(binding: ResourceBinding) -> bool:
-    """Whether the binding is to be placed at all."""
-    spec = binding.spec
-    suspended = spec.suspension is not None and spec.suspension.scheduling
-    ours = spec.scheduler_name in ("", SCHEDULER)
-    return ours and not binding.deleting and spec.placement is not None and not suspended
-
-
-def open_question(binding: ResourceBinding) -> bool:
-    """Whether the present decision, if there is one, answers another question."""
-    return binding.metadata.annotations.get(QUESTION) != question(binding)
 
 
 def plan(
@@ -222,32 +132,25 @@ def plan(
     return noted(_decided(binding, decision, now), _note(binding, asked, decision))
 
 
+def looks_at_fleet(binding: ResourceBinding) -> bool:
+    """Whether `plan` looks at any member; what is decided and stays is most of what the placer sees."""
+    if not placeable(binding):
+        return False
+    unsaid = DEMANDS in binding.metadata.annotations and told_by_decision(binding) is None
+    return unsaid or open_question(binding) or in_later_group(binding) or short_of_room(binding)
+
+
 def _note(binding: ResourceBinding, asked: Asked, came_to: Decision | NoFit) -> Note:
     before = {target.name: target.replicas for target in binding.spec.clusters}
     return Note("placer", asked, came_to, before, question(binding))
 
 
-def short_of_room(binding: ResourceBinding) -> bool:
-    """Whether the present decision may be another one as soon as some cluster has more room."""
-    wanted, _ = preferences_of(binding)
-    if wanted is not None:
-        return wanted.rebalance or bool(waiting_of(binding))
-    placement, used = binding.spec.placement, binding.status.scheduler_observing_affinity_name
-    terms = placement.cluster_affinities if placement is not None else ()
-    return any(term.overflow_affinities for term in terms if term.affinity_name == used)
-
-
-def in_group(binding: ResourceBinding, group: str) -> dict[str, str | None]:
-    """The annotation for clusters of another affinity group than the noted one; empty: the next search begins at the first."""
-    held = binding.metadata.annotations.get(AFFINITY, "")
-    return {AFFINITY: group or None} if group != held else {}
-
-
-def in_later_group(binding: ResourceBinding) -> bool:
-    """Whether an affinity group before the used one did not fit at the last decision."""
-    placement, used = binding.spec.placement, binding.status.scheduler_observing_affinity_name
-    terms = placement.cluster_affinities if placement is not None else ()
-    return used in [term.affinity_name for term in terms[1:]]
+def needs(binding: ResourceBinding) -> Iterator[str]:
+    """What the binding waits for."""
+    if placeable(binding) and open_question(binding):
+        yield OPEN
+    if short_of_room(binding) or in_later_group(binding):
+        yield ROOM
 
 
 def _again(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Action]:
@@ -539,14 +442,12 @@ class PlacerReconciler:
         if binding is None:
             return Result()
         now = rfc3339(self._clock.now())
-        own = self._resilience(binding)
-        fleet = candidates(self._clusters.list(), granted=grant_s(own) is not None)
-        cut_off = cluster_verdict(self._domains.get(EVERYTHING)) == Finding.CUT_OFF.value
-        returns = may_return(own, self._settings()) and not cut_off
-        if placeable(binding) and open_question(binding):
-            fleet = await self._room.estimates.told(request_of(binding, fresh=False), fleet)
-        fleet = self._room.left(fleet, binding)
-        fleet = barred(binding, fleet, self._others(binding), self._sources)
+        fleet, returns = [], False
+        if looks_at_fleet(binding):
+            own = self._resilience(binding)
+            cut_off = cluster_verdict(self._domains.get(EVERYTHING)) == Finding.CUT_OFF.value
+            returns = may_return(own, self._settings()) and not cut_off
+            fleet = await self._fleet(binding, granted=grant_s(own) is not None)
         actions = plan(binding, fleet, now, returns=returns)
         verdict = self._quotas.judge(binding, actions)
         if verdict.refusal:
@@ -554,6 +455,14 @@ class PlacerReconciler:
             actions = by_quota(actions, _refused(binding, error, now), error)
         self._room.remember(binding, actions)
         return await self._executor.apply([*verdict.actions, *actions])
+
+    async def _fleet(self, binding: ResourceBinding, *, granted: bool) -> list[Candidate]:
+        """The members with the room that is left for it. Nothing is waited for after the room has been looked at."""
+        fleet = candidates(self._clusters.list(), granted=granted)
+        if placeable(binding) and open_question(binding):
+            fleet = await self._room.estimates.told(request_of(binding, fresh=False), fleet)
+        fleet = self._room.left(fleet, binding)
+        return barred(binding, fleet, self._others(binding), self._sources)
 
     def _others(self, binding: ResourceBinding) -> Iterator[tuple[ResourceBinding, frozenset[str]]]:
         """The namespace's other bindings and their clusters: found when they are asked for, which few bindings do."""
@@ -571,26 +480,29 @@ def setup(manager: Manager, settings: Callable[[], Settings], room: Reservations
     """Bindings by themselves; a change of the fleet wakes those whose question is open, the operator's word those that
     wait to go back."""
     bindings = manager.informer(RESOURCE_BINDINGS)
+    bindings.add_index(BY_NEED, needs)
 
     def open_questions(_: Cluster) -> list[ObjectKey]:
-        return by_priority(b for b in bindings.list() if placeable(b) and open_question(b))
+        return by_priority(bindings.by_index(BY_NEED, OPEN))
 
     def waiting(_: object) -> list[ObjectKey]:
-        return [b.key for b in bindings.list() if short_of_room(b) or in_later_group(b)]
+        return [b.key for b in bindings.by_index(BY_NEED, ROOM)]
 
     def waiting_for_quota(quota: FederatedResourceQuota) -> list[ObjectKey]:
-        found = bindings.list(quota.metadata.namespace) if changed(quota) else []
-        return by_priority(b for b in found if placeable(b) and open_question(b))
+        found = bindings.by_index(BY_NEED, OPEN) if changed(quota) else []
+        return by_priority(b for b in found if b.metadata.namespace == quota.metadata.namespace)
 
     changed = eased()
-    controller = manager.controller("placer", PlacerReconciler(manager, settings, room), workers=1)
+    reconciler = PlacerReconciler(manager, settings, room)
+    controller = manager.controller("placer", reconciler, workers=WORKERS)
 
     def itself_and_who_waits_for_it(changed: ResourceBinding) -> list[ObjectKey]:
         placement = changed.spec.placement
         if placement is None or placement.workload_affinity is None:
             return [changed.key]
-        waiting = [b for b in bindings.list(changed.metadata.namespace) if b.key != changed.key]
-        return [changed.key, *(b.key for b in waiting if placeable(b) and open_question(b))]
+        waiting = (b.key for b in bindings.by_index(BY_NEED, OPEN))
+        near = [k for k in waiting if k.namespace == changed.key.namespace and k != changed.key]
+        return [changed.key, *near]
 
     controller.watches(RESOURCE_BINDINGS, itself_and_who_waits_for_it)
     controller.watches(CLUSTERS, open_questions)

@@ -28,9 +28,10 @@ the same with ten bindings and with ten thousand. Time is given by the caller, i
 
 import heapq
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from itertools import count
+from operator import attrgetter
 
 from federation.placement.capacity import PODS
 from federation.placement.model import Candidate
@@ -90,6 +91,20 @@ class Standing:
         """Replicas that the cluster has not shown yet."""
         return max(0, self.asked.get(cluster, 0) - self.shown.get(cluster, 0))
 
+    def differs(self, before: "Standing") -> Iterable[str]:
+        """Clusters of either for which something else may be owed than before."""
+        both = self.asked.keys() | before.asked
+        if (self.asks, self.counted, self.held) != (before.asks, before.counted, before.held):
+            return both
+        if self.asked == before.asked and self.shown == before.shown:
+            return ()
+        return [
+            name
+            for name in both
+            if self.asked.get(name) != before.asked.get(name)
+            or self.shown.get(name) != before.shown.get(name)
+        ]
+
     def decides_as(self, other: "Standing", cluster: str) -> bool:
         """Whether both ask the same of the cluster."""
         same = self.asked.get(cluster, 0) == other.asked.get(cluster, 0)
@@ -108,7 +123,19 @@ def less(candidate: Candidate, taken: Amounts) -> Candidate:
     free = {name: value - taken.get(name, 0) for name, value in candidate.free.items()}
     known = candidate.reserved
     reserved = {n: known.get(n, 0) + taken.get(n, 0) for n in known.keys() | taken.keys()}
-    return replace(candidate, free=free, reserved=reserved)
+    return _with_room(candidate, free, reserved)
+
+
+_NAMES = tuple(f.name for f in fields(Candidate))
+_VALUES = attrgetter(*_NAMES)
+_FREE, _RESERVED = _NAMES.index("free"), _NAMES.index("reserved")
+
+
+def _with_room(candidate: Candidate, free: Amounts, reserved: Amounts) -> Candidate:
+    """`dataclasses.replace` in half its time: a decision over the whole fleet makes one for every member."""
+    values = list(_VALUES(candidate))
+    values[_FREE], values[_RESERVED] = free, reserved
+    return Candidate(*values)
 
 
 def whole(candidate: Candidate) -> Candidate:
@@ -117,7 +144,7 @@ def whole(candidate: Candidate) -> Candidate:
         return candidate
     taken = candidate.reserved
     free = {name: value + taken.get(name, 0) for name, value in candidate.free.items()}
-    return replace(candidate, free=free, reserved={})
+    return _with_room(candidate, free, {})
 
 
 @dataclass(order=True, slots=True)
@@ -204,8 +231,7 @@ class Ledger:
             self.gone(binding.key, now)
             before = None
         self._known[binding.key] = binding
-        names = binding.asked.keys() if before is None else binding.asked.keys() | before.asked
-        for name in names:
+        for name in binding.asked if before is None else binding.differs(before):
             self._owe(before, binding, name, now if since is None else min(since, now), now)
         if before is not None and before.asks != binding.asks:
             self._grow(before, binding, now)

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 
 from federation import __version__
 from federation.clusters.candidates import candidates
-from federation.controllers import placer
 from federation.placement import journal
 from federation.placement.explain import Cluster, Report, explain
 from federation.placement.journal import JournalError
 from federation.placement.model import Request
-from federation.propagation import moves
+from federation.propagation import moves, questions
 from federation.propagation.replays import QUOTA, Limited, inputs_of, replays
 from federation.propagation.works import binding_name
 from machinery.api.fleet.cluster import CLUSTERS
@@ -174,7 +173,7 @@ class Explainer:
         status: Document = {"history": [told(d) for d in subject.decisions]}
         if placement is None:
             fleet = candidates((await server.client().list(CLUSTERS)).items)
-            report = explain(placer.request_of(binding, fresh=False), fleet)
+            report = explain(questions.request_of(binding, fresh=False), fleet)
             said = "the journal has no decision of it; this is how it would be decided now, with what is placed kept"
             status |= {"standing": False, "message": said}
             return status | reported(report, binding, said)

@@ -21,7 +21,6 @@ from federation.controllers import (
     failback,
     failover,
     health,
-    placer,
     reservations,
 )
 from federation.domains import verdict
@@ -29,7 +28,7 @@ from federation.domains.settings import ENABLED
 from federation.placement import divide
 from federation.placement import filter as placement_filter
 from federation.placement import plan as placement_plan
-from federation.propagation import moves, works
+from federation.propagation import moves, questions, works
 from federation.propagation.resilience import CONSISTENCY
 from federation.simulator.virtual import EPOCH
 from machinery.api.fleet.cluster import READY, Cluster
@@ -141,7 +140,7 @@ def _without_surge(
     binding: ResourceBinding, target: Mapping[str, int], group: str, _: str
 ) -> list[Action]:
     after = replace(moves.state_of(binding), clusters=dict(target), displaced=None)
-    return [moves.patch(binding, after, placer.in_group(binding, group))]
+    return [moves.patch(binding, after, questions.in_group(binding, group))]
 
 
 def _half_is_whole(evict: Callable[..., moves.State]) -> Callable[..., moves.State]:

@@ -34,10 +34,10 @@ from collections.abc import Iterable
 import msgspec
 
 from federation.controllers.dispatcher import asked
-from federation.controllers.placer import QUESTION, question
 from federation.domains.clock import FailureClock
 from federation.domains.settings import ENABLED
 from federation.propagation import moves
+from federation.propagation.questions import QUESTION, question
 from federation.propagation.replays import replays
 from federation.simulator.member import Member
 from federation.simulator.peers import DataPath

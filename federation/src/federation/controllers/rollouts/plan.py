@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from federation.clusters.candidates import candidate
-from federation.controllers import placer
+from federation.propagation import questions
 from federation.propagation.resilience import FLEET_WIDE
 from federation.propagation.rollouts import budgets, telling
 from federation.propagation.rollouts import plan as steps
@@ -99,7 +99,7 @@ class World:
             frozenset(r.metadata.name for r, c in said if c is not None and c.status == "True"),
             {r.metadata.name: _why(c) for r, c in said if c is not None and c.status == "False"},
             bool(((self.template or {}).get("spec") or {}).get("paused")),
-            not (placer.placeable(self.binding) and placer.open_question(self.binding)),
+            not (questions.placeable(self.binding) and questions.open_question(self.binding)),
         )
 
 
