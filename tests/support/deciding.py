@@ -1,10 +1,12 @@
 """Placement decisions written as rows of a table: a fleet and a request in, members and their replicas out.
 
 fleet       {alpha: 10}: free pods of each member, null where it reports nothing; or a mapping
-            {pods, cpu, memory, region, zones, provider, labels, taints, cut, shapes, estimate, ...}
+            {pods, cpu, memory, region, zones, provider, labels, taints, cut, shapes, estimate, ...}, and `cost` and
+            `carbon` as their annotations tell them
 scheduling  duplicated | equal | dynamic | aggregated | {weights: {alpha: 3}} | {rules: [[affinity, weight]]} | as on the wire
 placement   what else of the placement, as on the wire
 asks        one replica's request; previous, evicting, waiting, fresh, uid, key, affinity, spread, headroom: of the Request
+scores      {cost: 5, carbon: 1}: what the workload prefers, and how much
 preferences the annotation's JSON as a mapping
 """
 
@@ -15,12 +17,12 @@ from typing import Any
 import msgspec
 from tests.support.tables import Row
 
-from federation.placement import plan, preferences
+from federation.placement import plan, preferences, scores
 from federation.placement.filter import FIELDS
 from federation.placement.model import Candidate, Decision, NoFit, Request, Shape
 from machinery.api.core import Taint
 from machinery.api.fleet.policy import Placement
-from machinery.api.fleet.resilience import SpreadRule
+from machinery.api.fleet.resilience import ScoreRule, SpreadRule
 from machinery.meta.resource import Document
 
 RESOURCES = ("pods", "cpu", "memory")
@@ -89,6 +91,9 @@ def candidate(name: str, said: Any) -> Candidate:
         shapes=tuple(Shape(count, least) for count, least in said.get("shapes", ())),
         reserved=said.get("reserved", {}),
         estimate=said.get("estimate"),
+        figures=scores.figures(
+            {scores.FIGURES[by]: str(said[by]) for by in scores.FIGURES if by in said}
+        ),
     )
 
 
@@ -122,6 +127,7 @@ def request(row: Row) -> Request:
         preferences=None if wanted is None else preferences.parse(text),
         waiting=row.get("waiting", {}),
         headroom=row.get("headroom", ""),
+        scores=tuple(ScoreRule(by, weight) for by, weight in row.get("scores", {}).items()),
     )
 
 

@@ -16,7 +16,7 @@ from machinery.api.fleet.policy import (
     SpreadConstraint,
     StaticClusterWeight,
 )
-from machinery.api.fleet.resilience import SpreadRule
+from machinery.api.fleet.resilience import ScoreRule, SpreadRule
 
 NAMES = ("alpha", "beta", "gamma", "delta", "epsilon")
 KINDS = frozenset({("apps/v1", "Deployment"), ("v1", "ConfigMap")})
@@ -82,6 +82,9 @@ candidates = st.builds(
     platforms=st.sampled_from(
         [{}, {"linux/amd64": {"pods": 5, "cpu": 900}}, {"linux/arm64": {"pods": 3}}]
     ),
+    figures=st.fixed_dictionaries(
+        {}, optional={"cost": st.integers(0, 90), "carbon": st.integers(0, 10**9)}
+    ),
 )
 
 
@@ -111,4 +114,13 @@ requests = st.builds(
     waiting=st.dictionaries(st.sampled_from(NAMES), st.integers(1, 3), max_size=1),
     headroom=st.sampled_from(["", "zone"]),
     platforms=st.sampled_from([frozenset(), frozenset({"linux/amd64"})]),
+    scores=st.lists(
+        st.builds(
+            ScoreRule,
+            st.sampled_from(["cost", "carbon", "capacity", "locality"]),
+            st.integers(1, 10),
+        ),
+        max_size=3,
+        unique_by=lambda rule: rule.by,
+    ).map(tuple),
 )

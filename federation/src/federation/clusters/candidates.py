@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from federation.domains.clock import State
+from federation.placement import scores
 from federation.placement.model import Candidate, Shape
 from machinery.api.core import Taint
 from machinery.api.fleet.cluster import (
@@ -66,6 +67,7 @@ def _candidate(cluster: Cluster) -> Candidate:
         link_cut(cluster),
         shapes=shapes(spec.resource_models, summary.allocatable_modelings),
         platforms={p.platform: amounts(p.free) for p in status.node_platforms} if believed else {},
+        figures=scores.figures(cluster.metadata.annotations),
     )
 
 

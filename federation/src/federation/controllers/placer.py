@@ -32,6 +32,7 @@ from federation.placement.journal import MOST, PLACE, Asked
 from federation.placement.model import Candidate, Decision, NoFit
 from federation.placement.plan import assess, most, place, spoken_for
 from federation.placement.preferences import ANNOTATIONS
+from federation.placement.scores import ADVICE
 from federation.propagation import affinity, moves
 from federation.propagation.priority import by_priority
 from federation.propagation.questions import (
@@ -259,11 +260,10 @@ def resilient(binding: ResourceBinding, fleet: list[Candidate], now: str) -> Doc
     if DEMANDS not in binding.metadata.annotations:
         return None
     told = warnings(binding, fleet)
-    status, reason = ("False", told[0][0]) if told else ("True", "AsAsked")
-    message = (
-        ". ".join(text for _, text in told)
-        or "The placement keeps the spread and headroom that are asked for"
-    )
+    lacking = [reason for reason, _ in told if reason not in ADVICE]
+    status, reason = ("False", lacking[0]) if lacking else ("True", "AsAsked")
+    kept = [] if lacking else ["The placement keeps the spread and headroom that are asked for"]
+    message = ". ".join([*kept, *(text for _, text in told)])
     held = condition(binding.status.conditions, RESILIENT)
     since = now
     if held is not None and held.status == status and held.last_transition_time is not None:

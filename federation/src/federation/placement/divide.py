@@ -110,11 +110,15 @@ def by_available(
     """`wanted` replicas divided in proportion to room. Raises Unschedulable when the room is too small."""
     total = sum(count for _, count in room)
     if total < wanted:
-        raise Unschedulable(
-            f"failed to assign replicas: {what}Clusters available replicas {total} "
-            "are not enough to schedule."
-        )
+        raise _too_few(total, what)
     return webster(wanted, dict(room), uid)
+
+
+def _too_few(total: int, what: str) -> Unschedulable:
+    return Unschedulable(
+        f"failed to assign replicas: {what}Clusters available replicas {total} "
+        "are not enough to schedule."
+    )
 
 
 def aggregated(
@@ -135,6 +139,42 @@ def aggregated(
         if total >= wanted:
             break
     return by_available(wanted, chosen, uid, what=what)
+
+
+def filled(wanted: int, room: Sequence[tuple[str, int]], *, what: str = "") -> dict[str, int]:
+    """One after the other as they stand, each with what it has room for."""
+    given: dict[str, int] = {}
+    left = wanted
+    for name, count in room:
+        given[name] = max(0, min(count, left))
+        left -= given[name]
+    if left > 0:
+        raise _too_few(wanted - left, what)
+    return given
+
+
+def by_score(
+    wanted: int,
+    room: Sequence[tuple[str, int]],
+    scores: Mapping[str, int],
+    uid: str,
+    *,
+    what: str = "",
+) -> dict[str, int]:
+    """In proportion to room times score, and never beyond the room: what one has none for, the others share likewise."""
+    total = sum(count for _, count in room)
+    if total < wanted:
+        raise _too_few(total, what)
+    given: dict[str, int] = {}
+    left, rooms = wanted, dict(room)
+    while True:
+        weights = {n: count * scores[n] for n, count in rooms.items() if n not in given}
+        shares = webster(left, weights, uid)
+        full = {name: rooms[name] for name, count in shares.items() if count > rooms[name]}
+        if not full:
+            return given | shares
+        given |= full
+        left -= sum(full.values())
 
 
 def balance(

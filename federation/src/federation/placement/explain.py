@@ -9,11 +9,20 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from federation.placement import capacity, divide, select, tiers
+from federation.placement import capacity, divide, scores, select, tiers
 from federation.placement.filter import domain_of, filter_candidates
 from federation.placement.model import Candidate, Decision, NoFit, Request
-from federation.placement.plan import chosen_of, closed, place, static_weights, strategy_of, usable
+from federation.placement.plan import (
+    chosen_of,
+    closed,
+    place,
+    scores_of,
+    static_weights,
+    strategy_of,
+    usable,
+)
 from federation.placement.preferences import ANY
+from federation.placement.scores import Scores
 from machinery.api.fleet.policy import ClusterAffinity, ClusterAffinityTerm, Placement
 
 STRATEGIES = {
@@ -71,6 +80,8 @@ def explain(request: Request, fleet: Sequence[Candidate]) -> Report:
         decision = place(request, fleet)
     except NoFit as error:
         refusal = str(error)
+    if decision is None or any(w.reason == scores.SET_ASIDE for w in decision.warnings):
+        request = replace(request, scores=())  # the answer is that of the question without them
     notes = _Notes(request, decision.targets if decision is not None else {})
     affinity = _affinity(request, fleet, decision, notes)
     ranks = () if strategy_of(request) == "Duplicated" else tiers.of(affinity)
@@ -196,14 +207,17 @@ def _divided(
     notes.whole.append(STRATEGIES[strategy].format(replicas=request.replicas, planner=planner))
     _rooms(notes, passed, room, strategy)
     number = tiers.numbers(ranks, passed)
+    scored = scores_of(request, passed, room, held)
+    if scored is not None:
+        _scored(notes, scored, strategy)
     try:
-        chosen, _ = chosen_of(request, passed, room, held, number)
+        chosen, _ = chosen_of(request, passed, room, held, number, scored)
     except NoFit:
         return room, {}, {}
-    groups = _grouped(notes, passed, chosen, room, held)
+    groups = _grouped(notes, passed, chosen, room, held, scored)
     for name, tier in number.items():
         notes.say(name, f"it is in tier {tier} of its affinity group, {_nth(tier)}")
-    weights = _weights(notes, chosen, room, held, strategy)
+    weights = _weights(notes, chosen, room, held, strategy, scored)
     if not refusal:
         _kept(notes, chosen, held, strategy)
         _spread(notes, chosen)
@@ -214,6 +228,27 @@ def _nth(tier: int) -> str:
     return (
         "which is filled first" if not tier else "which gets what the tiers before it cannot hold"
     )
+
+
+def _scored(notes: _Notes, scored: Scores, strategy: str) -> None:
+    """What the workload prefers, and how well each cluster suits."""
+    wanted = ", ".join(f"{rule.by} x {rule.weight}" for rule in scored.rules)
+    use = "where clusters are chosen, those with the higher score come first, as far as they have room"
+    if strategy == "Dynamic":
+        use += "; free room is weighed by the score"
+    elif strategy == "Aggregated":
+        use += ", and are filled one after the other"
+    first = "; clusters that hold the workload come before all others" if scored.stays else ""
+    notes.whole.append(f"clusters are scored by {wanted}: {use}{first}")
+    for name, whole in scored.of.items():
+        parts = ", ".join(_part(scored, rule.by, rule.weight, name) for rule in scored.rules)
+        notes.say(name, f"its score is {whole}: {parts}")
+
+
+def _part(scored: Scores, by: str, weight: int, name: str) -> str:
+    untold = name in scored.untold.get(by, ())
+    why = " (it does not tell, which counts as the mean of the others)" if untold else ""
+    return f"{by} {scored.parts[by][name]} x {weight}{why}"
 
 
 def _rooms(
@@ -253,6 +288,7 @@ def _grouped(
     chosen: Sequence[Candidate],
     room: Mapping[str, int],
     held: Mapping[str, int],
+    scored: Scores | None,
 ) -> dict[str, str]:
     """What the spread constraints did: groups, and who was not selected."""
     constraint = select.group_constraint(notes.request.placement)
@@ -260,13 +296,15 @@ def _grouped(
     groups: dict[str, str] = {}
     if constraint is not None:
         groups = {c.name: select.group_of(constraint, c) for c in passed}
-        _balanced(notes, constraint.spread_by_field or constraint.spread_by_label, groups)
+        key = constraint.spread_by_field or constraint.spread_by_label
+        _balanced(notes, key, groups, scored)
     inside = {c.name for c in chosen}
     if by_cluster is not None and by_cluster.max_groups:
-        notes.whole.append(
-            f"the policy uses {by_cluster.max_groups} clusters at most: those that hold it first, then the roomiest, "
-            "then by name"
-        )
+        order = ["those that hold it first"] if scored is None or scored.stays else []
+        order += ["then those with the higher score"] if scored is not None else []
+        order += ["then the roomiest", "then by name"]
+        shown = ", ".join(order).removeprefix("then ")
+        notes.whole.append(f"the policy uses {by_cluster.max_groups} clusters at most: {shown}")
     for candidate in passed:
         name = candidate.name
         if name not in inside:
@@ -275,7 +313,7 @@ def _grouped(
     return groups
 
 
-def _balanced(notes: _Notes, key: str, groups: Mapping[str, str]) -> None:
+def _balanced(notes: _Notes, key: str, groups: Mapping[str, str], scored: Scores | None) -> None:
     counts = dict.fromkeys(sorted(set(groups.values())), 0)
     for name, count in notes.targets.items():
         if name in groups:
@@ -284,8 +322,9 @@ def _balanced(notes: _Notes, key: str, groups: Mapping[str, str]) -> None:
     text = f"replicas are balanced over {key}"
     if strategy_of(notes.request) in ("Static", "Duplicated"):
         text = f"clusters are selected over {key}"
+    better = "" if scored is None else " then where the score is higher,"
     notes.whole.append(
-        f"{text}: {shown or 'none'}; the odd ones go where more run already, then to the roomier, then by name"
+        f"{text}: {shown or 'none'}; the odd ones go where more run already,{better} then to the roomier, then by name"
     )
 
 
@@ -295,6 +334,7 @@ def _weights(
     room: Mapping[str, int],
     held: Mapping[str, int],
     strategy: str,
+    scored: Scores | None,
 ) -> dict[str, int]:
     """The weights that replicas were divided by."""
     request = notes.request
@@ -310,10 +350,13 @@ def _weights(
     if strategy == "Duplicated":
         return {}
     own = held if request.fresh else {}
-    weights = {c.name: room[c.name] + own.get(c.name, 0) for c in chosen}
+    rooms = {c.name: room[c.name] + own.get(c.name, 0) for c in chosen}
+    weights = rooms
+    if scored is not None and strategy == "Dynamic":
+        weights = {name: count * scored.of[name] for name, count in rooms.items()}
     grouped = select.group_constraint(request.placement) is not None
     if request.fresh or not any(held.values()):
-        if not grouped and strategy == "Dynamic" and not request.spread:
+        if not grouped and strategy == "Dynamic" and not request.spread and weights is rooms:
             _ties(notes, weights, request.replicas)
         if request.fresh:
             notes.whole.append("the division is made anew: what runs counts as room")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from federation.placement.preferences import Preferences
 from machinery.api.core import Taint
 from machinery.api.fleet.policy import Placement
-from machinery.api.fleet.resilience import SpreadRule
+from machinery.api.fleet.resilience import ScoreRule, SpreadRule
 from machinery.api.fleet.work import NodeClaim
 
 MAX_REPLICAS = 2**31 - 1
@@ -50,6 +50,8 @@ class Candidate:
     """How many more replicas of this very workload would fit, by its own scheduler (CapacityEstimate); None: not asked."""
     platforms: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """What is free on its ready nodes by platform (`linux/amd64`), as it reported; empty: it does not tell."""
+    figures: Mapping[str, int] = field(default_factory=dict)
+    """What it costs and emits, in millionths (`federation.placement.scores`), as far as it tells."""
 
     @property
     def zone(self) -> str:
@@ -86,6 +88,8 @@ class Request:
     """What its images are built for; empty: nobody has said."""
     headroom: str = ""
     """By which key the loss of a domain is to find room elsewhere; empty: not asked."""
+    scores: tuple[ScoreRule, ...] = ()
+    """By what it prefers clusters; empty: by what they hold and by their room alone."""
 
 
 @dataclass(frozen=True, slots=True)

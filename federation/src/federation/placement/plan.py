@@ -7,14 +7,16 @@
     preferences on the object      federation v1's planner, in place of what the policy says of division
     any Divided + a group      (zone, region, provider, label): groups are balanced, members inside a group by free room
 
-What a ResiliencePolicy asks of the spread is kept over each of them (`federation.placement.spread`). A cluster whose link
+What a ResiliencePolicy asks of the spread is kept over each of them (`federation.placement.spread`). Where it scores clusters
+(`federation.placement.scores`), the better ones come first in each choice and weigh more in a division by room; scores that
+leave no answer are set aside, never the placement. A cluster whose link
 is cut, or that a taint keeps new workloads from, keeps what it holds and gets nothing more.
 
 The affinity groups of a policy are tried in order, beginning with the one used last. Overflow tiers of a group get what the
 tiers before them have no room for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from federation.placement import (
@@ -24,6 +26,7 @@ from federation.placement import (
     platforms,
     preferred,
     regions,
+    scores,
     select,
     spread,
     tiers,
@@ -38,9 +41,13 @@ from federation.placement.model import (
     Unschedulable,
     Warned,
 )
+from federation.placement.scores import Scores
 from machinery.api.fleet.policy import ClusterAffinity, Placement
 from machinery.api.fleet.resilience import SpreadRule
 
+Rooms = Sequence[tuple[str, int]]
+Share = Callable[[int, Rooms, Mapping[str, int], str, str], dict[str, int]]
+"""Of so many replicas, over clusters with room, which hold some already, for a uid; and what a refusal begins with."""
 REGION = "region"
 SCALE_UP = "failed to scale up: "
 
@@ -92,6 +99,24 @@ def _place_in(
     candidates: Sequence[Candidate],
     affinity_name: str,
 ) -> Decision:
+    """What is preferred never costs the placement: scores that leave no answer are set aside."""
+    try:
+        return _decide(request, affinity, candidates, affinity_name)
+    except NoFit as error:
+        if not request.scores:
+            raise
+        why = str(error)
+    decision = _decide(replace(request, scores=()), affinity, candidates, affinity_name)
+    aside = Warned(scores.SET_ASIDE, f"with its scores the workload has no placement: {why}")
+    return replace(decision, warnings=(*decision.warnings, aside))
+
+
+def _decide(
+    request: Request,
+    affinity: ClusterAffinity | None,
+    candidates: Sequence[Candidate],
+    affinity_name: str,
+) -> Decision:
     strategy = strategy_of(request)
     ranks = () if strategy == "Duplicated" else tiers.of(affinity)
     passed, left_out = filter_candidates(request, affinity, candidates, ranks)
@@ -99,16 +124,17 @@ def _place_in(
     previous = request.previous
     held = {c.name: previous[c.name] for c in passed if c.name in previous} if previous else {}
     room = capacity.rooms(passed, request.asks)
-    chosen, groups = chosen_of(request, passed, room, held, tiers.numbers(ranks, passed))
+    scored = scores_of(request, passed, room, held) if request.scores else None
+    chosen, groups = chosen_of(request, passed, room, held, tiers.numbers(ranks, passed), scored)
     shared = preferred.Shared({})
     if strategy == "Preferences":
         shared = preferred.divide(request, chosen)
         targets = shared.targets
     elif ranks:
-        targets = _tiered(request, ranks, chosen, groups, room, held)
+        targets = _tiered(request, ranks, chosen, groups, room, held, scored)
     else:
-        targets = _assigned(request, chosen, groups, room, held, strategy)
-    targets, warnings = _resilient(request, targets, chosen, passed, room, held)
+        targets = _assigned(request, chosen, groups, room, held, strategy, scored)
+    targets, warnings = _resilient(request, targets, chosen, passed, room, held, scored)
     for candidate in passed:
         if candidate.name not in targets:
             left_out[candidate.name] = "other clusters fit better"
@@ -116,7 +142,7 @@ def _place_in(
         {name: targets[name] for name in sorted(targets)},
         left_out,
         affinity_name,
-        (*shared.told, *warnings),
+        (*shared.told, *warnings, *_preferred(request, scored)),
         shared.waiting,
     )
 
@@ -124,6 +150,43 @@ def _place_in(
 def usable(passed: Sequence[Candidate], request: Request) -> list[Candidate]:
     """Those that passed the filters, with what of them the workload can use."""
     return platforms.all_narrowed((closed(c, request) if c.taints else c for c in passed), request)
+
+
+def scores_of(
+    request: Request,
+    passed: Sequence[Candidate],
+    room: Mapping[str, int],
+    held: Mapping[str, int],
+) -> Scores | None:
+    """How well each cluster suits; None where nothing is preferred, or where that has no say."""
+    if not request.scores or not _choosing(request):
+        return None
+    spaces = {c.name: room[c.name] + held.get(c.name, 0) for c in passed}
+    need = request.replicas if strategy_of(request) == "Duplicated" else 1
+    return scores.scored(request.scores, passed, spaces, held, fresh=request.fresh, need=need)
+
+
+def _choosing(request: Request) -> bool:
+    """Whether there is a choice between clusters: some are used and not others, or room is divided."""
+    group = select.group_constraint(request.placement)
+    constraint = select.cluster_constraint(request.placement)
+    match strategy_of(request):
+        case "Static":
+            return group is not None and (group.spread_by_field != REGION or constraint is None)
+        case "Duplicated" | "Preferences":
+            return group is not None or constraint is not None
+        case _:
+            return True
+
+
+def _preferred(request: Request, scored: Scores | None) -> list[Warned]:
+    """What of its preferences a workload cannot have."""
+    if not request.scores:
+        return []
+    if scored is None:
+        text = f"scores have no say: the placement is {strategy_of(request)} and leaves no choice"
+        return [Warned(scores.NO_SAY, text)]
+    return scores.unsaid(scored)
 
 
 Groups = Mapping[str, Sequence[Candidate]]
@@ -135,6 +198,7 @@ def chosen_of(
     room: Mapping[str, int],
     held: Mapping[str, int],
     ranks: Mapping[str, int],
+    scored: Scores | None = None,
 ) -> tuple[Sequence[Candidate], Groups | None]:
     """The clusters that are used, and the groups to balance over where the placement wants that.
 
@@ -152,11 +216,13 @@ def chosen_of(
         if constraint is None:
             return passed, None
         needed = None if unlimited else request.replicas
-        return select.select_clusters(constraint, passed, room, held, needed, ranks), None
-    offer = regions.Offer(passed, room, held, request.replicas, strategy == "Duplicated")
+        chosen = select.select_clusters(constraint, passed, room, held, needed, ranks, scored)
+        return chosen, None
+    offer = regions.Offer(passed, room, held, request.replicas, strategy == "Duplicated", scored)
     if by_region and constraint is not None:
         return regions.select(group, constraint, offer), None
-    groups = select.select_groups(group, passed, room, held)
+    least = None if unlimited else request.replicas
+    groups = select.select_groups(group, passed, room, held, least, scored)
     if constraint is not None:
         groups = regions.limited(groups, constraint, offer)
     return [c for members in groups.values() for c in members], None if unlimited else groups
@@ -169,10 +235,11 @@ def _assigned(
     room: Mapping[str, int],
     held: Mapping[str, int],
     strategy: str,
+    scored: Scores | None,
 ) -> dict[str, int]:
     if groups is not None:
-        return _divide_groups(request, groups, room, held)
-    return _divide(request, chosen, room, held, strategy)
+        return _divide_groups(request, groups, room, held, scored)
+    return _divide(request, chosen, room, held, strategy, scored)
 
 
 def _tiered(
@@ -182,6 +249,7 @@ def _tiered(
     groups: Groups | None,
     room: Mapping[str, int],
     held: Mapping[str, int],
+    scored: Scores | None,
 ) -> dict[str, int]:
     """The first tier takes what it has room for, the next one the rest; so it contracts from the last to the first."""
     targets: dict[str, int] = {}
@@ -198,7 +266,7 @@ def _tiered(
             if (part := [c for c in cs if c.name in inside])
         }
         share = replace(request, replicas=count)
-        targets |= _assigned(share, members, parts, room, kept, strategy_of(request))
+        targets |= _assigned(share, members, parts, room, kept, strategy_of(request), scored)
         left -= count
     if left > 0:
         raise Unschedulable(
@@ -208,7 +276,7 @@ def _tiered(
 
 
 def assess(request: Request, candidates: Sequence[Candidate]) -> list[Warned]:
-    """What of the spread and headroom that are asked for the present placement (`request.previous`) does not give."""
+    """What the workload asks for and the present placement (`request.previous`) does not give."""
     passed = [
         candidate
         for candidate in candidates
@@ -220,7 +288,8 @@ def assess(request: Request, candidates: Sequence[Candidate]) -> list[Warned]:
     told = _unspreadable(request)
     if request.spread and request.replicas and not told:
         told = spread.unmet(held, request.spread, spread.Pool(passed, held, held))
-    return told + _headroom(request, held, passed, room, held)
+    told += _headroom(request, held, passed, room, held)
+    return told + _preferred(request, scores_of(request, passed, room, held))
 
 
 def _resilient(
@@ -230,6 +299,7 @@ def _resilient(
     passed: Sequence[Candidate],
     room: Mapping[str, int],
     held: Mapping[str, int],
+    scored: Scores | None,
 ) -> tuple[dict[str, int], list[Warned]]:
     """The division as the workload's ResiliencePolicy wants it, and what of that it cannot have."""
     told = _unspreadable(request)
@@ -242,7 +312,8 @@ def _resilient(
         if request.preferences is not None:
             most = preferred.capped(request.preferences, most)
         running = bool(request.previous or request.evicting)
-        pool = spread.Pool(chosen, most, held, running, _groups(request.placement))
+        suits = scored.of if scored is not None else {}
+        pool = spread.Pool(chosen, most, held, running, _groups(request.placement), suits)
         targets, told = spread.settle(targets, request.spread, pool)
     return targets, told + _headroom(request, targets, passed, room, held)
 
@@ -299,6 +370,7 @@ def _divide(
     room: Mapping[str, int],
     held: Mapping[str, int],
     strategy: str,
+    scored: Scores | None,
 ) -> dict[str, int]:
     if request.replicas == 0:
         return {c.name: 0 for c in chosen} if not request.asks and strategy == "Duplicated" else {}
@@ -307,7 +379,8 @@ def _divide(
     if strategy == "Static":
         return _nonzero(_static(request, chosen, held))
     inside = {c.name: held[c.name] for c in chosen if held.get(c.name)}
-    return _nonzero(_steady(request, chosen, room, inside, aggregate=strategy == "Aggregated"))
+    share = _shared(strategy == "Aggregated", scored)
+    return _nonzero(_steady(request, chosen, room, inside, share))
 
 
 def _static(
@@ -333,37 +406,54 @@ def _steady(
     chosen: Sequence[Candidate],
     room: Mapping[str, int],
     held: dict[str, int],
-    *,
-    aggregate: bool,
+    share: Share,
 ) -> dict[str, int]:
     """Keep what is placed; divide only what is missing, or shrink in proportion."""
     wanted, placed = request.replicas, sum(held.values())
     spare = [(c.name, room[c.name]) for c in chosen]
     if request.fresh:
         spare = [(name, count + held.get(name, 0)) for name, count in spare]
-        return _share(wanted, spare, {}, request.uid, aggregate, "")
+        return share(wanted, spare, {}, request.uid, "")
     if placed > wanted:
-        return _share(wanted, list(held.items()), held, request.uid, aggregate, "")
+        return share(wanted, list(held.items()), held, request.uid, "")
     if placed == wanted:
         return held
-    more = _share(wanted - placed, spare, held, request.uid, aggregate, SCALE_UP)
+    more = share(wanted - placed, spare, held, request.uid, SCALE_UP)
     if not held:
         return more
     return {name: held.get(name, 0) + more.get(name, 0) for name in held | more}
 
 
-def _share(
-    wanted: int,
-    spare: Sequence[tuple[str, int]],
-    held: Mapping[str, int],
-    uid: str,
-    aggregate: bool,
-    what: str,
+def _by_room(
+    wanted: int, spare: Rooms, held: Mapping[str, int], uid: str, what: str
 ) -> dict[str, int]:
-    if aggregate:
-        order = sorted(spare, key=lambda item: -item[1])
-        return divide.aggregated(wanted, order, held, uid, what=what)
     return divide.by_available(wanted, spare, uid, what=what)
+
+
+def _aggregated(
+    wanted: int, spare: Rooms, held: Mapping[str, int], uid: str, what: str
+) -> dict[str, int]:
+    order = sorted(spare, key=lambda item: -item[1])
+    return divide.aggregated(wanted, order, held, uid, what=what)
+
+
+def _shared(aggregate: bool, scored: Scores | None) -> Share:
+    """How a division is made: by room, on few members, and either as the workload's scores have it."""
+    if scored is None:
+        return _aggregated if aggregate else _by_room
+
+    def weighed(
+        wanted: int, spare: Rooms, held: Mapping[str, int], uid: str, what: str
+    ) -> dict[str, int]:
+        if not aggregate:
+            return divide.by_score(wanted, spare, scored.of, uid, what=what)
+
+        def rank(item: tuple[str, int]) -> tuple[tuple[bool, bool, int], int, str]:
+            return scored.rank(item[0], item[1], bool(held.get(item[0]))), -item[1], item[0]
+
+        return divide.filled(wanted, sorted(spare, key=rank), what=what)
+
+    return weighed
 
 
 def _divide_groups(
@@ -371,6 +461,7 @@ def _divide_groups(
     groups: Mapping[str, Sequence[Candidate]],
     room: Mapping[str, int],
     held: Mapping[str, int],
+    scored: Scores | None,
 ) -> dict[str, int]:
     """Groups balanced, members inside a group by room: zones differ by at most one unless one is full."""
     kept: Mapping[str, int] = {} if request.fresh else held
@@ -384,13 +475,16 @@ def _divide_groups(
         )
     holding = {n: sum(kept.get(c.name, 0) for c in ms) for n, ms in groups.items()} if kept else {}
     order = sorted(groups, key=lambda name: (-spaces[name], name))
+    if scored is not None:
+        order.sort(key=lambda name: -scored.of_group(groups[name], space))
+    share = _shared(False, scored)
     shares = divide.balance(request.replicas, spaces, holding, order)
     targets: dict[str, int] = {}
     for name, members in groups.items():
         part = _part(request, shares[name])
         inside = {c.name: kept[c.name] for c in members if kept.get(c.name)} if kept else {}
         spare = room if kept else space
-        targets |= _steady(part, members, spare, inside, aggregate=False)
+        targets |= _steady(part, members, spare, inside, share)
     return _nonzero(targets)
 
 

@@ -2,7 +2,7 @@
 
 A group is weighed by what it offers: 1000 for each replica that it holds of the share that a group should (the replicas
 over the least number of groups), and the mean score of the clusters that this takes (100 for one that runs the workload).
-Duplicated, 1000 for each cluster that holds all replicas. Of all sets of groups that have enough clusters the heaviest
+Duplicated, 1000 for each cluster that holds all replicas. The workload's own scores (0 to 100) are part of a cluster's. Of all sets of groups that have enough clusters the heaviest
 is found, of equal ones that with more clusters; then, if its heaviest groups alone are such a set, those are taken.
 
 Then the best cluster of each group is in, and the roomiest of the others fill up to the policy's `maxGroups` clusters.
@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from federation.placement.model import Candidate, Unselectable
+from federation.placement.scores import Scores
 from federation.placement.select import group_of, ranked
 from machinery.api.fleet.policy import SpreadConstraint
 
@@ -41,14 +42,22 @@ class Offer:
     held: Mapping[str, int]
     replicas: int
     duplicated: bool = False
+    scores: Scores | None = None
 
     def space(self, candidate: Candidate) -> int:
         """What the cluster could run of the workload."""
         return self.room[candidate.name] + self.held.get(candidate.name, 0)
 
     def score(self, candidate: Candidate) -> int:
-        """Karmada's locality."""
-        return HELD_SCORE if candidate.name in self.held else 0
+        """Karmada's locality, and the mean of the workload's own scores."""
+        scores = self.scores
+        own = 0 if scores is None else scores.mean(candidate.name)
+        stays = scores is None or scores.stays
+        return own + (HELD_SCORE if stays and candidate.name in self.held else 0)
+
+    def ranked(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Best first."""
+        return ranked(candidates, self.room, self.held, scores=self.scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +87,7 @@ def limited(
     """Groups that were selected already, with no more clusters than the policy lets; each keeps its best one."""
     if sum(map(len, groups.values())) < clusters.min_groups:
         raise Unselectable(TOO_FEW_INSIDE)
-    best_first = [ranked(members, offer.room, offer.held) for members in groups.values()]
+    best_first = [offer.ranked(members) for members in groups.values()]
     kept = {candidate.name for candidate in _filled(best_first, clusters, offer)}
     return {name: [c for c in members if c.name in kept] for name, members in groups.items()}
 
@@ -90,13 +99,13 @@ def _filled(
     first = [members[0] for members in groups]
     others = [candidate for members in groups for candidate in members[1:]]
     most = clusters.max_groups or len(first) + len(others)
-    return first + ranked(others, offer.room, offer.held)[: max(0, most - len(first))]
+    return first + offer.ranked(others)[: max(0, most - len(first))]
 
 
 def weighed(by: SpreadConstraint, clusters: SpreadConstraint, offer: Offer) -> list[Group]:
     """The groups, heaviest first, then by name."""
     members: dict[str, list[Candidate]] = {}
-    for candidate in ranked(offer.candidates, offer.room, offer.held):
+    for candidate in offer.ranked(offer.candidates):
         members.setdefault(group_of(by, candidate), []).append(candidate)
     share = -(-offer.replicas // max(1, by.min_groups))
     groups = [

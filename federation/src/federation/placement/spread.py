@@ -20,7 +20,7 @@ which domain would not find room, by the members' reports at the decision. What 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from federation.placement.filter import HARD, domain_of
 from federation.placement.model import Candidate, Unschedulable, Unselectable, Warned
@@ -42,6 +42,8 @@ class Pool:
     """Whether the workload was placed before, or lost a cluster."""
     groups: Sequence[SpreadRule] = ()
     """What the placement itself balances: kept where the rules leave a choice."""
+    scores: Counts = field(default_factory=dict)
+    """How well each suits, where the workload has a word in that: of clusters that no rule tells apart the better is taken."""
 
 
 class _Rule:
@@ -176,21 +178,29 @@ def _pairs(counts: Counts, rules: Sequence[_Rule], pool: Pool) -> list[tuple[str
         ):
             sources[mark] = name
         room = pool.caps[name] - count
-        if room > 0 and (mark not in sinks or room > pool.caps[sinks[mark]] - counts[sinks[mark]]):
+        if room > 0 and (
+            mark not in sinks or _welcome(counts, name, pool) > _welcome(counts, sinks[mark], pool)
+        ):
             sinks[mark] = name
     return [(a, b) for m, a in sources.items() for n, b in sinks.items() if m != n]
 
 
-def _surplus(counts: Counts, name: str, pool: Pool) -> tuple[int, int]:
-    """More than it holds today first, then the fuller."""
-    return counts[name] - pool.held.get(name, 0), counts[name]
+def _surplus(counts: Counts, name: str, pool: Pool) -> tuple[int, int, int]:
+    """More than it holds today first, then the one that suits less, then the fuller."""
+    return counts[name] - pool.held.get(name, 0), -pool.scores.get(name, 0), counts[name]
 
 
-def _reluctance(counts: Counts, source: str, sink: str, pool: Pool) -> tuple[bool, bool, int]:
-    """Prefer replicas that do not run yet, clusters that have them already, and the roomier one."""
+def _welcome(counts: Counts, name: str, pool: Pool) -> tuple[int, int]:
+    """The one that suits better, then the roomier."""
+    return pool.scores.get(name, 0), pool.caps[name] - counts[name]
+
+
+def _reluctance(counts: Counts, source: str, sink: str, pool: Pool) -> tuple[bool, bool, int, int]:
+    """Prefer replicas that do not run yet, clusters that have them already, that suit better, and the roomier one."""
     return (
         counts[source] <= pool.held.get(source, 0),
         counts[sink] >= pool.held.get(sink, 0),
+        -pool.scores.get(sink, 0),
         counts[sink] - pool.caps[sink],
     )
 

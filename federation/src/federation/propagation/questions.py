@@ -89,6 +89,7 @@ def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
         affinity_name=binding.status.scheduler_observing_affinity_name,
         spread=wanted.spread,
         headroom=wanted.headroom_key,
+        scores=wanted.scores,
         key=f"{spec.resource.namespace}/{spec.resource.name}",
         preferences=preferences_of(binding)[0],
         platforms=platforms.read(binding.metadata.annotations)[0],

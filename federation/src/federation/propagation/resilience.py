@@ -26,7 +26,7 @@ import msgspec
 
 from federation.propagation import interpreter
 from federation.propagation.matching import precision
-from machinery.api.fleet.resilience import ResiliencePolicy, ResilienceSpec, SpreadRule
+from machinery.api.fleet.resilience import ResiliencePolicy, ResilienceSpec, ScoreRule, SpreadRule
 from machinery.meta.objectmeta import View
 from machinery.meta.resource import Document
 
@@ -74,7 +74,7 @@ def mode_of(document: Document | None) -> str:
 
 # ----------------------------------------------------------------------------------------------- what placement is asked
 DEMANDS = "ubernetes.io/resilience"
-"""Annotation of a binding: `spread` and `headroom` of the policy that speaks for the workload, as JSON."""
+"""Annotation of a binding: `spread`, `headroom` and `scores` of the policy that speaks for the workload, as JSON."""
 
 
 class Demands(View):
@@ -82,6 +82,8 @@ class Demands(View):
 
     spread: tuple[SpreadRule, ...] = ()
     headroom: str = ""
+    scores: tuple[ScoreRule, ...] = ()
+    """A preference, which no demand yields to."""
 
     @property
     def headroom_key(self) -> str:
@@ -91,9 +93,12 @@ class Demands(View):
 
 def demanded(spec: ResilienceSpec) -> str | None:
     """The annotation; None when nothing is demanded."""
-    if not spec.spread and not spec.headroom:
+    if not (spec.spread or spec.headroom or spec.scores):
         return None
-    return msgspec.json.encode(Demands(spec.spread, spec.headroom)).decode()
+    asked: Document = {"spread": spec.spread, "headroom": spec.headroom}
+    if spec.scores:  # apart: what asks for none has the words that it had before there were any
+        asked["scores"] = spec.scores
+    return msgspec.json.encode(asked).decode()
 
 
 def demands(annotations: Mapping[str, str]) -> Demands:

@@ -346,6 +346,11 @@ SPREAD_RULE = struct(
     minDomains=NUMBER | {"minimum": 1},
     whenUnsatisfiable=choice("DoNotSchedule", "ScheduleAnyway") | {"default": "DoNotSchedule"},
 )
+SCORE_RULE = struct(
+    ("by",),
+    by=choice("cost", "carbon", "capacity", "locality"),
+    weight=NUMBER | {"minimum": 1, "maximum": 10, "default": 1},
+)
 RESILIENCE_POLICY = served(
     "ubernetes.io/v1alpha1", "ResiliencePolicy", "resiliencepolicies", "rp", namespaced=True,
     spec=struct(
@@ -370,6 +375,8 @@ RESILIENCE_POLICY = served(
         spread=array(SPREAD_RULE, maxItems=8)
         | {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["key"]},
         headroom=choice("N-1 zone", "N-1 region", "N-1 provider", "N-1 cluster"),
+        scores=array(SCORE_RULE, maxItems=4)
+        | {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["by"]},
     ),
     columns=(
         Column("Failover", "string", ".spec.failover"),

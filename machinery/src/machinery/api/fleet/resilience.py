@@ -71,6 +71,13 @@ class SpreadRule(View):
     when_unsatisfiable: str = "DoNotSchedule"
 
 
+class ScoreRule(View):
+    """What a workload prefers in clusters (cost, carbon, capacity, locality), and how much beside its other scores."""
+
+    by: str
+    weight: int = 1
+
+
 class ResilienceSpec(View):
     resource_selectors: tuple[ResourceSelector, ...] = ()
     failover: str = "Enabled"
@@ -87,6 +94,8 @@ class ResilienceSpec(View):
     checkpoint: Checkpoint | None = None
     headroom: str = ""
     """`N-1 zone` (or region, provider, cluster): what one of them holds would find room in the others."""
+    scores: tuple[ScoreRule, ...] = ()
+    """By what clusters are preferred to others; none: by what they hold and by their room alone."""
 
 
 class ResiliencePolicy(Object):
