@@ -28,6 +28,10 @@ ALWAYS = tuple(
     )
 )  # fmt: skip
 REFERENCE = "#/components/schemas/"
+_PREFIXES = {
+    "meta.v1": META[:-1],
+    "apiextensions.v1": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1",
+}
 OUT = Path(__file__).parent.parent / "src/machinery/api/data/schemas.json.zlib"
 INT_OR_STRING = {
     "format": "int-or-string",
@@ -115,7 +119,7 @@ def go_types(text: str) -> dict[str, list[list[str]]]:
 
 
 def _prefix(package: str) -> str:
-    return META[:-1] if package == "meta.v1" else "io.k8s.api." + package
+    return _PREFIXES.get(package, "io.k8s.api." + package)
 
 
 def _qualified(go: str) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machinery.api import decode, protobuf
-from machinery.api.kinds import BUILTIN
+from machinery.api.kinds import BUILTIN, CUSTOM_RESOURCE_DEFINITION
 from machinery.api.protobuf.forms import fields_of
 from machinery.api.scheme import Scheme
 from machinery.meta.errors import BadRequest
@@ -227,7 +227,11 @@ def test_deep_nesting_is_bounded() -> None:
         protobuf.decode_envelope(inner)
 
 
-@pytest.mark.parametrize("kind", BUILTIN, ids=lambda k: f"{k.kind}.{k.group}")
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in BUILTIN if kind is not CUSTOM_RESOURCE_DEFINITION],
+    ids=lambda k: f"{k.kind}.{k.group}",
+)
 def test_every_built_kind_is_in_the_table(kind: Any) -> None:
     group = kind.group.split(".")[0] or "core"
     assert fields_of(f"{group}/{kind.version}.{kind.kind}")

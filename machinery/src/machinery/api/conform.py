@@ -77,9 +77,19 @@ class Walk:
             if type(item) is not dict:
                 return self._refuse(item, go, link)
             return self._struct(node, item, link)
+        if sort == "either":
+            return self._either(node, item, link)
         if sort in ("list", "map"):
             return self._collection(node, go, item, link)
         return self._scalar(sort, go, item, link)
+
+    def _either(self, node: Node, item: Any, link: Link) -> Any:
+        assert node.child is not None
+        if type(item) is dict:
+            return self._struct(node.child, item, link)
+        if type(item) is list:
+            return [self._value(node.child, "", one, (link, i, "")) for i, one in enumerate(item)]
+        return item
 
     def _collection(self, node: Node, go: str, item: Any, link: Link) -> Any:
         assert node.child is not None

@@ -21,6 +21,7 @@ import orjson
 
 from machinery.api import plans, schemas, syntax
 from machinery.api.conform import Mismatch, Walk
+from machinery.api.customresources import pruning
 from machinery.api.scheme import ServedKind
 from machinery.meta.errors import BadRequest, UnsupportedMediaType, invalid
 from machinery.meta.resource import Document, split_api_version
@@ -31,6 +32,7 @@ _STAMP: Final = frozenset({"apiVersion", "kind", "metadata"})
 _OLD_NAMES: Final = frozenset({("policy/v1beta1", "Eviction")})
 """Bodies of a version that is no longer served, and still understood."""
 _ABSENT: Final = object()
+_DEFINITION: Final = ("apiextensions.k8s.io", "CustomResourceDefinition")
 _CAUSES_MAX: Final = 100
 """How many complaints one answer carries; a hostile body has no end of them."""
 
@@ -58,7 +60,7 @@ def decode_body(kind: ServedKind, raw: bytes, media_type: str, field_validation:
             return Decoded(document)
     elif media == "application/yaml":
         document, complaints = _from_yaml(kind, raw)
-    elif media == "application/vnd.kubernetes.protobuf" and not kind.custom:
+    elif media == "application/vnd.kubernetes.protobuf" and _speaks_protobuf(kind):
         document, complaints = _from_protobuf(kind, raw), ()
     else:
         raise UnsupportedMediaType(_unknown_format(kind))
@@ -172,11 +174,23 @@ def _custom(
     body = {key: value for key, value in document.items() if key not in _STAMP}
     kept = {key: value for key, value in body.items() if value is live.get(key, _ABSENT)}
     touched = {key: value for key, value in body.items() if key not in kept}
-    properties = dict(schemas.schema_of(kind).get("properties", {}))
-    pruned = prune({"type": "object", "properties": properties}, touched, "", unknown)
+    pruned = _pruned(kind, touched, unknown)
     stamp = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": tidy}
     known = {**kept, **pruned}
     return {**stamp, **{key: known[key] for key in body if key in known}}, unknown
+
+
+def _pruned(kind: ServedKind, body: Document, unknown: list[str]) -> Document:
+    """What the kind knows of a body without apiVersion, kind and metadata."""
+    pruned: Document
+    if kind.dynamic is not None:
+        found: list[str] = []
+        pruned = pruning.prune(pruning.without_stamp(schemas.schema_of(kind)), body, found)
+        unknown[:] = sorted([*unknown, *found])
+        return pruned
+    properties = dict(schemas.schema_of(kind).get("properties", {}))
+    pruned = prune({"type": "object", "properties": properties}, body, "", unknown)
+    return pruned
 
 
 def prune(schema: Mapping[str, Any], value: Any, path: str, unknown: list[str]) -> Any:
@@ -211,6 +225,11 @@ def _from_yaml(kind: ServedKind, raw: bytes) -> tuple[Any, tuple[str, ...]]:
     if not twice:
         return document, ()
     return document, ("yaml: unmarshal errors:\n  " + "\n  ".join(twice),)
+
+
+def _speaks_protobuf(kind: ServedKind) -> bool:
+    """Schemas within definitions have a form of their own in protobuf, which nobody sends: clients write them as JSON."""
+    return not kind.custom and kind.group_kind != _DEFINITION
 
 
 def _from_protobuf(kind: ServedKind, raw: bytes) -> Document:
@@ -315,5 +334,7 @@ def _summary(raw: bytes) -> str:
 
 
 def _unknown_format(kind: ServedKind) -> str:
-    accepted = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+    accepted = "application/json, application/yaml"
+    if _speaks_protobuf(kind) or kind.custom:
+        accepted += ", application/vnd.kubernetes.protobuf"
     return f"the body of the request was in an unknown format - accepted media types include: {accepted}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from machinery.api import schemas, services, template_defaults
+from machinery.api.customresources.pruning import fill_object
 from machinery.api.pod_defaults import pod_spec
 from machinery.api.scheme import ServedKind
 from machinery.meta.resource import Document
@@ -21,6 +22,8 @@ NAME_LABEL: Final = "kubernetes.io/metadata.name"
 
 def apply_defaults(kind: ServedKind, document: Document) -> Document:
     """The document with every default of its kind in place."""
+    if kind.dynamic is not None:
+        return fill_object(schemas.schema_of(kind), document)
     if kind.custom:
         filled: Document = from_schema(schemas.schema_of(kind), document)
         return filled
@@ -111,6 +114,19 @@ def _replica_set(document: Document) -> Document:
     return {"status": {"replicas": 0}, **document, "spec": spec}
 
 
+def _definition(document: Document) -> Document:
+    """Names that follow from the kind; the one conversion that there is. The status is as Go writes an empty one."""
+    spec = dict(document.get("spec") or {})
+    names = dict(spec.get("names") or {})
+    if kind := names.get("kind"):
+        names["singular"] = names.get("singular") or str(kind).lower()
+        names["listKind"] = names.get("listKind") or f"{kind}List"
+    spec["names"] = names
+    if spec.get("conversion") is None:
+        spec["conversion"] = {"strategy": "None"}
+    return {**document, "spec": spec}
+
+
 def _namespace(document: Document) -> Document:
     metadata = document.get("metadata") or {}
     name = metadata.get("name")
@@ -197,6 +213,7 @@ def _token_request(document: Document) -> Document:
 _BY_KIND: Final[dict[tuple[str, str], Callable[[Document], Document]]] = {
     ("", "Pod"): _pod,
     ("", "Namespace"): _namespace,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): _definition,
     ("", "Node"): _node,
     ("", "Secret"): _secret,
     ("", "Service"): services.service_defaults,

@@ -15,6 +15,9 @@ from machinery.meta.resource import Document
 AGGREGATED_MEDIA_TYPE = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 """The Content-Type of an aggregated answer; without these parameters clients take it for the legacy form."""
 
+_STORED_UPSTREAM = {("apiextensions.k8s.io", "CustomResourceDefinition"): "v1beta1"}
+"""Where the reference server stores another version than it serves; its hash is what clients know."""
+
 
 def aggregated(scheme: Scheme, legacy: bool) -> Document:
     """The APIGroupDiscoveryList of `/api` (legacy: the core group) or of `/apis` (all the others)."""
@@ -88,6 +91,9 @@ def api_resource_list(scheme: Scheme, group: str, version: str) -> Document | No
 def storage_version_hash(kind: ServedKind) -> str:
     """By what clients see that a kind's stored form has changed."""
     group, version = kind.stored_as or (kind.group, kind.version)
+    if kind.dynamic is not None:
+        version = kind.dynamic.storage_version
+    version = _STORED_UPSTREAM.get(kind.group_kind, version)
     digest = hashlib.sha256(f"{group}/{version}/{kind.kind}".encode()).digest()
     return base64.b64encode(digest[:8]).decode()
 

@@ -49,6 +49,8 @@ _FIELDS: dict[tuple[str, str], tuple[str, ...]] = {
 
 def supported(kind: ServedKind) -> frozenset[str]:
     """The fields by which the kind can be selected."""
+    if kind.selectable:
+        return frozenset((NAME, NAMESPACE, *kind.selectable))
     return _supported(*kind.group_kind)
 
 

@@ -93,6 +93,14 @@ CSR = ServedKind(
     has_status=True,
 )  # fmt: skip
 
+CUSTOM_RESOURCE_DEFINITION = ServedKind(
+    "apiextensions.k8s.io", "v1", "CustomResourceDefinition",
+    "customresourcedefinitions", "customresourcedefinition", False,
+    "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
+    ("crd", "crds"), ("api-extensions",),
+    subresources=(_status("CustomResourceDefinition"),), has_status=True,
+)  # fmt: skip
+
 
 def _workload(kind: str, short: str) -> ServedKind:
     name = kind.lower()
@@ -132,6 +140,7 @@ BUILTIN: tuple[ServedKind, ...] = (
     _review(AUTHZ, "SelfSubjectRulesReview"),
     _review(AUTHZ, "SubjectAccessReview"),
     CSR,
+    CUSTOM_RESOURCE_DEFINITION,
     _rbac("ClusterRoleBinding", namespaced=False),
     _rbac("ClusterRole", namespaced=False),
     _rbac("RoleBinding", namespaced=True),

@@ -31,6 +31,9 @@ _LEAVES: Final = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": "quantity",
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": "intstr",
 }
+_SCHEMA: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+_EITHERS: Final = frozenset({_SCHEMA + "OrArray", _SCHEMA + "OrBool", _SCHEMA + "OrStringArray"})
+"""Go unions around a schema: the schema, a list of schemas, or something else that is kept as it is."""
 _FILLED_LATER: Final = frozenset(
     {"metadata", "spec", "status", "resources", "strategy", "template"}
 )
@@ -42,7 +45,7 @@ _INT64: Final = 2**63 - 1
 
 @dataclass(slots=True)
 class Node:
-    """How one value is checked. `sort` is struct, map, list, string, int32, int64, number, bool, bytes or a leaf."""
+    """How one value is checked. `sort` is struct, map, list, either, string, int32, int64, number, bool, bytes or a leaf."""
 
     sort: str
     name: str = ""
@@ -78,6 +81,8 @@ def node_of(name: str) -> Node:
     leaf = _LEAVES.get(name)
     if leaf:
         return Node(leaf)
+    if name in _EITHERS:
+        return Node("either", child=_named(_SCHEMA))
     schema = schemas.definition(name)
     if "properties" not in schema:
         return _node(schema, "")
@@ -157,8 +162,11 @@ _SECOND: Final = (
     r"|02-(?:0[1-9]|1\d|2[0-8]))T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
 )
 """A moment that exists (29 February is left to the careful walk): what is stored must be readable as a time."""
+_CAREFULLY: Final = Annotated[str, msgspec.Meta(pattern="(?!)")]
+"""Refuses everything, so that the careful walk looks at it."""
 _LEAF_TYPES: Final[dict[str, Any]] = {
     "any": Any,
+    "either": _CAREFULLY,
     "time": Annotated[str, msgspec.Meta(pattern=_SECOND + "Z$")],
     "micro": Annotated[str, msgspec.Meta(pattern=_SECOND + r"\.\d{6}Z$")],
     "quantity": Annotated[
@@ -203,7 +211,7 @@ def _map_of(values: Any) -> Any:
 def _struct(node: Node) -> Any:
     if node.name in _STRUCTS:
         return _STRUCTS[node.name]
-    _STRUCTS[node.name] = Any  # a definition inside itself is left to the outer check
+    _STRUCTS[node.name] = _CAREFULLY  # a definition inside itself
     required: list[Any] = []
     optional: list[Any] = []
     renamed: dict[str, str] = {}

@@ -6,6 +6,7 @@ then behave like custom resources (`custom=True`: no strategic merge patch, no p
 defaults, strategies and validation are looked up by group and kind in their own modules.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,6 +48,28 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class ScalePaths:
+    """Where an object of a custom kind has what its Scale shows: JSON paths such as `.spec.replicas`."""
+
+    spec_replicas: str
+    status_replicas: str
+    label_selector: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """What only a kind of a CustomResourceDefinition has; the same value for all versions of one."""
+
+    definition: str
+    """The definition's name."""
+    storage_version: str
+    schemas: Mapping[str, Mapping[str, Any]] = field(hash=False, compare=False)
+    """By version, served or not: objects may lie in the store in any of them."""
+    terminating: bool = False
+    """The definition is being deleted: nothing may be created any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServedKind:
     """One kind as it is served."""
 
@@ -76,10 +99,17 @@ class ServedKind:
 
     stored_as: tuple[str, str] | None = None
     """(group, version) of the kind as which the objects lie in the store, where this one is another face of it."""
+    dynamic: Custom | None = None
+    """Set where a CustomResourceDefinition made the kind: it may change and go while the server runs."""
+    selectable: tuple[str, ...] = ()
+    """JSON paths of a dynamic kind by which its objects can be selected, without the leading dot."""
+    scale: ScalePaths | None = None
+    list_name: str = ""
+    """The kind of its lists, where it is not the kind's name and `List`."""
 
     @property
     def list_kind(self) -> str:
-        return self.kind + "List"
+        return self.list_name or self.kind + "List"
 
     @property
     def api_version(self) -> str:
@@ -125,12 +155,18 @@ class Scheme:
     def __init__(self, kinds: Iterable[ServedKind]) -> None:
         self._by_plural: dict[tuple[str, str, str], ServedKind] = {}
         self._by_gvk: dict[tuple[str, str, str], ServedKind] = {}
+        self.generation = 0
+        """Counts the changes; what is computed from the kinds is good for one value."""
         for kind in kinds:
             self.register(kind)
 
     @property
     def kinds(self) -> tuple[ServedKind, ...]:
         return tuple(self._by_plural.values())
+
+    def own(self) -> "Scheme":
+        """A scheme of the same kinds for one server to change: without those that another's definitions made."""
+        return Scheme(kind for kind in self.kinds if kind.dynamic is None)
 
     def register(self, kind: ServedKind) -> None:
         """Serve one more kind. Raises ValueError when its path or its kind is taken."""
@@ -140,6 +176,13 @@ class Scheme:
             raise ValueError(f"already served: {kind.api_version} {kind.plural} ({kind.kind})")
         self._by_plural[path] = kind
         self._by_gvk[gvk] = kind
+        self.generation += 1
+
+    def unregister(self, kind: ServedKind) -> None:
+        """Serve a kind no more. Raises KeyError when it is not served."""
+        del self._by_plural[kind.group, kind.version, kind.plural]
+        del self._by_gvk[kind.group, kind.version, kind.kind]
+        self.generation += 1
 
     def by_plural(self, group: str, version: str, plural: str) -> ServedKind | None:
         """The kind behind a URL, or None."""
@@ -150,16 +193,36 @@ class Scheme:
         return self._by_gvk.get((group, version, kind))
 
     def stored(self, kind: ServedKind) -> ServedKind:
-        """The kind under which objects of `kind` lie in the store: itself, but for faces."""
-        if kind.stored_as is None:
+        """The kind under which objects of `kind` are written: itself, but for faces. A dynamic kind judges for itself."""
+        if kind.stored_as is None or kind.dynamic is not None:
             return kind
         found = self._by_plural.get((*kind.stored_as, kind.plural))
         assert found is not None, f"{kind.api_version} {kind.plural} is a face of nothing"
         return found
 
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """Group -> its versions, in the order of registration; the core group is the empty string."""
-        found: dict[str, dict[str, None]] = {}
+        """Group -> its versions, in the order of registration, those of dynamic kinds behind by priority; core is empty."""
+        found: dict[str, dict[str, bool]] = {}
         for kind in self._by_plural.values():
-            found.setdefault(kind.group, {})[kind.version] = None
-        return {group: tuple(versions) for group, versions in found.items()}
+            versions = found.setdefault(kind.group, {})
+            versions[kind.version] = versions.get(kind.version, True) and kind.dynamic is not None
+        return {group: _ordered(versions) for group, versions in found.items()}
+
+
+_KUBE_VERSION = re.compile(r"v([1-9][0-9]*)(?:(alpha|beta)([1-9][0-9]*))?")
+_STAGES = {"": 2, "beta": 1, "alpha": 0}
+
+
+def version_priority(version: str) -> tuple[Any, ...]:
+    """Sorts versions from the most to the least preferred: v2, v1, v1beta2, v1alpha1, then other names by the alphabet."""
+    found = _KUBE_VERSION.fullmatch(version)
+    if found is None:
+        return (1, version)
+    major, stage, minor = found.groups()
+    return (0, -_STAGES[stage or ""], -int(major), -int(minor or 0))
+
+
+def _ordered(versions: Mapping[str, bool]) -> tuple[str, ...]:
+    fixed = [version for version, dynamic in versions.items() if not dynamic]
+    moving = [version for version, dynamic in versions.items() if dynamic]
+    return (*fixed, *sorted(moving, key=version_priority))

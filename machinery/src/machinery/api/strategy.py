@@ -19,6 +19,7 @@ _GENERATED: Final = frozenset(
         ("apps", "ReplicaSet"),
         ("scheduling.k8s.io", "PriorityClass"),
         ("discovery.k8s.io", "EndpointSlice"),
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
         *template_strategy.GENERATED,
     }
 )
@@ -32,7 +33,11 @@ _CREATED_BY_UPDATE: Final = frozenset(
     }
 )  # fmt: skip
 _CONDITIONAL_ONLY: Final = frozenset(
-    {("coordination.k8s.io", "Lease"), ("node.k8s.io", "RuntimeClass")}
+    {
+        ("coordination.k8s.io", "Lease"),
+        ("node.k8s.io", "RuntimeClass"),
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    }
 )
 _STATUS_MAY_RELABEL: Final = frozenset(
     {("", "Pod"), ("", "Node"), ("", "Namespace"), ("apps", "ReplicaSet")}
@@ -136,6 +141,27 @@ def _create_csr(document: Document) -> Document:
     return {**document, "status": {}}
 
 
+def _create_definition(document: Document) -> Document:
+    """Nobody's names are accepted yet; the storage version counts as stored from the beginning."""
+    status: Document = {
+        "conditions": None,
+        "acceptedNames": {"plural": "", "kind": ""},
+        "storedVersions": [],
+    }
+    return _with_stored_version({**document, "status": status})
+
+
+def _with_stored_version(document: Document) -> Document:
+    """`status.storedVersions` with the storage version."""
+    status = document.get("status") or {}
+    held = list(status.get("storedVersions") or ())
+    versions = (document.get("spec") or {}).get("versions") or ()
+    storage = next((one.get("name", "") for one in versions if one.get("storage")), "")
+    if storage and storage not in held:
+        held.append(storage)
+    return {**document, "status": {**status, "storedVersions": held}}
+
+
 _ON_CREATE: Final = {
     ("", "Pod"): _create_pod,
     ("", "Namespace"): _create_namespace,
@@ -143,6 +169,7 @@ _ON_CREATE: Final = {
     ("apps", "ReplicaSet"): _create_replica_set,
     ("certificates.k8s.io", "CertificateSigningRequest"): _create_csr,
     ("", "Service"): services.prepare_create,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): _create_definition,
     **template_strategy.ON_CREATE,
 }
 
@@ -186,6 +213,8 @@ def _main(kind: ServedKind, new: Document, old: Document) -> Document:
         return {**_with_status_of(new, old), "spec": spec | _only(old.get("spec"), "configSource")}
     if kind.group_kind == ("certificates.k8s.io", "CertificateSigningRequest"):
         return {**_with_status_of(new, old), "spec": old.get("spec")}
+    if kind.group_kind == ("apiextensions.k8s.io", "CustomResourceDefinition"):
+        return _with_stored_version(_with_status_of(new, old))
     if kind.group_kind == ("apps", "DaemonSet"):
         return template_strategy.update_daemon_set(_with_status_of(new, old), old)
     return _with_status_of(new, old) if kind.has_status else new

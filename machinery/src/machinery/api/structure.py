@@ -15,6 +15,12 @@ from machinery.api.scheme import ServedKind
 
 OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _META_NAMES = frozenset({"apiVersion", "kind"})
+_EMBEDDED: Mapping[str, Any] = {
+    "metadata": {"$ref": f"#/{OBJECT_META}"},
+    "apiVersion": {"type": "string"},
+    "kind": {"type": "string"},
+}
+"""What an object within an object has, whatever its schema says."""
 
 
 class Shape:
@@ -45,6 +51,9 @@ class Shape:
         name = reference(self.node)
         if name:
             return _fields_of(name)
+        if self._target.get("x-kubernetes-embedded-resource"):
+            own = dict(self._target.get("properties") or {})
+            return _fields({"properties": {**own, **_EMBEDDED}})
         return _fields(self._target)
 
     @cached_property
@@ -100,12 +109,14 @@ def _resolve(node: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _type_of(target: Mapping[str, Any]) -> str:
     """`object`, `array`, `string`, `integer`, `number`, `boolean`, `scalar` (int-or-string, quantity) or empty: untyped."""
-    if target.get("x-kubernetes-int-or-string") or "oneOf" in target or "anyOf" in target:
+    if target.get("x-kubernetes-int-or-string"):
         return "scalar"
     found = target.get("type")
     if isinstance(found, list):
         found = next((t for t in found if t != "null"), "")
     if not found:
+        if "oneOf" in target or "anyOf" in target:
+            return "scalar"
         return "object" if "properties" in target else ""
     return str(found)
 
@@ -132,6 +143,8 @@ def of(schema_name: str) -> Shape:
 
 
 _OWN: dict[int, tuple[Mapping[str, Any], Shape]] = {}
+_OWN_MAX = 1024
+"""Shapes of own kinds kept; definitions of custom kinds may change for ever."""
 
 
 def of_kind(kind: ServedKind) -> Shape:
@@ -144,6 +157,8 @@ def of_kind(kind: ServedKind) -> Shape:
         properties |= {"metadata": {"$ref": f"#/{OBJECT_META}"}}
         properties |= {name: {"type": "string"} for name in _META_NAMES}
         known = (kind.schema, Shape({**kind.schema, "properties": properties}))
+        if len(_OWN) >= _OWN_MAX:
+            _OWN.clear()
         _OWN[id(kind.schema)] = known  # holds the schema, so that its id stays its own
     return known[1]
 

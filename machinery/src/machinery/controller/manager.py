@@ -200,6 +200,7 @@ class Manager:
         self.executor = Executor(client, self.recorder)
         self._elector, self._on_lost = elector, on_lost
         self._informers: dict[tuple[Any, ...], Informer[Any]] = {}
+        self._informer_runs: dict[tuple[Any, ...], asyncio.Task[None]] = {}
         self._controllers: list[ControllerBuilder] = []
         self._runnables: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._informer_tasks = TaskOwner()
@@ -233,8 +234,21 @@ class Manager:
         )
         self._informers[identity] = informer
         if self._started:
-            _ = self._informer_tasks.spawn(informer.run(), f"informer-{resource}")
+            self._run_informer(identity)
         return informer
+
+    def _run_informer(self, identity: tuple[Any, ...]) -> None:
+        informer = self._informers[identity]
+        self._informer_runs[identity] = self._informer_tasks.spawn(
+            informer.run(), f"informer-{informer.resource}"
+        )
+
+    def forget_informer(self, resource: Resource[Any]) -> None:
+        """Stop the informers of a resource that is served no more; whoever holds one keeps what it last knew."""
+        for identity in [key for key in self._informers if key[0] == resource.gvk]:
+            del self._informers[identity]
+            if (task := self._informer_runs.pop(identity, None)) is not None:
+                task.cancel()
 
     def controller(
         self, name: str, reconciler: Reconciler, *, workers: int = WORKERS
@@ -247,6 +261,12 @@ class Manager:
         if self._leading:
             builder.run(self._worker_tasks)
         return builder
+
+    def withdraw(self, builder: ControllerBuilder) -> None:
+        """End a controller whose kind is served no more: keys that wait are dropped, one being worked on is finished."""
+        self._controllers.remove(builder)
+        if not self._runnable_tasks.closed:
+            _ = self._runnable_tasks.spawn(builder.queue.close(), f"{builder.name}-end")
 
     def runnable(self, name: str, fn: Callable[[], Awaitable[None]]) -> None:
         """Something else that runs while the controllers do; restarted with back-off when it fails."""
@@ -279,8 +299,8 @@ class Manager:
         """Return once the informers are synced and, without an elector, everything runs."""
         assert not self._started, "a manager starts once"
         self._started = True
-        for informer in self._informers.values():
-            _ = self._informer_tasks.spawn(informer.run(), f"informer-{informer.resource}")
+        for identity in list(self._informers):
+            self._run_informer(identity)
         for informer in list(self._informers.values()):
             await informer.wait_synced()
         if self._elector is None:
@@ -347,13 +367,14 @@ class Manager:
         """
         total = 0
         for _ in range(RUN_ONCE_PASSES_MAX):
+            informers = len(self._informers)
             for informer in list(self._informers.values()):
                 await informer.list_once()
             count = 0
             for controller in self._controllers:
                 count += await controller.drain()
             total += count
-            if not count:
+            if not count and len(self._informers) == informers:
                 break
         else:
             log.error("run_once did not come to rest", extra={"reconciles": total})

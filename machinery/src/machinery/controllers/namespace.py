@@ -6,6 +6,7 @@ left is told in the conditions, in upstream's words; while pods remain the condi
 upstream's are. Mirrors of other clusters' objects neither count nor are deleted.
 """
 
+import contextlib
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 from machinery.api.core import NAMESPACES, PODS, Namespace, Pod
 from machinery.api.scheme import ServedKind
+from machinery.client.dynamic_kinds import CUSTOM_RESOURCE_DEFINITIONS, DynamicKinds
 from machinery.client.interface import ListOptions, dynamic
 from machinery.controller.action import Action, Delete, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
@@ -24,6 +26,7 @@ from machinery.meta.objectmeta import Condition, Object, condition
 from machinery.meta.resource import Document, ObjectKey, Resource
 
 FINALIZER = "kubernetes"
+DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
 GRACE_S = 5.0
 LOOK_AGAIN_S = 2.0
 
@@ -134,12 +137,19 @@ def _condition(
 class NamespaceReconciler:
     """Read, plan, act."""
 
-    def __init__(self, manager: Manager, kinds: Sequence[ServedKind], grace_s: float) -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        kinds: Sequence[ServedKind],
+        grace_s: float,
+        custom: DynamicKinds | None = None,
+    ) -> None:
         self._client, self._clock = manager.client, manager.clock
         self._executor, self._grace_s = manager.executor, grace_s
         self._resources = [
             Resource(k.group, k.version, k.plural, k.kind, True, Object) for k in kinds
         ]
+        self._custom = custom
 
     async def reconcile(self, key: ObjectKey) -> Result:
         try:
@@ -163,7 +173,20 @@ class NamespaceReconciler:
         for resource in self._resources:
             listing = await self._client.list(resource, namespace, options)
             contents.append(Content(resource, listing.items))
+        for resource in self._custom_resources():
+            with contextlib.suppress(NotFound):  # a kind that went with its last object
+                listing = await self._client.list(resource, namespace, options)
+                contents.append(Content(resource, listing.items))
         return contents
+
+    def _custom_resources(self) -> list[Resource[Object]]:
+        """The custom kinds that there are now."""
+        known = self._custom.resources if self._custom is not None else []
+        return [
+            Resource(r.group, r.version, r.plural, r.kind, True, Object)
+            for r in known
+            if r.namespaced
+        ]
 
     async def _finalize(self, key: ObjectKey) -> None:
         """Take our finalizer out of the spec; with the last one the server removes the namespace."""
@@ -179,14 +202,21 @@ def emptied(kinds: Iterable[ServedKind]) -> list[ServedKind]:
     return [
         kind
         for kind in kinds
-        if kind.namespaced and {"list", "delete"} <= set(kind.verbs) and kind.stored_as is None
+        if kind.namespaced
+        and {"list", "delete"} <= set(kind.verbs)
+        and kind.stored_as is None
+        and kind.dynamic is None
     ]
 
 
 def setup(manager: Manager, kinds: Iterable[ServedKind], *, grace_s: float = GRACE_S) -> None:
     """Watch namespaces, and the end of pods in those that go."""
     namespaces = manager.informer(NAMESPACES)
-    reconciler = NamespaceReconciler(manager, emptied(kinds), grace_s)
+    served = list(kinds)
+    custom = None
+    if any(kind.group_kind == DEFINITION for kind in served):
+        custom = DynamicKinds(manager.informer(CUSTOM_RESOURCE_DEFINITIONS))
+    reconciler = NamespaceReconciler(manager, emptied(served), grace_s, custom)
     builder = manager.controller("namespace", reconciler).watches(NAMESPACES)
 
     def on_pod(old: Pod | None, new: Pod | None) -> None:

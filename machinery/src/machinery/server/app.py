@@ -38,6 +38,7 @@ from machinery.server.call import Interceptor
 from machinery.server.codec import REGISTRY
 from machinery.server.committed import Committed
 from machinery.server.config import ServerConfig
+from machinery.server.definitions import Definitions
 from machinery.server.handlers import Api, ListWarnings
 from machinery.server.http import Front, RawRoute
 from machinery.server.listing import Lister
@@ -105,7 +106,7 @@ class ApiServer:
         *,
         extensions: Extensions | None = None,
     ) -> None:
-        self.scheme = scheme
+        scheme = self.scheme = scheme.own()
         self.store = store
         self.config = config
         self.clock = clock
@@ -123,6 +124,12 @@ class ApiServer:
         admission = Admission([*self._plugins(ids), *self.extensions.admission])
         self.registry = Registry(store, self.cache, scheme, admission, config, clock, ids)
         self.watches = Watches(self.cache, config)
+        definition = scheme.by_plural("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+        self.definitions = (
+            Definitions(definition, scheme, self.registry, self.watches, clock)
+            if definition is not None
+            else None
+        )
         self.lister = Lister(self.cache, clock, config.snapshot_ttl_s)
         kubelet_pair = self.authority.issue_client(KUBELET_CLIENT, ("system:masters",))
         kubelet_tls = client_context(self.ca_pem, kubelet_pair, check_hostname=False)
@@ -170,6 +177,7 @@ class ApiServer:
         api = Api(
             self.scheme, self.registry, self.lister, watch_server, self.subresources, self.config,
             self.clock, self.extensions.interceptors, self.extensions.list_warnings,
+            self.definitions,
         )  # fmt: skip
         checks = {
             "etcd": self._store_fault,
@@ -218,6 +226,8 @@ class ApiServer:
     async def start(self) -> None:
         """Read the store (which must have been started), create what is missing, listen."""
         await self.cache.start()
+        if self.definitions is not None:
+            self.definitions.start()
         await bootstrap.ensure(
             self.registry, self.scheme, [*bootstrap.documents(), *self.extensions.bootstrap]
         )
@@ -238,6 +248,8 @@ class ApiServer:
         """Stop listening, end watches, let running requests finish. The store stays open."""
         self.ready = False
         await self._tasks.close()
+        if self.definitions is not None:
+            await self.definitions.stop()
         self.watches.close_all()
         await self._front.stop()
         await self.cache.stop()

@@ -20,6 +20,7 @@ import msgspec
 from machinery.api.fieldselectors import fields_of
 from machinery.api.scheme import ServedKind
 from machinery.kit.tasks import TaskOwner
+from machinery.meta.errors import NotFound
 from machinery.meta.resource import Document
 from machinery.meta.selectors import EVERYTHING, Requirement, Selector
 from machinery.server import codec
@@ -93,6 +94,10 @@ class Entry:
         if self._fields is None:
             self._fields = fields_of(kind, self.document())
         return self._fields
+
+    def forget_fields(self) -> None:
+        """What field selectors see may be other fields now."""
+        self._fields = None
 
     def view(self, cls: type[T], head: int) -> T:
         """The typed view, decoded once and shared by everybody in the process."""
@@ -203,6 +208,12 @@ class KindCache:
         """Changes after this revision are in the ring; watches from before it are too old."""
         self.changed = 0
         """Revision of the latest change."""
+
+    def become(self, kind: ServedKind) -> None:
+        """The kind's definition has changed; the objects stay."""
+        self.kind = kind
+        for entry in self.entries.values():
+            entry.forget_fields()
 
     def load(self, rows: Iterable[Row], revision: int) -> None:
         """Replace everything by the store's present rows."""
@@ -350,6 +361,7 @@ class WatchCache:
 
     def __init__(self, store: Store, kinds: Iterable[ServedKind], config: ServerConfig) -> None:
         self._store = store
+        self._config = config
         self._kinds = {
             codec.storage_prefix(kind): KindCache(kind, config)
             for kind in kinds
@@ -363,13 +375,29 @@ class WatchCache:
         """Called after each batch of changes: watchers are flushed."""
         self.on_reset: list[Callable[[], None]] = []
         """Called when continuity was lost: watchers must start again."""
+        self.on_load: list[Callable[[], None]] = []
+        """Called when everything was read from the store: at the start, and when continuity was lost."""
 
     def of(self, kind: ServedKind) -> KindCache:
-        """The cache of a kind that is stored."""
-        return self._kinds[codec.storage_prefix(kind)]
+        """The cache of a kind that is stored. Raises NotFound where a dynamic kind is gone meanwhile."""
+        found = self._kinds.get(codec.storage_prefix(kind))
+        if found is None:
+            raise NotFound("the server could not find the requested resource", details={})
+        return found
 
     def all(self) -> Iterable[KindCache]:
-        return self._kinds.values()
+        return tuple(self._kinds.values())
+
+    def add(self, kind: ServedKind) -> KindCache:
+        """Hold a kind from now on, as the store has it."""
+        cache = KindCache(kind, self._config)
+        cache.load(self._store.list(cache.prefix).rows, self._store.current_revision())
+        self._kinds[cache.prefix] = cache
+        return cache
+
+    def remove(self, kind: ServedKind) -> None:
+        """Hold a kind no more."""
+        del self._kinds[codec.storage_prefix(kind)]
 
     async def start(self) -> None:
         """Load everything, then follow."""
@@ -382,9 +410,11 @@ class WatchCache:
 
     def _load(self) -> None:
         revision = self._store.current_revision()
-        for prefix, cache in self._kinds.items():
+        for prefix, cache in tuple(self._kinds.items()):
             cache.load(self._store.list(prefix).rows, revision)
         self._advance(revision)
+        for loaded in self.on_load:
+            loaded()
 
     async def _follow(self) -> None:
         while True:

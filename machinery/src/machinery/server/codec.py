@@ -5,13 +5,15 @@ is the row's revision and known only after the commit):
 
     {"kind":"Pod","apiVersion":"v1","metadata":{"name":…
 
-So the resourceVersion is spliced in at an offset that is the same for all objects of a kind, without decoding.
+So the resourceVersion is spliced in at an offset that is the same for all objects of a kind, without decoding. Objects of
+dynamic kinds lie in whatever was their storage version when they were written; they are decoded to be read.
 """
 
 from typing import Any
 
 import orjson
 
+from machinery.api.customresources import conversion
 from machinery.api.scheme import ServedKind
 from machinery.meta.resource import Document
 
@@ -42,6 +44,9 @@ def head_size(kind: ServedKind) -> int:
 
 def encode(kind: ServedKind, document: Document) -> bytes:
     """The value to store."""
+    if kind.dynamic is not None:
+        document = conversion.inward(kind, document)
+        return orjson.dumps(_bare(document))
     metadata: dict[str, Any] = document.get("metadata") or {}
     if "resourceVersion" in metadata:
         metadata = {key: value for key, value in metadata.items() if key != "resourceVersion"}
@@ -52,6 +57,12 @@ def encode(kind: ServedKind, document: Document) -> bytes:
         if key not in ("kind", "apiVersion", "metadata")
     )
     return orjson.dumps(value)
+
+
+def _bare(document: Document) -> Document:
+    """Without its resourceVersion."""
+    metadata = {k: v for k, v in document["metadata"].items() if k != "resourceVersion"}
+    return {**document, "metadata": metadata}
 
 
 def splice(value: bytes, revision: int, head: int) -> bytes:

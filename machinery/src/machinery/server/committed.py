@@ -11,7 +11,7 @@ import msgspec
 
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.meta.resource import ObjectKey, Resource
-from machinery.server import codec
+from machinery.server import codec, faces
 from machinery.server.cache import KindCache, WatchCache
 from machinery.store.interface import Store
 
@@ -35,7 +35,7 @@ class Committed:
 
     def _of(self, resource: Resource[Any]) -> KindCache | None:
         kind = self._scheme.by_plural(resource.group, resource.version, resource.plural)
-        return None if kind is None else self._cache.of(kind)
+        return None if kind is None else self._cache.of(self._scheme.stored(kind))
 
     def get(self, resource: Resource[T], key: ObjectKey) -> T | None:
         """The object's view; None when it is not there, or its kind is not served. Not for plain documents."""
@@ -46,6 +46,9 @@ class Committed:
         if row is None:
             return None
         view: Any = resource.view
+        if cache.kind.dynamic is not None:
+            document = faces.live(cache.kind, codec.decode(row.value, row.revision))
+            return cast("T", msgspec.convert(document, view))
         entry = cache.entries.get(f"{key.namespace}/{key.name}")
         if entry is not None and entry.revision == row.revision:
             return cast("T", entry.view(view, cache.head))
@@ -68,4 +71,8 @@ class Committed:
             return
         view: Any = resource.view
         for key in cache.ordered(namespace):
+            if cache.kind.dynamic is not None:
+                document = faces.live(cache.kind, cache.entries[key].document())
+                yield cast("T", msgspec.convert(document, view))
+                continue
             yield cast("T", cache.entries[key].view(view, cache.head))

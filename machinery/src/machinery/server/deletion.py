@@ -12,11 +12,12 @@ import datetime as dt
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from machinery.api.customresources.naming import CLEANUP_FINALIZER, terminating
 from machinery.api.scheme import ServedKind
 from machinery.kit.clock import parse_time, rfc3339
 from machinery.meta import errors
 from machinery.meta.resource import Document
-from machinery.server import codec
+from machinery.server import codec, faces
 from machinery.server.admission.interface import AdmissionRequest
 from machinery.server.call import Call, Deletion
 from machinery.store.interface import KeyNotFound, RevisionMismatch, Row
@@ -96,7 +97,7 @@ class Deleter:
         options = replace(options, dry_run=options.dry_run or call.dry_run)
         for _ in range(DELETE_TRIES):
             row = await self._registry.row(kind, namespace, name)
-            live = codec.decode(row.value, row.revision)
+            live = faces.live(kind, codec.decode(row.value, row.revision))
             self._check(kind, live, options)
             self.judge(kind, namespace, name, live, call)
             try:
@@ -190,6 +191,8 @@ def plan(
     document = {**live, "metadata": metadata}
     if kind.kind == "Namespace" and not kind.group:
         return _plan_namespace(document, now)
+    if kind.group_kind == ("apiextensions.k8s.io", "CustomResourceDefinition"):
+        return _plan_definition(document, now)
     grace = _grace(kind, live, options)
     if grace:
         return _marked(document, grace, now), False
@@ -262,3 +265,19 @@ def _plan_namespace(document: Document, now: dt.datetime) -> tuple[Document, boo
         "status": {**(document.get("status") or {}), "phase": "Terminating"},
     }
     return document, not held
+
+
+def _plan_definition(document: Document, now: dt.datetime) -> tuple[Document, bool]:
+    """Its objects go first: a finalizer waits for them (`definitions.py`)."""
+    metadata = document["metadata"]
+    if metadata.get("deletionTimestamp"):
+        return document, not metadata.get("finalizers")
+    finalizers = [*(metadata.get("finalizers") or ()), CLEANUP_FINALIZER]
+    kept = {"deletionTimestamp": rfc3339(now), "finalizers": list(dict.fromkeys(finalizers))}
+    words = (
+        "True",
+        "InstanceDeletionPending",
+        "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+    )
+    status = terminating(document.get("status") or {}, words, rfc3339(now))
+    return {**document, "metadata": {**metadata, **kept}, "status": status}, False

@@ -3,11 +3,17 @@
 `ServedKind.stored_as` says which kind the objects lie as. What comes in through a face is turned into that kind before
 anything is judged or recorded, so both faces share rules, field managers and watch cache; what goes out is turned back.
 Field managers therefore name the stored version, whichever face was written through.
+
+Kinds of CustomResourceDefinitions are different: each version has its own rules, so they are judged and recorded as the version
+that was written, and are turned into the storage version only as bytes (`live`, and codec.encode).
 """
 
 from collections.abc import Callable
+from functools import partial
 
+from machinery.api.customresources import conversion
 from machinery.api.scheme import ServedKind
+from machinery.meta.errors import MethodNotAllowed
 from machinery.meta.resource import Document
 from machinery.server import events_view
 
@@ -16,6 +22,8 @@ Turn = Callable[[Document], Document]
 
 def outward(kind: ServedKind) -> Turn | None:
     """How a stored document becomes the served one; None when it is the same."""
+    if kind.dynamic is not None:
+        return partial(conversion.outward, kind)
     if kind.stored_as is None:
         return None
     if kind.group == events_view.GROUP:
@@ -25,8 +33,8 @@ def outward(kind: ServedKind) -> Turn | None:
 
 
 def inward(kind: ServedKind, document: Document) -> Document:
-    """A document that came as `kind`, as it is stored."""
-    if kind.stored_as is None:
+    """A document that came as `kind`, as it is judged and recorded."""
+    if kind.stored_as is None or kind.dynamic is not None:
         return document
     if kind.group == events_view.GROUP:
         return events_view.to_core(document)
@@ -36,7 +44,22 @@ def inward(kind: ServedKind, document: Document) -> Document:
 
 def through(kind: ServedKind, change: Turn) -> Turn:
     """A change of the served document as a change of the stored one."""
+    if kind.dynamic is not None:
+        return change
     out = outward(kind)
     if out is None:
         return change
     return lambda live: inward(kind, change(out(live)))
+
+
+def live(kind: ServedKind, document: Document) -> Document:
+    """A stored document as the rules of `kind` see it."""
+    return document if kind.dynamic is None else conversion.outward(kind, document)
+
+
+def check_lasting(kind: ServedKind) -> None:
+    """Raises MethodNotAllowed for a new object of a kind whose definition is being deleted."""
+    if kind.dynamic is not None and kind.dynamic.terminating:
+        raise MethodNotAllowed(
+            "create not allowed while custom resource definition is terminating", details={}
+        )

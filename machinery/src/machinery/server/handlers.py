@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aiohttp import web
 
 from machinery.api import decode
+from machinery.api.kinds import CUSTOM_RESOURCE_DEFINITION
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.kit.clock import Clock, rfc3339
 from machinery.meta import errors
@@ -14,6 +15,7 @@ from machinery.meta.resource import Document
 from machinery.server import faces, patching, render
 from machinery.server.call import Call, Deletion, Intercepted, Interceptor
 from machinery.server.config import ServerConfig
+from machinery.server.definitions import Definitions
 from machinery.server.deletion import RETURNS_OBJECT, deletion_of, dry_run_causes
 from machinery.server.listing import Lister, Page, list_query, parse_int
 from machinery.server.negotiate import YAML, Accepted, Form, media_type, negotiate
@@ -61,6 +63,7 @@ class Api:
         clock: Clock,
         interceptors: Mapping[tuple[str, str, str], Interceptor],
         list_warnings: ListWarnings | None = None,
+        definitions: Definitions | None = None,
     ) -> None:
         self._scheme = scheme
         self._registry = registry
@@ -71,6 +74,7 @@ class Api:
         self._clock = clock
         self._interceptors = dict(interceptors)
         self._list_warnings = list_warnings
+        self._definitions = definitions
 
     async def __call__(
         self, request: web.BaseRequest, info: RequestInfo, user: UserInfo
@@ -261,6 +265,7 @@ class Api:
         media = media_type(request.headers.get("Content-Type", ""))
         if info.verb == "patch":
             stored = await self._patch(info, kind, body, media, call)
+            await self._followed(stored)
             status = 201 if stored.created else 200
             return self._object(status, stored, info, kind, accepted, call.warnings)
         document = self._decode(kind, body, media, call)
@@ -271,10 +276,17 @@ class Api:
         document = faces.inward(kind, document)
         if info.verb == "create":
             stored = await self._registry.create(into, document, info.namespace, call)
+            await self._followed(stored)
             return self._object(201, stored, info, kind, accepted, call.warnings)
         stored = await self._registry.update(into, document, info.namespace, info.name, call)
+        await self._followed(stored)
         status = 201 if stored.created else 200
         return self._object(status, stored, info, kind, accepted, call.warnings)
+
+    async def _followed(self, stored: Stored) -> None:
+        """A definition is answered when its kinds are served, if that is soon: its objects come next."""
+        if stored.kind is CUSTOM_RESOURCE_DEFINITION and self._definitions is not None:
+            await self._definitions.settled(stored.read()["metadata"]["name"], stored.revision)
 
     def _decode(self, kind: ServedKind, body: bytes, media: str, call: Call) -> Document:
         decoded = self._registry.bursts.body(kind, body, media, call.field_validation)
@@ -327,6 +339,7 @@ class Api:
         found, gone = await self._registry.deleter.delete(
             into, info.namespace, info.name, options, call
         )
+        await self._followed(found)
         headers = tuple(warning_headers(call.warnings))
         if gone and kind.kind not in RETURNS_OBJECT:
             metadata = found.read()["metadata"]

@@ -88,7 +88,7 @@ class LocalClient:
         self._check("get", kind, key, subresource)
         found = await self._local.registry.get(self._stored_kind(kind), key.namespace, key.name)
         if subresource == "scale":
-            return self._read(resource, scale_of(found.read()))
+            return self._read(resource, scale_of(kind, found.read()))
         return self._view(resource, kind, found)
 
     async def list(
@@ -230,7 +230,7 @@ class LocalClient:
                 kind, key.namespace, key.name,
                 lambda live: scaled(kind, live, copy, key.name), call, "scale",
             )  # fmt: skip
-            return self._read(resource, scale_of(stored.read()))
+            return self._read(resource, scale_of(kind, stored.read()))
         into = self._stored_kind(kind)
         copy = faces.inward(kind, copy)
         stored = await registry.update(into, copy, key.namespace, key.name, call, subresource)
@@ -261,9 +261,9 @@ class LocalClient:
             make = patching.patcher(SCALE, patch_type.value, body, key.name, call)
             stored = await registry.change(
                 kind, key.namespace, key.name,
-                lambda live: scaled(kind, live, make(scale_of(live)), key.name), call, "scale",
+                lambda live: scaled(kind, live, make(scale_of(kind, live)), key.name), call, "scale",
             )  # fmt: skip
-            return self._read(resource, scale_of(stored.read()))
+            return self._read(resource, scale_of(kind, stored.read()))
         make = faces.through(kind, patching.patcher(kind, patch_type.value, body, key.name, call))
         stored = await registry.change(into, key.namespace, key.name, make, call, subresource)
         return self._view(resource, kind, stored)
@@ -356,7 +356,7 @@ class LocalClient:
         self, resource: Resource[T], kind: ServedKind, cache: KindCache, entry: Entry, revision: int
     ) -> T:
         view: Any = resource.view
-        if view is dict or kind is not cache.kind:
+        if view is dict or kind is not cache.kind or kind.dynamic is not None:
             document = codec.decode(entry.value, revision)
             change = render.view_of(kind)
             return self._read(resource, change(document) if change is not None else document)

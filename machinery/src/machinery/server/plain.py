@@ -184,7 +184,7 @@ class Plain:
         content_type: str = JSON_TYPE,
     ) -> Reply:
         """Bytes made once per set of kinds."""
-        size = len(self._scheme.kinds)
+        size = self._scheme.generation
         kept = self._cached.get(key)
         if kept is None or kept[0] != size:
             body = make()

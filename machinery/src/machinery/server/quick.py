@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from aiohttp.http import HttpVersion11, RawRequestMessage
 
+from machinery.api.kinds import CUSTOM_RESOURCE_DEFINITION
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.meta.errors import StatusError
 from machinery.server import codec
@@ -132,6 +133,8 @@ class Gate:
         if kind is None or info.verb not in kind.verbs or kind.deprecated:
             return None
         if kind.stored_as is not None or not kind.storable:
+            return None
+        if kind.dynamic is not None or kind is CUSTOM_RESOURCE_DEFINITION:
             return None
         in_namespace = bool(info.namespace) and info.resource != "namespaces"
         if kind.namespaced != in_namespace:

@@ -25,7 +25,7 @@ from machinery.kit.clock import Clock, rfc3339
 from machinery.kit.ids import Ids
 from machinery.meta import errors
 from machinery.meta.resource import Document
-from machinery.server import codec
+from machinery.server import codec, faces
 from machinery.server.admission.interface import Admission, AdmissionRequest
 from machinery.server.bursts import Bursts, Wish, is_pod
 from machinery.server.cache import WatchCache
@@ -217,6 +217,7 @@ class Registry:
 
     def _begin(self, kind: ServedKind, document: Document, namespace: str, call: Call) -> Document:
         """In its namespace. A rehearsal may carry a resourceVersion and gets it back, as upstream has it."""
+        faces.check_lasting(kind)
         metadata = dict(document.get("metadata") or {})
         given = metadata.get("namespace", "")
         if kind.namespaced and given and given != namespace:
@@ -389,7 +390,7 @@ class Registry:
         """Read, change, write; again on a newer object unless a revision was expected."""
         for attempt in range(CONFLICT_TRIES):
             row = await self.row(kind, namespace, name)
-            live = codec.decode(row.value, row.revision)
+            live = faces.live(kind, codec.decode(row.value, row.revision))
             wanted = make(live)
             asked = expected or str((wanted.get("metadata") or {}).get("resourceVersion") or "")
             if asked and asked != "0" and asked != str(row.revision):

@@ -1,5 +1,6 @@
 """The scale subresource: replicas of a workload seen and set without knowing its kind."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from machinery.api import strategy
@@ -12,15 +13,29 @@ SCALE = ServedKind(
 )
 
 
-def scale_of(document: Document) -> Document:
+def scale_of(kind: ServedKind, document: Document) -> Document:
     """The Scale of a workload."""
-    selector = (document.get("spec") or {}).get("selector") or {}
-    return strategy.to_scale(document, selector_text(selector))
+    paths = kind.scale
+    if paths is None:
+        selector = (document.get("spec") or {}).get("selector") or {}
+        return strategy.to_scale(document, selector_text(selector))
+    shown = {
+        "metadata": document["metadata"],
+        "spec": {"replicas": _at(document, paths.spec_replicas) or 0},
+        "status": {"replicas": _at(document, paths.status_replicas) or 0},
+    }
+    return strategy.to_scale(shown, str(_at(document, paths.label_selector) or ""))
 
 
 def scaled(kind: ServedKind, live: Document, scale: Document, name: str) -> Document:
     """The workload as the Scale wants it. Raises Invalid."""
     replicas = (scale.get("spec") or {}).get("replicas", 0)
+    if (
+        kind.scale is not None
+    ):  # that it is no negative number is the object's own validation's business
+        wanted = strategy.from_scale({"metadata": live["metadata"]}, scale)
+        steps = kind.scale.spec_replicas.removeprefix(".").split(".")
+        return {**_with(live, steps, replicas), "metadata": wanted["metadata"]}
     if replicas < 0:
         cause = {
             "reason": "FieldValueInvalid",
@@ -29,6 +44,21 @@ def scaled(kind: ServedKind, live: Document, scale: Document, name: str) -> Docu
         }
         raise errors.invalid("Scale", "autoscaling", name, [cause])
     return strategy.from_scale(live, scale)
+
+
+def _at(document: Document, path: str) -> Any:
+    """The value at a path such as `.spec.replicas`, or None."""
+    value: Any = document if path else None
+    for step in path.removeprefix(".").split("."):
+        value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def _with(value: Any, steps: Iterable[str], leaf: Any) -> Any:
+    step, *rest = steps
+    inner = value.get(step) if isinstance(value, dict) else None
+    found = _with(inner or {}, rest, leaf) if rest else leaf
+    return {**(value if isinstance(value, dict) else {}), step: found}
 
 
 def selector_text(selector: Document) -> str:

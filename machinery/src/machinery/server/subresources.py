@@ -94,7 +94,7 @@ class Subresources:
     # ------------------------------------------------------------------------------------------------------ scale
     async def get_scale(self, kind: ServedKind, info: RequestInfo) -> Document:
         found = await self._registry.get(kind, info.namespace, info.name)
-        return scale_of(found.read())
+        return scale_of(kind, found.read())
 
     async def put_scale(
         self, kind: ServedKind, info: RequestInfo, body: bytes, media: str, call: Call
@@ -119,12 +119,12 @@ class Subresources:
             patch = patching.patcher(SCALE, media, body, info.name, call)
 
             def make(live: Document) -> Document:
-                return scaled(kind, live, patch(scale_of(live)), info.name)
+                return scaled(kind, live, patch(scale_of(kind, live)), info.name)
 
         stored = await self._registry.change(
             kind, info.namespace, info.name, make, call, "scale", manage=media != patching.APPLY
         )
-        return scale_of(stored.read())
+        return scale_of(kind, stored.read())
 
     def _scale_applier(
         self, kind: ServedKind, body: bytes, info: RequestInfo, call: Call
@@ -135,7 +135,7 @@ class Subresources:
 
         def make(live: Document) -> Document:
             scale, workload = apply_scale(
-                SCALE, live, scale_of(live), wanted, call.manager, force, time
+                SCALE, live, scale_of(kind, live), wanted, call.manager, force, time
             )
             return scaled(kind, workload, {"spec": scale.get("spec") or {}}, info.name)
 

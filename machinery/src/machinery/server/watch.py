@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from machinery.api.scheme import ServedKind
-from machinery.meta.errors import Expired
+from machinery.meta.errors import Expired, NotFound
 from machinery.server import codec
 from machinery.server.cache import CacheEvent, Entry, KindCache, Selection, WatchCache
 from machinery.server.config import ServerConfig
@@ -293,6 +293,14 @@ class Hub:
         for local in self.locals:
             local.fail(error)
 
+    def close(self) -> None:
+        """End every stream in good order; what was said already still goes out."""
+        for channel in tuple(self.channels.values()):
+            for watcher in tuple(channel.watchers):
+                watcher.finish()
+        for local in self.locals:
+            local.close()
+
 
 class Watches:
     """The hubs of all kinds, their flush and their bookmarks."""
@@ -306,7 +314,23 @@ class Watches:
         cache.on_reset.append(self._reset)
 
     def hub(self, kind: ServedKind) -> Hub:
-        return self._hubs[codec.storage_prefix(kind)]
+        """The hub of a kind that is stored. Raises NotFound where a dynamic kind is gone meanwhile."""
+        found = self._hubs.get(codec.storage_prefix(kind))
+        if found is None:
+            raise NotFound("the server could not find the requested resource", details={})
+        return found
+
+    def open(self, cache: KindCache) -> None:
+        """Take in one more kind."""
+        self._hubs[cache.prefix] = Hub(cache)
+
+    def end(self, kind: ServedKind) -> None:
+        """End every stream of a kind, whose definition has changed: clients begin anew from where they were."""
+        self.hub(kind).close()
+
+    def shut(self, kind: ServedKind) -> None:
+        """End every stream of a kind, and forget it."""
+        self._hubs.pop(codec.storage_prefix(kind)).close()
 
     def poke(self, kind: ServedKind, channel: Channel) -> None:
         """Look at a channel at the next tick: a watcher has become ready."""
@@ -366,8 +390,4 @@ class Watches:
     def close_all(self) -> None:
         """End every stream: the server stops."""
         for hub in self._hubs.values():
-            for channel in tuple(hub.channels.values()):
-                for watcher in tuple(channel.watchers):
-                    watcher.finish()
-            for local in hub.locals:
-                local.close()
+            hub.close()

@@ -19,8 +19,8 @@ from machinery.api.scheme import Scheme, ServedKind
 from machinery.meta.resource import Document
 
 VERSION = "1.36"
-_DOCUMENTS_MAX = 64
-"""Group documents kept; one server has some twenty."""
+_DOCUMENTS_MAX = 512
+"""Group documents kept; one server has some twenty, and those of its custom kinds."""
 
 _Identity = tuple[int, ...]
 

@@ -26,7 +26,9 @@ def component_schemas(paths: Mapping[str, Any], kinds: Iterable[ServedKind]) -> 
         name = waiting.pop()
         if name in found:
             continue
-        schema = made.get(name) or schemas.definition(name)
+        schema = made.get(name) or schemas.definitions().get(name)
+        if schema is None:
+            continue  # a value of a custom kind's schema that looks like a reference
         found[name] = schema
         waiting.extend(references(schema))
     return dict(sorted(found.items()))

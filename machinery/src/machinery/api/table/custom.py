@@ -36,10 +36,15 @@ def _header(column: Column) -> TableColumn:
 
 
 def _cell(column: Column) -> _Cell:
-    if "{" in column.json_path:
+    if column.json_path.startswith("{") or "}{" in column.json_path:
         fill = jsonpath.compile_template(column.json_path)
         return lambda document, now: fill(document)
-    find = jsonpath.compile_path(column.json_path)
+    try:
+        find = jsonpath.compile_path(column.json_path)
+    except (
+        ValueError
+    ):  # a user's definition may have any path; such a column is empty, as upstream's
+        return lambda document, now: None
     kind = column.type
 
     def make(document: Document, now: dt.datetime) -> Any:

@@ -10,7 +10,9 @@ from machinery.meta.resource import Document
 
 ANNOTATIONS_BYTES_MAX: Final = 256 * 1024
 IMMUTABLE: Final = "field is immutable"
-_STANDARD_FINALIZERS: Final = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
+_STANDARD_FINALIZERS: Final = frozenset(
+    {"kubernetes", "orphan", "foregroundDeletion", "customresourcecleanup.apiextensions.k8s.io"}
+)
 NameCheck = Callable[[str], Iterable[str]]
 
 
@@ -49,7 +51,7 @@ def validate(kind: ServedKind, document: Document, causes: Causes) -> None:
     elif namespace:
         causes.forbidden("metadata.namespace", "not allowed on this type")
     causes.not_negative("metadata.generation", metadata.get("generation"))
-    _common(metadata, causes)
+    _common(metadata, causes, slash=kind.dynamic is None)
 
 
 def validate_name(kind: ServedKind, metadata: Document, causes: Causes) -> None:
@@ -78,7 +80,7 @@ def validate_update(kind: ServedKind, new: Document, old: Document, causes: Caus
     """
     changes, plain = Causes(), Causes()
     _changes(new.get("metadata") or {}, old.get("metadata") or {}, changes)
-    _common(new.get("metadata") or {}, plain)
+    _common(new.get("metadata") or {}, plain, slash=kind.dynamic is None)
     if changes or plain:
         causes += [*changes, *plain, *plain, *changes, *plain]
         if kind.group_kind in _VALIDATED_AS_NEW:
@@ -121,7 +123,7 @@ def _no_new_finalizers(metadata: Document, before: Document, causes: Causes) -> 
         )
 
 
-def _common(metadata: Document, causes: Causes) -> None:
+def _common(metadata: Document, causes: Causes, *, slash: bool) -> None:
     if found := metadata.get("labels"):
         labels(found, "metadata.labels", causes)
     if found := metadata.get("annotations"):
@@ -129,7 +131,7 @@ def _common(metadata: Document, causes: Causes) -> None:
     if found := metadata.get("ownerReferences"):
         _owners(found, causes)
     if found := metadata.get("finalizers"):
-        _finalizers(found, causes)
+        _finalizers(found, causes, slash=slash)
 
 
 def labels(found: Mapping[str, str], field: str, causes: Causes) -> None:
@@ -183,13 +185,14 @@ def _owner(owner: Document, field: str, causes: Causes) -> None:
         causes.invalid(field, owner, "/v1, Kind=Event is disallowed from being an owner")
 
 
-def _finalizers(found: list[str], causes: Causes) -> None:
+def _finalizers(found: list[str], causes: Causes, *, slash: bool) -> None:
+    """With `slash` a name must have one; custom resources may have any qualified name, as upstream."""
     field = "metadata.finalizers"
     for name in found:
         causes.invalid_each(field, name, names.qualified_name(name))
     if {"orphan", "foregroundDeletion"} <= set(found):
         causes.invalid(field, found, "finalizer foregroundDeletion and orphan cannot be both set")
-    for index, name in enumerate(found):
+    for index, name in enumerate(found if slash else ()):
         if "/" not in name and name not in _STANDARD_FINALIZERS:
             causes.invalid(
                 f"{field}[{index}]",

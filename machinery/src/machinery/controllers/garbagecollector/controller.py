@@ -1,6 +1,7 @@
 """Garbage collection, the acting half: one queue per kind, and the informers together are the graph.
 
-Every kind that can be listed, watched and deleted is watched by its metadata alone. Informers lag and are not in step
+Every kind that can be listed, watched and deleted is watched by its metadata alone; custom kinds from when they are
+established until they go. Informers lag and are not in step
 with each other, so nothing is deleted on their word: that an owner is absent is asked of the server first (and then
 remembered, for a ReplicaSet may leave thousands of pods), and so is the object itself. Mirrors are not seen at all.
 """
@@ -8,15 +9,16 @@ remembered, for a ReplicaSet may leave thousands of pods), and so is the object 
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from machinery.api.scheme import ServedKind
+from machinery.client.dynamic_kinds import CUSTOM_RESOURCE_DEFINITIONS, DynamicKinds
 from machinery.client.informer import Informer
 from machinery.client.interface import Client
 from machinery.controller.action import Emit, Result
 from machinery.controller.executor import Executor
-from machinery.controller.manager import Manager
+from machinery.controller.manager import ControllerBuilder, Manager
 from machinery.controllers.events import executor_for
 from machinery.controllers.garbagecollector.plan import (
     FOREGROUND,
@@ -35,6 +37,7 @@ OWNER_INDEX = "owner-uid"
 UID_INDEX = "uid"
 ABSENT_OWNERS_MAX = 2048
 
+DEFINITION = ("apiextensions.k8s.io", "CustomResourceDefinition")
 NOT_COLLECTED = frozenset({("", "events")})
 """Events expire by themselves, and there are many."""
 
@@ -62,6 +65,18 @@ class Graph:
         kind.informer.add_index(OWNER_INDEX, owner_uids)
         kind.informer.add_index(UID_INDEX, lambda item: (item.metadata.uid,))
         kind.informer.on_change(lambda old, new: self._route(kind, old, new))
+
+    def remove(self, resource: Resource[Any]) -> None:
+        """Forget a kind that is served no more: of its objects nothing can be concluded."""
+        self._kinds.pop((resource.group, resource.kind), None)
+
+    def reconsider(self, resource: Resource[Any]) -> None:
+        """Look again at whatever is owned by objects of a kind that was unknown until now."""
+        for kind in list(self._kinds.values()):
+            for item in kind.informer.list():
+                owners = item.metadata.owner_references
+                if any(_is_of(reference, resource) for reference in owners):
+                    kind.enqueue(item.key)
 
     def dependents(self, uid: str) -> Iterator[tuple[Kind, Object]]:
         """Everything that names `uid` as an owner."""
@@ -193,6 +208,11 @@ def owner_uids(item: Object) -> tuple[str, ...]:
     return tuple(o.uid for o in item.metadata.owner_references)
 
 
+def _is_of(reference: OwnerReference, resource: Resource[Any]) -> bool:
+    group = split_api_version(reference.api_version)[0]
+    return (group, reference.kind) == (resource.group, resource.kind)
+
+
 def _concerned(old: Object | None, new: Object) -> bool:
     """Whether an object's own change may ask for collection: not each of a pod's many status writes does."""
     if not new.metadata.owner_references and not new.deleting:
@@ -220,13 +240,14 @@ def _owner_key(kind: Kind, item: Object, reference: OwnerReference) -> ObjectKey
 
 
 def collected(kinds: Iterable[ServedKind]) -> list[ServedKind]:
-    """The kinds that can be watched and deleted, without Events and without other faces of a kind."""
+    """The kinds that can be watched and deleted, without Events, other faces of a kind, and those that come and go."""
     return [
         kind
         for kind in kinds
         if {"list", "watch", "delete"} <= set(kind.verbs)
         and (kind.group, kind.plural) not in NOT_COLLECTED
         and kind.stored_as is None
+        and kind.dynamic is None
     ]
 
 
@@ -240,7 +261,10 @@ def setup(
     kinds: Sequence[ServedKind],
     shared: Sequence[Resource[Any]] = (),
 ) -> None:
-    """Collect `kinds`. `shared` names views that other controllers hold anyway, to save a second copy."""
+    """Collect `kinds`, and the custom kinds that there are from time to time.
+
+    `shared` names views that other controllers hold anyway, to save a second copy.
+    """
     executor = executor_for(manager, "garbage-collector-controller")
     graph = Graph(manager.client)
     views: Mapping[tuple[str, str], Resource[Any]] = {(r.group, r.kind): r for r in shared}
@@ -250,3 +274,33 @@ def setup(
         name = f"garbage-collector-{served.group_resource}"
         builder = manager.controller(name, reconciler, workers=2)
         graph.add(Kind(resource, manager.informer(resource), builder.enqueue))
+    if any(kind.group_kind == DEFINITION for kind in kinds):
+        custom = CustomKinds(manager, graph, executor)
+        DynamicKinds(manager.informer(CUSTOM_RESOURCE_DEFINITIONS)).on_change(custom.changed)
+
+
+class CustomKinds:
+    """Takes custom kinds into the graph, and out of it."""
+
+    def __init__(self, manager: Manager, graph: Graph, executor: Executor) -> None:
+        self._manager, self._graph, self._executor = manager, graph, executor
+        self._builders: dict[Resource[Any], ControllerBuilder] = {}
+
+    def changed(self, old: Resource[Any] | None, new: Resource[Any] | None) -> None:
+        if old is not None:
+            self._end(replace(old, view=Object))
+        if new is not None:
+            self._begin(replace(new, view=Object))
+
+    def _begin(self, resource: Resource[Any]) -> None:
+        manager, graph = self._manager, self._graph
+        reconciler = GarbageReconciler(graph, manager.client, self._executor, resource)
+        name = f"garbage-collector-{resource.group_resource}"
+        builder = self._builders[resource] = manager.controller(name, reconciler, workers=2)
+        graph.add(Kind(resource, manager.informer(resource), builder.enqueue))
+        graph.reconsider(resource)
+
+    def _end(self, resource: Resource[Any]) -> None:
+        self._graph.remove(resource)
+        self._manager.withdraw(self._builders.pop(resource))
+        self._manager.forget_informer(resource)
