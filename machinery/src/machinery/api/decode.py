@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from machinery.api import plans, schemas, syntax
+from machinery.api import plans, schemas, structural, syntax
 from machinery.api.conform import Mismatch, Walk
 from machinery.api.customresources import pruning
 from machinery.api.scheme import ServedKind
@@ -188,7 +188,9 @@ def _pruned(kind: ServedKind, body: Document, unknown: list[str]) -> Document:
         pruned = pruning.prune(pruning.without_stamp(schemas.schema_of(kind)), body, found)
         unknown[:] = sorted([*unknown, *found])
         return pruned
-    properties = dict(schemas.schema_of(kind).get("properties", {}))
+    properties = schemas.schema_of(kind).get("properties", {})
+    if all(key in properties and structural.plain(properties[key], v) for key, v in body.items()):
+        return body
     pruned = prune({"type": "object", "properties": properties}, body, "", unknown)
     return pruned
 

@@ -160,7 +160,7 @@ def validate_create(
     elif kind.kind not in _NAMELESS and kind.storable:
         metadata.validate(kind, document, causes)
     if kind.custom:
-        custom.validate(schemas.schema_of(kind), document, causes)
+        custom.validate(schemas.schema_of(kind), document, causes, lasting=kind.dynamic is None)
         if causes:
             return causes
     if (check := _CREATE.get(kind.group_kind)) is not None:
@@ -175,7 +175,7 @@ def validate_update(
     causes = Causes()
     metadata.validate_update(kind, new, old, causes)
     if kind.custom:
-        custom.validate(schemas.schema_of(kind), new, causes, old)
+        custom.validate(schemas.schema_of(kind), new, causes, old, lasting=kind.dynamic is None)
         if causes:
             return causes
     if subresource and subresource != "scale":

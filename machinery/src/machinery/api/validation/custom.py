@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from machinery.api import schemas
+from machinery.api import schemas, structural
 from machinery.api.validation.causes import Causes, shown
 from machinery.kit.clock import parse_time
 from machinery.meta.resource import Document
@@ -18,9 +18,17 @@ _NAMES: Final = {str: "string", bool: "boolean", int: "integer", float: "number"
 
 
 def validate(
-    schema: Schema, document: Document, causes: Causes, old: Document | None = None
+    schema: Schema,
+    document: Document,
+    causes: Causes,
+    old: Document | None = None,
+    *,
+    lasting: bool = False,
 ) -> None:
-    """Everything but metadata, apiVersion and kind, and but for what is the very part of `old`: that was judged before."""
+    """Everything but metadata, apiVersion and kind, and but for what is the very part of `old`: that was judged before.
+
+    `lasting`: the schema is one of ours, and lives as long as the process.
+    """
     properties = schemas.resolve(schema).get("properties") or {}
     before = old or {}
     for key in schemas.resolve(schema).get("required") or ():
@@ -29,7 +37,9 @@ def validate(
     for key, part in properties.items():
         if key not in document or key in ("apiVersion", "kind", "metadata"):
             continue
-        if key not in before or document[key] is not before[key]:
+        if key in before and document[key] is before[key]:
+            continue
+        if not (lasting and structural.plain(part, document[key])):
             _value(part, document[key], key, causes)
 
 
