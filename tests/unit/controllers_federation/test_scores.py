@@ -133,7 +133,7 @@ def test_the_cheap_cluster_gets_more_and_a_price_alone_moves_nothing() -> None:
         first = await fleet.divided()
         assert sum(first.values()) == 6 and first["beta"] > first["alpha"]
         status, message = await outlives()
-        assert status == "True" and "gamma tell no cost" in message
+        assert status == "True" and "is told by gamma: each counts" in message
         assert "ScoreUntold" in await fleet.reasons(WEB)
         assert "FiguresUnreadable" in await fleet.reasons(ObjectKey("", "gamma"))
 

@@ -182,7 +182,8 @@ def test_many_that_tell_nothing_are_counted() -> None:
     fleet = [member("a", cost=1), *(member(f"m{n}") for n in range(5))]
     decision = place(ask(), fleet)
     assert [w.message for w in decision.warnings] == [
-        "m0, m1, m2 and 2 more tell no cost (ubernetes.io/cost-per-cpu-hour) and count as the mean of the others"
+        "no cost (ubernetes.io/cost-per-cpu-hour) is told by m0, m1, m2 and 2 more: each counts as the mean of "
+        "the others"
     ]
     assert {w.reason for w in decision.warnings} <= ADVICE
 
@@ -199,7 +200,12 @@ CHEAP_BETA = [member("alpha", 20, cost=80), member("beta", 10, cost=20), member(
         (ask(scores=(COST, CARBON)), CHEAP_BETA, "", "scored by cost x 1, carbon x 3"),
         (ask(), CHEAP_BETA, "beta", "its score is 100: cost 100 x 1"),
         (ask(), CHEAP_BETA, "gamma", "cost 62 x 1 (it does not tell, which counts as the mean"),
-        (ask(), CHEAP_BETA, "", "ScoreUntold: gamma tell no cost"),
+        (
+            ask(),
+            CHEAP_BETA,
+            "",
+            "ScoreUntold: no cost (ubernetes.io/cost-per-cpu-hour) is told by gamma: each",
+        ),
         (ask(divided(aggregated=True)), CHEAP_BETA, "", "and are filled one after the other"),
         (ask(None, MOST_ONE), CHEAP_BETA, "", "first, then those with the higher score, then the"),
         (

@@ -155,6 +155,8 @@ def unsaid(scores: Scores) -> list[Warned]:
             shown += f" and {len(names) - FEW} more"
         text = f"no cluster tells its {by} ({FIGURES[by]}), which has no say"
         if len(names) < len(scores.of):
-            text = f"{shown} tell no {by} ({FIGURES[by]}) and count as the mean of the others"
+            text = (
+                f"no {by} ({FIGURES[by]}) is told by {shown}: each counts as the mean of the others"
+            )
         told.append(Warned(UNTOLD, text))
     return told
