@@ -29,7 +29,7 @@ ACCEPTED = (
     "PropagationPolicy", "ClusterPropagationPolicy", "OverridePolicy", "ClusterOverridePolicy",
     "ResourceBinding", "ClusterResourceBinding", "Work", "WorkloadRebalancer",
     "ClusterTaintPolicy", "FederatedResourceQuota", "CronFederatedHPA",
-    "FederatedHPA",
+    "FederatedHPA", "ResourceInterpreterCustomization",
 )  # fmt: skip
 UUID = "0c3e7d52-9d6b-4f0e-8a43-6f0f6e7b1a2d"
 """What stands for the recording's `<uuid>`: a label must be able to hold it."""

@@ -18,10 +18,11 @@ from cluster_agent.link.foreign_remarks import Remark, Remarks
 from cluster_agent.link.grants import Grants
 from cluster_agent.link.heartbeat import Heartbeat
 from cluster_agent.link.identity import AgentIdentity, CertificateExpired, FederationAccess
+from cluster_agent.link.interpreters import Interpreters
 from cluster_agent.link.inventory import Inventory
 from cluster_agent.link.member import Member, Resolve
 from cluster_agent.link.report import Place, Reporter, prove
-from cluster_agent.link.works import WorkReconciler, needs_grants, work_keys
+from cluster_agent.link.works import WorkReconciler, carries, needs_grants, work_keys
 from machinery.api.coordination import Lease
 from machinery.api.core import NAMESPACES, NODES, PODS, Node
 from machinery.api.fleet.cluster import AGENT_INSTANCE, CLUSTER_ID, execution_namespace
@@ -36,7 +37,8 @@ from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.errors import StatusError
-from machinery.meta.resource import Document, ObjectKey, Resource
+from machinery.meta.resource import Document, ObjectKey, Resource, document_key
+from machinery.scripts.customizations import Kind
 from machinery.wire.linkdialer import DialTarget, LinkDialer
 
 log = logging.getLogger(__name__)
@@ -249,12 +251,20 @@ class Link:
                 _ = self._tasks.spawn(copy.run(), f"link-copy-{resource.plural}")
             return copy
 
-        member = Member(self._member, self._resolve, watch, self._clock)
+        interpreters = Interpreters(federation, self._clock)
+        member = Member(self._member, self._resolve, watch, self._clock, interpreters.now)
         refusal = None if self._config.own_nodes else needs_grants
-        reconciler = WorkReconciler(manager, member, works, refusal)
+        reconciler = WorkReconciler(manager, member, works, refusal, interpreters.now)
         controller = manager.controller("works", reconciler)
         holder.append(controller)
         controller.watches(WORK_DOCUMENTS, namespace=namespace)
+
+        def said_otherwise(kind: Kind) -> None:
+            for work in works.list():
+                if carries(work, kind):
+                    controller.enqueue(document_key(work))
+
+        await interpreters.follow(self._tasks, said_otherwise)
         await manager.start()
         cluster = self._config.place.cluster
         inventory = Inventory(federation, self._member, self._clock, cluster, reconciler.bring)

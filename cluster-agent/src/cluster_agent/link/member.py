@@ -1,7 +1,7 @@
 """The link's hands in the member: objects of the federation are applied, watched, let go, deleted.
 
 Manifests are applied by server-side apply as one field manager, with force: what the federation states wins, what it
-leaves open (a member's own annotations, status) stays, and so does what an object has to keep (`fleet.reflection.retained`).
+leaves open (a member's own annotations, status) stays, and so does what an object has to keep (`link.interpreters.retained`).
 
 An object that exists here and does not belong to the federation is a conflict: left alone (Abort, the default), taken over
 (Overwrite), or taken over where nothing would change (IfNoDiff), which the member's own server says by a rehearsal.
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from cluster_agent.link import agreement
 from cluster_agent.link.agreement import Difference, Repairs
+from cluster_agent.link.interpreters import Now, nobody, retained
 from machinery.api.fleet.cluster import EXECUTION_PREFIX
-from machinery.api.fleet.reflection import retained
 from machinery.api.fleet.work import (
     ALREADY_EXISTS,
     CONFLICT_RESOLUTION,
@@ -37,6 +37,7 @@ from machinery.client.interface import Client, DeleteOptions, PatchType
 from machinery.kit.clock import Clock
 from machinery.meta.errors import Conflict, NotFound, StatusError
 from machinery.meta.resource import Document, ObjectKey, Resource, document_key
+from machinery.scripts.customizations import InterpretationFailed
 
 COPY_WAIT_S = 5.0
 """For the copy of a kind's managed objects; a member that does not let us list them is asked for each one instead."""
@@ -195,7 +196,9 @@ class Member:
         resolve: Resolve,
         watch: Callable[[Resource[Document]], Informer[Document]],
         clock: Clock,
+        scripts: Now = nobody,
     ) -> None:
+        self._scripts = scripts
         self._client, self._watch, self._clock = client, watch, clock
         self.resolve = resolve
         self._held: dict[Place, _Held] = {}
@@ -252,7 +255,7 @@ class Member:
         live: Document | None = None
         try:
             live = await self.live(*place)
-            manifest = retained(manifest, live) if live is not None else manifest
+            manifest = retained(self._scripts(), manifest, live) if live is not None else manifest
             wanted = agreement.digest(manifest)
             if live is None:
                 return await self._make(named, place, manifest, wanted)
@@ -263,6 +266,8 @@ class Member:
             elif applied_before(live, self._held.get(place), wanted):
                 return await self._agree(named, place, live, manifest, wanted)
             return Outcome(named, live=await self._write(place, manifest))
+        except InterpretationFailed as error:
+            return Outcome(named, str(error), live)
         except StatusError as error:
             return Outcome(named, str(error), live, homeless=no_namespace(error))
 

@@ -15,8 +15,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from cluster_agent.link.interpreters import Now, nobody, report
 from cluster_agent.link.member import Drift, DriftState, Member, Outcome, identifier
-from machinery.api.fleet.reflect import UNKNOWN, health, reflected
+from machinery.api.fleet.reflect import UNKNOWN
 from machinery.api.fleet.resilience import FENCED
 from machinery.api.fleet.work import (
     DRIFTED,
@@ -32,6 +33,7 @@ from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
 from machinery.meta.errors import Conflict, NotFound, StatusError
 from machinery.meta.resource import Document, ObjectKey
+from machinery.scripts.customizations import BUILT_IN, Customizations, Kind
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ SUSPENDED = ("False", "SuspendDispatching", "Work dispatching is in a suspended 
 DRIFT_MAX = 4096
 """Characters of the report in a condition."""
 BRING_TRIES = 5
+INTERPRETED = "Interpreted"
+"""Condition: whether the interpreters that users gave answer for what is here."""
 
 Said = tuple[str, str, str]
 """Status, reason and message of a condition."""
@@ -57,29 +61,43 @@ def suspended(work: Document) -> bool:
     return bool(work["spec"].get("suspendDispatching"))
 
 
-def status_plan(work: Document, outcomes: list[Outcome], now: str) -> Document | None:
-    """The Work's status as a merge patch, or None when it says so already."""
+def status_plan(
+    work: Document, outcomes: list[Outcome], now: str, scripts: Customizations = BUILT_IN
+) -> Document | None:
+    """The Work's status as a merge patch, or None when it says so already. `scripts`: what users say of kinds."""
     held: Mapping[str, object] = work.get("status") or {}
     waits = suspended(work)
-    manifests = [_reported(o) for o in outcomes if o.live is not None or not waits]
+    failures: list[str] = []
+    shown = [o for o in outcomes if o.live is not None or not waits]
+    manifests = [_reported(o, scripts, failures) for o in shown]
     conditions = _held(held.get("conditions"))
     conditions = _with(conditions, "Dispatching", SUSPENDED if waits else DISPATCHING, now)
     if not waits:
         conditions = _with(conditions, "Applied", _applied(outcomes), now)
         conditions = _drifted(conditions, outcomes, now)
+    conditions = _interpreted(conditions, failures, now)
     fresh = {"conditions": conditions, "manifestStatuses": manifests}
     same = all((held.get(name) or []) == value for name, value in fresh.items())
     return None if same else fresh
 
 
-def _reported(outcome: Outcome) -> Document:
+def _reported(outcome: Outcome, scripts: Customizations, failures: list[str]) -> Document:
+    """The manifest's entry; why a user's script did not answer is added to `failures`."""
     entry: Document = {"identifier": outcome.identifier, "health": UNKNOWN}
     if outcome.live is not None:
-        entry["health"] = health(outcome.live)
-        status = reflected(outcome.live)
+        entry["health"], status, why = report(scripts, outcome.live)
+        failures += why
         if status is not None:
             entry["status"] = status
     return entry
+
+
+def _interpreted(conditions: list[Document], failures: Sequence[str], now: str) -> list[Document]:
+    """False while a user's script fails; absent otherwise."""
+    if not failures:
+        return [c for c in conditions if c["type"] != INTERPRETED]
+    message = "; ".join(dict.fromkeys(failures))[:DRIFT_MAX]
+    return _with(conditions, INTERPRETED, ("False", "InterpreterFailed", message), now)
 
 
 def _applied(outcomes: Sequence[Outcome]) -> Said:
@@ -151,8 +169,10 @@ class WorkReconciler:
         member: Member,
         works: Informer[Document],
         refusal: Callable[[Document], str] | None = None,
+        scripts: Now = nobody,
     ) -> None:
-        """`refusal` says why a Work must not be brought here, empty if it may."""
+        """`refusal` says why a Work must not be brought here, empty if it may; `scripts`: what users say of kinds."""
+        self._scripts = scripts
         self._refusal = refusal or (lambda _: "")
         self._clock = manager.clock
         self._executor, self._federation = manager.executor, manager.client
@@ -210,7 +230,7 @@ class WorkReconciler:
         for ordinal, drift in self._untold.pop(key, {}).items():
             if ordinal < len(outcomes) and outcomes[ordinal].drift is None:
                 outcomes[ordinal] = replace(outcomes[ordinal], drift=drift)
-        status = status_plan(work, outcomes, rfc3339(self._clock.now()))
+        status = status_plan(work, outcomes, rfc3339(self._clock.now()), self._scripts())
         if status is None:
             return
         version = work["metadata"]["resourceVersion"]
@@ -248,6 +268,12 @@ class WorkReconciler:
         left = [f for f in finalizers if f != EXECUTION_FINALIZER]
         patch = {"metadata": {"finalizers": left or None}}
         return await self._executor.apply([Patch(WORKS, key, patch, uid=work["metadata"]["uid"])])
+
+
+def carries(work: Document, kind: Kind) -> bool:
+    """Whether a manifest of the Work is of the kind."""
+    manifests = (work["spec"].get("workload") or {}).get("manifests") or ()
+    return any((m["apiVersion"], m["kind"]) == kind for m in manifests)
 
 
 def work_keys(live: Document) -> list[ObjectKey]:

@@ -1,4 +1,5 @@
-"""What a member's agent may do at the federation: its own Works, exports, Cluster, network and Lease, and nothing else. Pure.
+"""What a member's agent may do at the federation: its own Works, exports, Cluster, network and Lease, and read what
+users say of kinds; nothing else. Pure.
 
 Certificates name the cluster (`ubernetes:cluster:<name>`); every right is bound to that one user, and goes when the
 cluster leaves: an agent that runs on afterwards can do nothing. Making a Cluster cannot be narrowed by name in RBAC, so
@@ -95,6 +96,7 @@ def of_member(cluster: str) -> list[Document]:
                 _rule("ubernetes.io", ["clusternetworks"], ["create"]),
                 _rule("ubernetes.io", ["clusternetworks"], ["get", "patch", "update"], [cluster]),
                 _rule("ubernetes.io", ["clusternetworks/status"], ["patch", "update"], [cluster]),
+                _rule("config.karmada.io", ["resourceinterpretercustomizations"], READ),
             ],
         ),
         _binding("ClusterRoleBinding", "ClusterRole", name, user),

@@ -4,6 +4,9 @@ For each ConfigMap, Secret, ServiceAccount and PersistentVolumeClaim that some b
 `spec.requiredBy` lists those who need it and where they are. Reconciled by the key of the dependency, so that several
 workloads which share a ConfigMap never fight over it. While a staged update is on its way, what an older template refers to
 is needed too, wherever the workload is.
+
+Where users say by a script what a kind refers to, the script is asked once for each version of an object; while it fails, what it
+said last of the object counts.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,10 +14,13 @@ from typing import Any
 
 from federation.controllers.detector import owner, resource_reference
 from federation.propagation import interpreter, moves
+from federation.propagation.customized import Followed
+from federation.propagation.needs import Needs
 from federation.propagation.rollouts.record import RECORD, record_of
 from federation.propagation.rollouts.snapshots import BY_OWNER, HASH_LABEL, HISTORY, owner_uid
 from federation.propagation.templates import DEPENDANTS, DEPENDENCIES, DEPLOYMENTS, propagatable
 from federation.propagation.works import binding_name
+from machinery.api.fleet.interpretation import CUSTOMIZATIONS
 from machinery.api.fleet.work import BINDING_DOCUMENTS, RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Action, Create, Delete, Patch, Result
 from machinery.controller.manager import Manager
@@ -99,8 +105,8 @@ def _create(template: Document, wanted: list[Document], own: Document) -> Action
 class DependencyReconciler:
     """One kind of dependency."""
 
-    def __init__(self, manager: Manager, resource: Resource[Document]) -> None:
-        self._resource = resource
+    def __init__(self, manager: Manager, resource: Resource[Document], needs: Needs) -> None:
+        self._resource, self._needs = resource, needs
         self._executor = manager.executor
         self._templates = manager.informer(resource)
         self._dependants = [manager.informer(kind) for kind in DEPENDANTS]
@@ -124,7 +130,9 @@ class DependencyReconciler:
     def _needed_by(self, key: ObjectKey) -> list[ResourceBinding]:
         found: dict[ObjectKey, ResourceBinding] = {}
         index = f"{NEEDS}-{self._resource.kind}"
-        for dependant in (one for i in self._dependants for one in i.by_index(index, key)):
+        built_in = (one for i in self._dependants for one in i.by_index(index, key))
+        needing = [one for one in built_in if not self._needs.scripted(one)]
+        for dependant in (*needing, *self._needs.needing(self._resource.kind, key)):
             name = binding_name(dependant["kind"], dependant["metadata"]["name"])
             binding = self._bindings.get(ObjectKey(key.namespace, name))
             if binding is not None and binding.spec.propagate_deps:
@@ -151,13 +159,17 @@ def setup(manager: Manager) -> None:
     dependants = {r.kind: manager.informer(r) for r in DEPENDANTS}
     history = manager.informer(HISTORY)
     history.add_index(BY_OWNER, owner_uid)
+    needs = Needs(Followed(manager.informer(CUSTOMIZATIONS)), manager.recorder.emit)
     for resource in DEPENDENCIES:
-        reconciler = DependencyReconciler(manager, resource)
+        reconciler = DependencyReconciler(manager, resource, needs)
         controller = manager.controller(f"dependencies-{resource.plural}", reconciler)
         controller.watches(resource)
         for dependant in DEPENDANTS:
-            controller.watches(dependant, _needs(resource.kind))
-        controller.watches(RESOURCE_BINDINGS, _of_binding(resource, dependants, history))
+            controller.watches(dependant, needs.keys(resource.kind))
+        controller.watches(CUSTOMIZATIONS, needs.spoken_of(resource.kind))
+        controller.watches(RESOURCE_BINDINGS, _of_binding(resource, dependants, history, needs))
+    for dependant in DEPENDANTS:  # after the controllers: who is gone is forgotten when they have heard it
+        needs.add(dependant, dependants[dependant.kind])
 
 
 def _needs(kind: str) -> Any:
@@ -179,7 +191,9 @@ def _needed_before(kind: str) -> Any:
     return keys
 
 
-def _of_binding(resource: Resource[Document], dependants: Mapping[str, Any], history: Any) -> Any:
+def _of_binding(
+    resource: Resource[Document], dependants: Mapping[str, Any], history: Any, needs: Needs
+) -> Any:
     """The dependencies of what a binding places, or the dependency whose binding it is."""
     before = _needed_before(resource.kind)
 
@@ -192,7 +206,7 @@ def _of_binding(resource: Resource[Document], dependants: Mapping[str, Any], his
         found = informer.get(key) if informer is not None else None
         if not found:
             return []
-        needed = set(interpreter.dependencies(found)[resource.kind])
+        needed = set(needs.of(found).get(resource.kind, ()))
         if RECORD in binding.metadata.annotations:
             for record in history.by_index(BY_OWNER, found["metadata"]["uid"]):
                 needed.update(before(record))

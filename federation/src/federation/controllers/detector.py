@@ -18,12 +18,19 @@ import orjson
 
 from federation.placement import platforms
 from federation.placement.preferences import stated
-from federation.propagation import claims, interpreter
+from federation.propagation import claims, customized
 from federation.propagation.claims import Claim
+from federation.propagation.customized import (
+    BUILT_IN,
+    Customizations,
+    Followed,
+    InterpretationFailed,
+)
 from federation.propagation.matching import Policy
 from federation.propagation.resilience import DEMANDS, demanded, resilience
 from federation.propagation.templates import PRIORITY_CLASSES, TEMPLATES, propagatable
 from federation.propagation.works import LOCAL_ANNOTATIONS, binding_name
+from machinery.api.fleet.interpretation import CUSTOMIZATIONS, ResourceInterpreterCustomization
 from machinery.api.fleet.policy import (
     CLUSTER_OVERRIDE_POLICIES,
     CLUSTER_PROPAGATION_POLICIES,
@@ -66,14 +73,23 @@ def resource_reference(template: Document) -> Document:
     }
 
 
-def wanted_spec(template: Document, policy: Policy, priority: int | None = None) -> Document:
-    """The part of the binding's spec that this controller writes; null removes. `priority`: of the policy's class."""
+def wanted_spec(
+    template: Document,
+    policy: Policy,
+    priority: int | None = None,
+    scripts: Customizations = BUILT_IN,
+) -> Document:
+    """The part of the binding's spec that this controller writes; null removes. `priority`: of the policy's class.
+
+    Raises InterpretationFailed where a user's script (`scripts`) does not say how many replicas there are.
+    """
     spec = policy.spec
     suspension = spec.suspension
+    count, required = customized.replicas(scripts, template)
     return {
         "resource": resource_reference(template),
-        "replicas": interpreter.replicas(template) or None,
-        "replicaRequirements": interpreter.requirements(template),
+        "replicas": count or None,
+        "replicaRequirements": required,
         "placement": compact(to_document(spec.placement)),
         "propagateDeps": spec.propagate_deps or None,
         "schedulerName": spec.scheduler_name,
@@ -102,10 +118,11 @@ def plan(
     held: Document | None,
     demands: str | None = None,
     classes: Mapping[str, int] = {},
+    scripts: Customizations = BUILT_IN,
 ) -> list[Action]:
     """`held` is the binding as a document, `binding` the view of the same; `demands` the annotation for the placer.
 
-    `classes`: the values of the PriorityClasses by name.
+    `classes`: the values of the PriorityClasses by name; `scripts`: what users say of kinds.
     """
     if binding is not None and binding.deleting:
         return []
@@ -121,7 +138,10 @@ def plan(
         why = f'PriorityClass.scheduling.k8s.io "{name}" not found'
         text = f"Apply policy({claim.policy.key}) failed: {why}"
         return [_event(template, "ApplyPolicyFailed", text, "Warning")]
-    spec = wanted_spec(template, claim.policy, classes.get(name))
+    try:
+        spec = wanted_spec(template, claim.policy, classes.get(name), scripts)
+    except InterpretationFailed as error:  # what is decided stays until a script says otherwise
+        return [_event(template, "GetReplicasFailed", str(error), "Warning")]
     if held is None or binding is None:
         return [_create(template, claim.policy, spec, demands), _said(template, claim.policy)]
     if binding.spec.resource.uid != template["metadata"]["uid"]:
@@ -262,6 +282,7 @@ class DetectorReconciler:
         self._cluster_override_policies = manager.informer(CLUSTER_OVERRIDE_POLICIES)
         self._resilience = manager.informer(RESILIENCE_POLICIES)
         self._classes = manager.informer(PRIORITY_CLASSES)
+        self._scripts = Followed(manager.informer(CUSTOMIZATIONS))
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._documents = manager.informer(BINDING_DOCUMENTS)
 
@@ -274,10 +295,10 @@ class DetectorReconciler:
             marks = binding.metadata.annotations if binding is not None else {}
             own, of_all = self._policies.list(key.namespace), self._cluster_policies.list()
             claim = claims.decide(template, marks, own, of_all, self._overrides(key.namespace))
-            if interpreter.is_workload(template):
+            if customized.is_workload(self._scripts(), template):
                 wanted = demanded(resilience(template, self._resilience.list()))
         classes = {c["metadata"]["name"]: int(c["value"]) for c in self._classes.list()}
-        actions = plan(template, claim, binding, document, wanted, classes)
+        actions = plan(template, claim, binding, document, wanted, classes, self._scripts())
         return await self._executor.apply(actions)
 
     def _overrides(self, namespace: str) -> frozenset[tuple[str, str]]:
@@ -304,12 +325,23 @@ def setup(manager: Manager) -> None:
         controller.watches(OVERRIDE_POLICIES, _if_waiting(manager, everything))
         controller.watches(CLUSTER_OVERRIDE_POLICIES, _if_waiting(manager, everything))
         controller.watches(PRIORITY_CLASSES, everything)
+        controller.watches(CUSTOMIZATIONS, _if_of(resource, everything))
         controller.watches(RESOURCE_BINDINGS, _template_of(resource))
 
 
 def _all_keys(templates: Any) -> Any:
     def keys(_: Any) -> list[ObjectKey]:
         return [ObjectKey(t["metadata"]["namespace"], t["metadata"]["name"]) for t in templates()]
+
+    return keys
+
+
+def _if_of(resource: Resource[Document], everything: Any) -> Any:
+    """All templates of the kind, where users say something else of it."""
+
+    def keys(one: ResourceInterpreterCustomization) -> list[ObjectKey]:
+        same = customized.target(one) == (resource.api_version, resource.kind)
+        return list(everything(one)) if same else []
 
     return keys
 

@@ -14,7 +14,13 @@ from typing import Any
 
 from federation.clusters.candidates import candidate
 from federation.placement.model import Candidate
-from federation.propagation import claims, evictions, interpreter, moves
+from federation.propagation import claims, customized, evictions, interpreter, moves
+from federation.propagation.customized import (
+    BUILT_IN,
+    Customizations,
+    Followed,
+    InterpretationFailed,
+)
 from federation.propagation.overrides.errors import PolicyFailed
 from federation.propagation.overrides.policies import (
     APPLIED,
@@ -28,6 +34,7 @@ from federation.propagation.rollouts.staged import Staged, staged, waits
 from federation.propagation.templates import TEMPLATES, resource_of
 from federation.propagation.works import fenced, work
 from machinery.api.fleet.cluster import CLUSTERS, Cluster, execution_namespace
+from machinery.api.fleet.interpretation import CUSTOMIZATIONS, ResourceInterpreterCustomization
 from machinery.api.fleet.policy import (
     CLUSTER_OVERRIDE_POLICIES,
     OVERRIDE_POLICIES,
@@ -82,7 +89,7 @@ def _with_dependants(binding: ResourceBinding, found: dict[str, int]) -> dict[st
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A policy (its key) that could not be applied to what a cluster shall get, and why."""
+    """A policy (its key) that could not be applied to what a cluster shall get, and why; without one, a user's script."""
 
     policy: str
     why: str
@@ -111,7 +118,7 @@ def wanted_works(
     return rendered(binding, template, fleet, held, grant_s, fence=fence).works
 
 
-def rendered(
+def rendered(  # noqa: PLR0913
     binding: ResourceBinding,
     template: Document,
     fleet: Mapping[str, Candidate],
@@ -121,12 +128,13 @@ def rendered(
     fence: bool = True,
     overrides: Overrides = NO_OVERRIDES,
     staging: Staged | None = None,
+    scripts: Customizations = BUILT_IN,
 ) -> Rendered:
     """The Work of each cluster, by cluster; clusters that have left are skipped.
 
     With `grant_s` pods run on grants, under the epoch in which the cluster got its Work; with `fence` (mode consistency)
     a cluster that was left gets no more of them. `overrides` are those that select the template, in their order.
-    `staging`: a change of the pod template is on its way from cluster to cluster.
+    `staging`: a change of the pod template is on its way from cluster to cluster. `scripts`: what users say of kinds.
     """
     epochs = {w["metadata"]["namespace"]: epoch_of(w) for w in held}
     out = moves.evicting(binding)
@@ -136,6 +144,7 @@ def rendered(
     counts = asked(binding)
     divided = _divides(binding)
     shares = interpreter.shares(template, counts, template["metadata"]["uid"]) if divided else {}
+    counted = scripts if binding.spec.replicas else BUILT_IN
     owner = _owner(binding)
     still = moves.untouched(binding)
     for cluster, count in counts.items():
@@ -145,7 +154,11 @@ def rendered(
         if staging is not None and (as_it_is := staging.kept(cluster)) is not None:
             found.works[cluster] = as_it_is
             continue
-        body = interpreter.revised(own, count, shares.get(cluster))
+        try:
+            body = customized.revised(counted, own, count, shares.get(cluster))
+        except InterpretationFailed as error:
+            found.failed[cluster] = Failed("", str(error))
+            continue
         if state := evictions.carried(binding, cluster):
             body = _labelled(body, state)
         try:
@@ -337,6 +350,8 @@ def told(
     )
     if resource is not None:
         for cluster, failure in sorted(found.failed.items()):
+            if not failure.policy:
+                continue
             said = f"Apply override policy({failure.policy}) for cluster({cluster}) failed."
             actions.append(Emit(resource, about, uid, "Warning", FAILED, said))
         for why in sorted({failure.why for failure in found.failed.values()}):
@@ -348,6 +363,8 @@ def _overridden(found: Rendered) -> str:
     """What failed, in one message; empty when nothing did."""
     return "; ".join(
         f"cluster({cluster}): override policy({failure.policy}): {failure.why}"
+        if failure.policy
+        else f"cluster({cluster}): {failure.why}"
         for cluster, failure in sorted(found.failed.items())
     )
 
@@ -393,6 +410,7 @@ class DispatcherReconciler:
         self._policies = manager.informer(RESILIENCE_POLICIES)
         self._overrides = manager.informer(OVERRIDE_POLICIES)
         self._cluster_overrides = manager.informer(CLUSTER_OVERRIDE_POLICIES)
+        self._scripts = Followed(manager.informer(CUSTOMIZATIONS))
         self._clock = manager.clock
         self._templates = {r.kind: manager.informer(r) for r in TEMPLATES}
         self._history = manager.informer(HISTORY)
@@ -425,6 +443,7 @@ class DispatcherReconciler:
                 fence=fence,
                 overrides=overrides,
                 staging=staging,
+                scripts=self._scripts(),
             )
             news = told(binding, template, found, held, rfc3339(self._clock.now()))
         still = moves.untouched(binding) if binding is not None else frozenset()
@@ -452,6 +471,7 @@ def setup(manager: Manager) -> None:
     controller.watches(RESILIENCE_POLICIES, _of_policy(bindings))
     controller.watches(OVERRIDE_POLICIES, _of_override(bindings))
     controller.watches(CLUSTER_OVERRIDE_POLICIES, _of_override(bindings))
+    controller.watches(CUSTOMIZATIONS, of_customization(bindings))
     for resource in TEMPLATES:
         controller.watches(resource, _of_template(resource, bindings))
 
@@ -466,6 +486,20 @@ def _of_template(resource: Resource[Document], bindings: Any) -> Any:
         metadata = template["metadata"]
         value = (resource.kind, metadata.get("namespace", ""), metadata["name"])
         return [binding.key for binding in bindings.by_index("template", value)]
+
+    return keys
+
+
+def of_customization(bindings: Any) -> Any:
+    """The bindings of the kind of which users say something else."""
+
+    def keys(one: ResourceInterpreterCustomization) -> list[ObjectKey]:
+        api_version, kind = customized.target(one)
+        return [
+            b.key
+            for b in bindings.list()
+            if (b.spec.resource.api_version, b.spec.resource.kind) == (api_version, kind)
+        ]
 
     return keys
 

@@ -47,6 +47,7 @@ from federation.domains.clock import FailureClock
 from federation.domains.settings import Settings as Operator
 from federation.domains.settings import effective
 from federation.propagation.admission.foresight import QuotaForesight
+from federation.propagation.admission.interpreters import InterpreterCustomizations
 from federation.propagation.admission.plugin import KarmadaKinds
 from federation.propagation.admission.protection import ProtectedContents
 from federation.propagation.admission.radius import BlastRadius
@@ -105,6 +106,7 @@ def admission(
         MembersObjects(),
         ExportsNamed(),
         KarmadaKinds(ids, no_execute=no_execute),
+        InterpreterCustomizations(committed),
         QuotaForesight(committed),
         StagedKinds(),
         ResilienceKinds(),

@@ -11,13 +11,20 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from federation.controllers import dispatcher
-from federation.propagation import aggregation, moves
+from federation.propagation import aggregation, customized, moves
 from federation.propagation.aggregate import MemberStatus
+from federation.propagation.customized import (
+    BUILT_IN,
+    Customizations,
+    Followed,
+    InterpretationFailed,
+)
 from federation.propagation.rollouts.record import Record, record_of
 from federation.propagation.rollouts.snapshots import hash_of, strategy_of
 from federation.propagation.sources import Sources
 from federation.propagation.templates import SERVICES, TEMPLATES, propagatable, resource_of
 from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
+from machinery.api.fleet.interpretation import CUSTOMIZATIONS
 from machinery.api.fleet.work import (
     BINDING_DOCUMENTS,
     BINDING_LABEL,
@@ -27,7 +34,7 @@ from machinery.api.fleet.work import (
     Work,
 )
 from machinery.api.patch.merge import apply as merge
-from machinery.controller.action import Action, Result, SetStatus
+from machinery.controller.action import Action, Emit, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import condition, is_true
@@ -135,8 +142,10 @@ def template_plan(
     works: Iterable[Work],
     seen: Mapping[str, bool],
     now: str,
+    scripts: Customizations = BUILT_IN,
 ) -> list[Action]:
-    """The template's summed status, when it changed."""
+    """The template's summed status, when it changed; a user's script that fails leaves it as it is. `scripts`: what users
+    say of kinds."""
     by_cluster = {cluster_of(w): w for w in works if not w.deleting}
     members = []
     kept = moves.kept(binding)
@@ -156,7 +165,21 @@ def template_plan(
     stopped = record.failed if record is not None and record.seen == newest else ""
     known = aggregation.Known(now, copies(binding), stopped)
     resource = resource_of(template["apiVersion"], template["kind"])
-    return _written(resource, template, aggregation.summed(template, members, known))
+    try:
+        status = customized.summed(scripts, template, members, known)
+    except InterpretationFailed as error:
+        return _failed(resource, template, error)
+    return _written(resource, template, status)
+
+
+def _failed(
+    resource: Resource[Document] | None, template: Document, error: InterpretationFailed
+) -> list[Action]:
+    if resource is None:
+        return []
+    metadata = template["metadata"]
+    about, uid = document_key(template), metadata["uid"]
+    return [Emit(resource, about, uid, "Warning", "AggregateStatusFailed", str(error))]
 
 
 def _written(
@@ -198,12 +221,13 @@ def plan(
     seen: Mapping[str, bool],
     now: str,
     since: Mapping[str, str] = {},
+    scripts: Customizations = BUILT_IN,
 ) -> list[Action]:
     """Both halves."""
     works = list(works)
     actions = binding_plan(binding, works, seen, binding_status, now, since)
     if template is not None and template["metadata"]["uid"] == binding.spec.resource.uid:
-        actions += template_plan(template, binding, works, seen, now)
+        actions += template_plan(template, binding, works, seen, now, scripts)
     return actions
 
 
@@ -229,6 +253,7 @@ class StatusReconciler:
         self._documents = manager.informer(BINDING_DOCUMENTS)
         self._clusters = manager.informer(CLUSTERS)
         self._sources = Sources(manager.informer)
+        self._scripts = Followed(manager.informer(CUSTOMIZATIONS))
         self._works = manager.informer(WORKS, label_selector=BINDING_LABEL)
         self._works.add_index(BY_BINDING, dispatcher.binding_keys)
 
@@ -245,6 +270,7 @@ class StatusReconciler:
             seen,
             rfc3339(self._clock.now()),
             since,
+            self._scripts(),
         )
         return await self._executor.apply(actions)
 
@@ -286,6 +312,7 @@ def setup(manager: Manager) -> None:
     controller = manager.controller("statuses", StatusReconciler(manager))
     controller.watches(RESOURCE_BINDINGS)
     controller.watches(WORKS, dispatcher.binding_keys, label_selector=BINDING_LABEL)
+    controller.watches(CUSTOMIZATIONS, dispatcher.of_customization(bindings))
     for resource in TEMPLATES:
         if (resource.api_version, resource.kind) in aggregation.SUMMED:
             controller.watches(resource, _of_template(resource, bindings))

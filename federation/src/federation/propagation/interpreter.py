@@ -245,10 +245,19 @@ def requirements(document: Document) -> Document | None:
     """ReplicaRequirements of one replica in wire shape, or None for kinds without replicas."""
     if not is_workload(document):
         return None
-    template = msgspec.convert(template_of(document), PodTemplateSpec)
-    spec = template_of(document)["spec"]
+    required = pod_requirements(template_of(document))
+    if not required:
+        return None
+    if not of(document).says_namespace:
+        return required
+    return required | {"namespace": document["metadata"].get("namespace", "")}
+
+
+def pod_requirements(template: Document) -> Document:
+    """What a pod of the template asks for, in the shape of ReplicaRequirements; empty when it asks for nothing."""
+    spec = template["spec"]
     required: Document = {}
-    asks = pod_requests(Pod(spec=template.spec))
+    asks = pod_requests(Pod(spec=msgspec.convert(template, PodTemplateSpec).spec))
     if asks:
         required["resourceRequest"] = {name: _quantity(name, value) for name, value in asks.items()}
     claim: Document = {}
@@ -262,11 +271,7 @@ def requirements(document: Document) -> Document | None:
         claim["hardNodeAffinity"] = hard
     if claim:
         required["nodeClaim"] = claim
-    if not required:
-        return None
-    if not of(document).says_namespace:
-        return required
-    return required | {"namespace": document["metadata"].get("namespace", "")}
+    return required
 
 
 def _quantity(resource: str, amount: int) -> str:
@@ -277,12 +282,21 @@ def _quantity(resource: str, amount: int) -> str:
 
 def dependencies(document: Document) -> dict[str, set[ObjectKey]]:
     """Objects that the object refers to, by kind."""
-    found: dict[str, set[ObjectKey]] = {kind: set() for kind in DEPENDABLE}
     namespace = document["metadata"].get("namespace", "")
+    return _needed(namespace, lambda need: of(document).needs(document, need))
+
+
+def pod_dependencies(template: Document, namespace: str) -> dict[str, set[ObjectKey]]:
+    """Objects that pods of the template refer to, by kind."""
+    return _needed(namespace, lambda need: _of_pod_spec(template.get("spec") or {}, need))
+
+
+def _needed(namespace: str, tell: Callable[[Need], None]) -> dict[str, set[ObjectKey]]:
+    found: dict[str, set[ObjectKey]] = {kind: set() for kind in DEPENDABLE}
 
     def need(kind: str, name: str | None) -> None:
         if name:
             found[kind].add(ObjectKey(namespace, name))
 
-    of(document).needs(document, need)
+    tell(need)
     return found

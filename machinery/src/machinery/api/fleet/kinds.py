@@ -8,6 +8,7 @@ so that strict clients hear `unknown field` instead of a promise; a few that Kar
 
 from machinery.api.fleet.autoscaling_kinds import AUTOSCALING
 from machinery.api.fleet.decision_kinds import JOURNAL
+from machinery.api.fleet.interpretation import INTERPRETATION
 from machinery.api.fleet.multicluster_kinds import MULTICLUSTER
 from machinery.api.fleet.operations_kinds import OPERATIONS
 from machinery.api.fleet.rollout_kinds import ROLLOUTS
@@ -426,6 +427,7 @@ FLEET: tuple[ServedKind, ...] = (
     FEDERATION_CONFIG,
     FAILURE_DOMAIN,
     *OPERATIONS,
+    *INTERPRETATION,
     *AUTOSCALING,
     *ROLLOUTS,
     *JOURNAL,

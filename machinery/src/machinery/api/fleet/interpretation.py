@@ -1,0 +1,87 @@
+"""`config.karmada.io`: ResourceInterpreterCustomization, a user's scripts that say what a kind means. Kind, view, operations."""
+
+from typing import Final
+
+from machinery.api.fleet.schema import AGE, TEXT, served, struct
+from machinery.api.scheme import Column, ServedKind
+from machinery.meta.objectmeta import Object, View
+from machinery.meta.resource import Document, Resource
+
+
+class Operation(View):
+    """One question about a kind."""
+
+    field: str
+    """Under `spec.customizations`."""
+    name: str
+    """As Karmada calls the operation."""
+    function: str
+    """What the script has to define."""
+
+
+REPLICA: Final = Operation(field="replicaResource", name="InterpretReplica", function="GetReplicas")
+REVISE: Final = Operation(field="replicaRevision", name="ReviseReplica", function="ReviseReplica")
+RETAIN: Final = Operation(field="retention", name="Retain", function="Retain")
+AGGREGATE: Final = Operation(
+    field="statusAggregation", name="AggregateStatus", function="AggregateStatus"
+)
+REFLECT: Final = Operation(
+    field="statusReflection", name="InterpretStatus", function="ReflectStatus"
+)
+HEALTH: Final = Operation(
+    field="healthInterpretation", name="InterpretHealth", function="InterpretHealth"
+)
+DEPENDENCY: Final = Operation(
+    field="dependencyInterpretation", name="InterpretDependency", function="GetDependencies"
+)
+OPERATIONS: Final = (REPLICA, REVISE, RETAIN, AGGREGATE, REFLECT, HEALTH, DEPENDENCY)
+COMPONENTS: Final = "componentResource"
+"""Kept and warned about: workloads of several pod templates are not counted part by part here."""
+
+
+class CustomizationTarget(View):
+    api_version: str = ""
+    kind: str = ""
+
+
+class CustomizationSpec(View):
+    target: CustomizationTarget = CustomizationTarget()
+    customizations: dict[str, dict[str, str]] = {}
+    """By field of an operation: `luaScript`."""
+
+
+class ResourceInterpreterCustomization(Object):
+    spec: CustomizationSpec = CustomizationSpec()
+
+
+CUSTOMIZATIONS: Resource[ResourceInterpreterCustomization] = Resource(
+    "config.karmada.io", "v1alpha1", "resourceinterpretercustomizations",
+    "ResourceInterpreterCustomization", False, ResourceInterpreterCustomization,
+)  # fmt: skip
+
+_SCRIPT = struct(("luaScript",), luaScript=TEXT)
+RESOURCE_INTERPRETER_CUSTOMIZATION = served(
+    "config.karmada.io/v1alpha1", "ResourceInterpreterCustomization",
+    "resourceinterpretercustomizations", "ric", namespaced=False,
+    spec=struct(
+        ("customizations", "target"),
+        target=struct(("apiVersion", "kind"), apiVersion=TEXT, kind=TEXT),
+        customizations=struct(
+            **{operation.field: _SCRIPT for operation in OPERATIONS},
+            componentResource=_SCRIPT,
+        ),
+    ),
+    columns=(
+        Column("TARGET-API-VERSION", "string", ".spec.target.apiVersion"),
+        Column("TARGET-KIND", "string", ".spec.target.kind"),
+        AGE,
+    ),
+)  # fmt: skip
+
+INTERPRETATION: tuple[ServedKind, ...] = (RESOURCE_INTERPRETER_CUSTOMIZATION,)
+
+
+def script_of(customization: Document, field: str) -> str:
+    """The script of one field of a document; empty where it has none."""
+    found = ((customization.get("spec") or {}).get("customizations") or {}).get(field) or {}
+    return str(found.get("luaScript") or "")
