@@ -13,10 +13,16 @@ PYTEST := $(BIN)/python -m pytest -q
 SEEDS ?= 200
 # Options for `fedctl lab up`, for example: make up LAB="--nodes 1"
 LAB ?=
-# Both cores; a test that must be alone is in tests/e2e.
-PARALLEL ?= -n 2
+# Two cores; a third of the time is waited. A test that must be alone is in tests/e2e.
+PARALLEL ?= -n 3
+# Two fleets at work at the same time, of which each mostly waits (tests/e2e/conftest.py).
+LANES ?= -n 2
 FAST := tests/unit tests/tidy
 MORE := tests/conformance tests/contract tests/golden tests/integration tests/sim
+E2E := $(PYTEST) --timeout 900
+# What compares the whole machine, and the rest.
+TRACES := tests/e2e/test_lab_traces.py
+FLEETS := tests/e2e --ignore $(TRACES)
 # What fails beside others runs once more, alone: both results are printed, and the second one counts.
 AGAIN := --last-failed --last-failed-no-failures none
 have = $(foreach dir,$(1),$(if $(shell find $(dir) -name 'test_*.py' 2>/dev/null | head -1),$(dir)))
@@ -52,8 +58,9 @@ lint: setup ## the part of check that runs no test
 fast: setup ## unit and tidy tests
 	$(PYTEST) $(PARALLEL) $(call have,$(FAST))
 
-e2e: setup ## a real fleet of processes and containers (needs root), one test at a time
-	$(PYTEST) --timeout 900 tests/e2e || { echo "== once more: what failed"; $(PYTEST) --timeout 900 $(AGAIN) tests/e2e; }
+e2e: setup ## real fleets of processes and containers (needs root): the lab's traces, then two lanes of tests
+	$(E2E) $(TRACES) || { echo "== once more: what failed"; $(E2E) $(AGAIN) $(TRACES); }
+	$(E2E) $(LANES) $(FLEETS) || { echo "== once more, alone: what failed"; $(E2E) $(AGAIN) $(FLEETS); }
 
 sim: setup ## the fleet in virtual time: SEEDS=200 histories, every invariant after every event; SEED=7 tells one
 	$(BIN)/python -m federation.simulator $(if $(SEED),--seed $(SEED) --verbose,--seeds $(SEEDS))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.fleet import (
+    AT_ONCE,
     MEMBERS,
     REGIONS,
     WHOAMI,
@@ -113,7 +114,8 @@ def gone(api: Api, path: str) -> bool:
 
 def test_containers_answer_with_their_place(fleet: Fleet, namespace: str) -> None:
     """`web-abc node-1 alpha zone-a` from the containers themselves, asked by HTTP inside the nodes' network."""
-    fleet.api().create(deployments(namespace), deployment("web", namespace, 6))
+    body = deployment("web", namespace, 6, container=AT_ONCE)
+    fleet.api().create(deployments(namespace), body)
     web = Workload(fleet, namespace, "web")
     web.stands(2, 2, 2)
     for member in MEMBERS:
@@ -127,7 +129,8 @@ def test_containers_answer_with_their_place(fleet: Fleet, namespace: str) -> Non
 
 
 def test_rollout(kubectl: Kubectl, fleet: Fleet, namespace: str) -> None:
-    fleet.api().create(deployments(namespace), deployment("web", namespace, 3))
+    body = deployment("web", namespace, 3, container=AT_ONCE)
+    fleet.api().create(deployments(namespace), body)
     web = Workload(fleet, namespace, "web")
     web.stands(1, 1, 1)
 

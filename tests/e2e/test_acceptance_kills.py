@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 from tests.support.fleet import (
+    AT_ONCE,
     Document,
     Fleet,
     Standing,
@@ -115,7 +116,8 @@ def test_the_node_and_its_containerd_are_killed_and_still_work(fleet: Fleet, web
     standing.unchanged()
     api = fleet.api()
     pin = {"nodeSelector": {"kubernetes.io/hostname": "node-1"}}
-    api.create(deployments(NAMESPACE), deployment("later", NAMESPACE, 3, **pin))
+    body = deployment("later", NAMESPACE, 3, container=AT_ONCE, **pin)
+    api.create(deployments(NAMESPACE), body)
     later = Workload(fleet, NAMESPACE, "later")
     later.stands(1, 1, 1)
     assert later.serves("beta")

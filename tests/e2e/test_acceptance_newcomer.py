@@ -155,7 +155,7 @@ def unprivileged(tmp_path: Path) -> Iterator[Unprivileged]:
     home.mkdir()
     os.chown(home, NOBODY, NOBODY)
     for parent in home.parents:
-        if parent == tmp_path or parent.name.startswith("pytest-"):
+        if parent == tmp_path or parent.name.startswith(("pytest-", "popen-")):
             parent.chmod(0o755)
     lab = Unprivileged(home / ".lab", "--clusters", "alpha")
     try:

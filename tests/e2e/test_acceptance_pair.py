@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 from tests.support.fleet import (
+    AT_ONCE,
     KUBECTL,
     MEMBERS,
     Api,
@@ -49,7 +50,8 @@ def pair(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def web(pair: Fleet) -> Workload:
     """Six pods, two in each zone."""
     pair.api().create("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
-    pair.api().create(deployments(NAMESPACE), deployment("web", NAMESPACE, 6))
+    body = deployment("web", NAMESPACE, 6, container=AT_ONCE)
+    pair.api().create(deployments(NAMESPACE), body)
     web = Workload(pair, NAMESPACE, "web")
     web.stands(2, 2, 2)
     return web

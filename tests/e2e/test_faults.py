@@ -23,6 +23,7 @@ from tests.support.fleet import (
     deployment,
     deployments,
     is_ready,
+    settled,
     until,
 )
 
@@ -41,6 +42,8 @@ ZONE_B = ("beta-control", "beta-node-1", "beta-node-1-containerd")
 
 @pytest.fixture(scope="module")
 def web(own: Fleet) -> Workload:
+    """A pod in each zone, and nothing that ends by itself: all containers are looked at."""
+    until(lambda: settled(own), "what earlier tests deleted to be gone")
     api = own.api()
     api.create("/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
     api.create(deployments(NAMESPACE), deployment("web", NAMESPACE, 3))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.fleet import (
+    AT_ONCE,
     KUBECTL,
     MEMBERS,
     Fleet,
@@ -80,7 +81,7 @@ def test_a_deployment_is_spread_to_a_cluster_that_is_not_ours(
     api = fleet.api()
     until(lambda: is_ready(api.get(f"{CLUSTERS}/edge")), "edge is Ready")
     web = Workload(fleet, namespace, "web")
-    api.create(deployments(namespace), deployment("web", namespace, 8))
+    api.create(deployments(namespace), deployment("web", namespace, 8, container=AT_ONCE))
     until(lambda: dict(web.count()) == dict.fromkeys([*MEMBERS, "edge"], 2), web.names, 120)
     for kind, status in (("MemberRights", "True"), ("GrantsEnforced", "False")):
         until(

@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 WANTED = 6
-CUT_S = 60.0 if LONG else 40.0
+CUT_S = 60.0 if LONG else 34.0
 GRANT_S: int | None = int(os.environ.get("UBERNETES_TEST_GRANT_S", "20")) or None
 """0: the federation's default."""
 MOVE_S = 120.0

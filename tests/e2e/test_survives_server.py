@@ -11,6 +11,7 @@ from functools import partial
 
 import pytest
 from tests.support.fleet import (
+    AT_ONCE,
     MEMBERS,
     ZONES,
     Fleet,
@@ -87,7 +88,7 @@ def nothing_happened(load: Load, sampler: Sampler) -> str:
 
 
 def test_a_server_that_is_cut_off_freezes(survivor: Fleet, scene: Scene) -> None:
-    web, spare = scene.workload("web", WANTED), scene.workload("spare", 3)
+    web, spare = scene.workload("web", WANTED), scene.workload("spare", 3, container=AT_ONCE)
     web.stands(2, 2, 2)
     spare.stands(1, 1, 1)
     with scene.sampler() as sampler, scene.load("web", *ZONES.values()) as load:
@@ -134,7 +135,7 @@ def refused(fleet: Fleet, namespace: str) -> Refused | None:
 def test_a_dead_database_stops_writes_and_nothing_else(
     survivor: Fleet, scene: Scene, postgres: Postgres
 ) -> None:
-    web, spare = scene.workload("web", WANTED), scene.workload("spare", 3)
+    web, spare = scene.workload("web", WANTED), scene.workload("spare", 3, container=AT_ONCE)
     web.stands(2, 2, 2)
     spare.stands(1, 1, 1)
     server = survivor.pids()["federation-1"]

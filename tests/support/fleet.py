@@ -27,6 +27,8 @@ WHOAMI_2 = "docker.io/lab/whoami:2"
 MEMBERS = ("alpha", "beta", "gamma")
 ZONES = {"alpha": "zone-a", "beta": "zone-b", "gamma": "zone-c"}
 REGIONS = {"alpha": "region-1", "beta": "region-1", "gamma": "region-2"}
+AT_ONCE: Mapping[str, object] = {"env": [{"name": "LINGER", "value": "0"}]}
+"""A container of whoami that ends when it is told to, for pods that nobody asks meanwhile; by default it serves 3 s longer."""
 UP_S = 240
 KUBECTL = shutil.which("kubectl")
 
@@ -418,6 +420,14 @@ def clusters_ready(fleet: Fleet) -> bool:
     """Whether the federation holds every member to be Ready."""
     found = fleet.api().list("/apis/cluster.karmada.io/v1alpha1/clusters")
     return len(found) == len(MEMBERS) and all(is_ready(c) for c in found)
+
+
+def settled(fleet: Fleet) -> bool:
+    """Whether nothing that an earlier test deleted is still on its way out: a member holds no namespace that ends, or has ended."""
+    found = [n["metadata"] for n in fleet.api().list("/api/v1/namespaces")]
+    kept = {m["name"] for m in found if "deletionTimestamp" not in m}
+    held = [n for member in MEMBERS for n in fleet.api(member).list("/api/v1/namespaces")]
+    return {n["metadata"]["name"] for n in held} <= kept
 
 
 def standing(fleet: Fleet) -> Iterator[Fleet]:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.support.fleet import (
     AWAY,
@@ -103,15 +104,15 @@ class Scene:
         """Nobody waits for it: the next scene has another namespace."""
         self.fleet.api().delete(f"/api/v1/namespaces/{self.namespace}")
 
-    def workload(self, name: str, replicas: int) -> Workload:
-        """A Deployment and a Service of its name."""
+    def workload(self, name: str, replicas: int, **pod: Any) -> Workload:
+        """A Deployment and a Service of its name; `pod` as `deployment` takes it."""
         api = self.fleet.api()
         ports = [{"port": 80, "protocol": "TCP"}]
         api.create(
             core(self.namespace, "services"),
             {"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": ports}},
         )
-        api.create(deployments(self.namespace), deployment(name, self.namespace, replicas))
+        api.create(deployments(self.namespace), deployment(name, self.namespace, replicas, **pod))
         return Workload(self.fleet, self.namespace, name)
 
     def consistent(self, name: str, grant_seconds: int | None) -> None:
