@@ -21,6 +21,7 @@ from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.core import NAMESPACES, PODS, SECRETS
 from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.rollouts import (
+    APPROVAL_REQUESTS,
     STAGED_UPDATE_RUNS,
     STAGED_UPDATE_STRATEGIES,
     STRATEGY,
@@ -177,8 +178,11 @@ async def state(world: Fleet) -> StagedUpdateRun:
 
 
 async def waits_for_approval(world: Fleet, name: str) -> bool:
+    """Whether the run says so, and the request is there to be answered: it is made a moment later."""
     status = (await state(world)).status
-    return status.state == "Waiting" and name in status.message
+    requests = (await world.federation.list(APPROVAL_REQUESTS, "demo")).items
+    asked = name in {request.metadata.name for request in requests}
+    return status.state == "Waiting" and name in status.message and asked
 
 
 async def counted(world: Fleet, updated: int) -> bool:
