@@ -69,7 +69,7 @@ async def test_a_definition_is_established_and_served_when_its_create_is_answere
     assert found["status"]["storedVersions"] == ["v1"]
     listed = await body(server, "/apis/example.com/v1")
     assert [row["name"] for row in listed["resources"]] == [
-        "widgets", "widgets/scale", "widgets/status",
+        "widgets", "widgets/status", "widgets/scale",
     ]  # fmt: skip
     openapi = await body(server, "/openapi/v3/apis/example.com/v1")
     assert "com.example.v1.Widget" in openapi["components"]["schemas"]

@@ -79,7 +79,8 @@ def api_resource_list(scheme: Scheme, group: str, version: str) -> Document | No
     if not kinds:
         return None
     resources = [entry for kind in kinds for entry in _legacy_entries(kind)]
-    resources.sort(key=lambda entry: str(entry["name"]))
+    if all(kind.dynamic is None for kind in kinds):
+        resources.sort(key=lambda entry: str(entry["name"]))
     # the core group's list has no apiVersion: it is older than the field
     head: Document = {"kind": "APIResourceList"} | ({"apiVersion": "v1"} if group else {})
     return head | {
@@ -133,6 +134,8 @@ def _legacy_entries(kind: ServedKind) -> list[Document]:
 
 def _subresources(kind: ServedKind) -> list[Subresource]:
     """One entry a name, even where a server adds the same subresource twice."""
+    if kind.dynamic is not None:
+        return list(kind.subresources)
     ordered = sorted(kind.subresources, key=lambda sub: sub.name)
     return [next(rows) for _, rows in groupby(ordered, key=lambda sub: sub.name)]
 

@@ -192,6 +192,10 @@ class Scheme:
         """The kind of a body, or None."""
         return self._by_gvk.get((group, version, kind))
 
+    def is_fixed(self, group: str) -> bool:
+        """Whether the group has kinds that no definition made."""
+        return any(k.group == group and k.dynamic is None for k in self._by_plural.values())
+
     def stored(self, kind: ServedKind) -> ServedKind:
         """The kind under which objects of `kind` are written: itself, but for faces. A dynamic kind judges for itself."""
         if kind.stored_as is None or kind.dynamic is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from machinery.api.scheme import ServedKind
+from machinery.api.validation import rules
 from machinery.meta import names, quantity
 from machinery.meta.resource import Document
 
@@ -34,7 +35,19 @@ def warnings_of(kind: ServedKind, document: Document, *, creating: bool) -> tupl
         named = creating and kind.group_kind in _TEMPLATED
         found = list(_name(document, "this is used in Pod names and hostnames")) if named else []
         return (*found, *_spec(spec, "spec.template.spec"))
+    if kind.group_kind == ("apiextensions.k8s.io", "CustomResourceDefinition"):
+        return _definition(document)
     return ()
+
+
+def _definition(document: Document) -> tuple[str, ...]:
+    """Where rules cannot be enforced nobody may believe that they are."""
+    schemas = [
+        (version.get("schema") or {}).get("openAPIV3Schema") or {}
+        for version in (document.get("spec") or {}).get("versions") or ()
+    ]
+    ruled = any(rules.has_rules(schema) for schema in schemas)
+    return (rules.NOT_ENFORCED,) if ruled and not rules.available() else ()
 
 
 def spec_advice(pod: Document) -> tuple[str, ...]:

@@ -118,12 +118,13 @@ class Api:
         if "/" in info.name:
             raise not_found()
         if kind is None:
-            versions = self._scheme.groups().get(info.group)
-            if versions is None and info.group:
+            if info.group and not self._scheme.is_fixed(info.group):
                 return None
             raise not_found()
         in_namespace = bool(info.namespace) and info.resource != "namespaces"
         if not kind.namespaced and in_namespace:
+            if kind.dynamic is not None:
+                return None
             raise not_found()
         if kind.namespaced and not in_namespace:
             if info.name and info.verb not in ("list", "watch"):
@@ -400,6 +401,8 @@ class Api:
         self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
     ) -> web.StreamResponse:
         sub = kind.subresource(info.subresource)
+        if sub is None and kind.dynamic is not None:
+            raise errors.not_found(kind.plural, kind.group, info.name)
         if sub is None or (info.rest and info.subresource != "proxy"):
             raise not_found()
         verb = "get" if info.verb == "create" and info.method == "GET" else info.verb

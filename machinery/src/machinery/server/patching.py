@@ -125,7 +125,7 @@ def _quoted(kind: ServedKind, shown: Any, document: Document, live: Document) ->
     if shown is not None:
         return gotext.text(shown)
     return (
-        orjson.dumps(document).decode()
+        orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode()
         if kind.custom
         else echo.text(kind.schema_name, document, live)
     )

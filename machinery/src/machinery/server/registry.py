@@ -372,7 +372,8 @@ class Registry:
                 "message": "Invalid value: 0: must be specified for an update",
                 "field": "metadata.resourceVersion",
             }
-            raise errors.invalid(kind.kind, kind.group, name, [cause])
+            told = kind.kind if kind.dynamic is None else kind.plural  # upstream's oddity
+            raise errors.invalid(told, kind.group, name, [cause])
 
     async def change(  # noqa: PLR0913 - a write has this many circumstances
         self,

@@ -96,6 +96,8 @@ def item(kind: ServedKind, document: Document) -> Document:
 
 
 def plain_list(kind: ServedKind, items: Sequence[Document], metadata: Document) -> Document:
+    if kind.dynamic is not None:
+        metadata = {"continue": "", **metadata}
     return {
         "kind": kind.list_kind,
         "apiVersion": kind.api_version,

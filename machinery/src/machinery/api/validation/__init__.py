@@ -15,6 +15,7 @@ from machinery.api.validation import (
     claims,
     core,
     custom,
+    definitions,
     endpoints,
     exports,
     fleet,
@@ -40,6 +41,7 @@ Kind = tuple[str, str]
 RBAC: Final = "rbac.authorization.k8s.io"
 NETWORKING: Final = "networking.k8s.io"
 CSR: Final[Kind] = ("certificates.k8s.io", "CertificateSigningRequest")
+DEFINITION: Final[Kind] = ("apiextensions.k8s.io", "CustomResourceDefinition")
 POLICY: Final[Kind] = ("ubernetes.io", "ResiliencePolicy")
 SERVICE_EXPORT: Final[Kind] = ("multicluster.x-k8s.io", "ServiceExport")
 
@@ -65,6 +67,7 @@ _CREATE: Final[Mapping[Kind, Check]] = {
     ("scheduling.k8s.io", "PriorityClass"): others.priority_class,
     ("node.k8s.io", "RuntimeClass"): others.runtime_class,
     CSR: others.signing_request,
+    DEFINITION: definitions.definition,
     ("autoscaling", "Scale"): others.scale,
     ("authentication.k8s.io", "TokenRequest"): others.token_request,
     SERVICE_EXPORT: exports.service_export,
@@ -115,6 +118,7 @@ _UPDATE: Final[Mapping[Kind, UpdateCheck]] = {
     ("scheduling.k8s.io", "PriorityClass"): others.priority_class_update,
     ("node.k8s.io", "RuntimeClass"): _again(others.runtime_class, others.runtime_class_update),
     CSR: others.signing_request_update,
+    DEFINITION: definitions.definition_update,
     SERVICE_EXPORT: exports.service_export_update,
     POLICY: _again(fleet.resilience_policy),
     ("", "LimitRange"): _again(limits.limit_range),
@@ -159,8 +163,11 @@ def validate_create(
         metadata.validate_name(kind, document["metadata"], causes)
     elif kind.kind not in _NAMELESS and kind.storable:
         metadata.validate(kind, document, causes)
+    if kind.dynamic is not None:
+        custom.validate_dynamic(kind, document, causes)
+        return causes
     if kind.custom:
-        custom.validate(schemas.schema_of(kind), document, causes, lasting=kind.dynamic is None)
+        custom.validate(schemas.schema_of(kind), document, causes)
         if causes:
             return causes
     if (check := _CREATE.get(kind.group_kind)) is not None:
@@ -174,8 +181,11 @@ def validate_update(
     """Causes against the change from `old` to `new` through the main endpoint or a subresource."""
     causes = Causes()
     metadata.validate_update(kind, new, old, causes)
+    if kind.dynamic is not None:
+        custom.validate_dynamic(kind, new, causes, old, subresource)
+        return causes
     if kind.custom:
-        custom.validate(schemas.schema_of(kind), new, causes, old, lasting=kind.dynamic is None)
+        custom.validate(schemas.schema_of(kind), new, causes, old)
         if causes:
             return causes
     if subresource and subresource != "scale":

@@ -1,148 +1,146 @@
-"""Own kinds against their structural schema, with the complaints of custom resources upstream.
+"""Own kinds and custom kinds against their schemas: which part is judged by what, and in what order.
 
-The subset that our schemas use: types, required, enum, bounds, lengths, pattern, counts, list types, nullable, int-or-string,
-and date-time. Rules in CEL are not part of it.
+Own kinds have what a schema says and rules of their own elsewhere; kinds of CustomResourceDefinitions have list types, embedded
+objects, the paths of their Scale and rules in CEL besides. Their status endpoint judges the status alone, by its own part of the
+schema, in whose eyes it is the whole body.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from machinery.api import schemas, structural
-from machinery.api.validation.causes import Causes, shown
-from machinery.kit.clock import parse_time
+from machinery.api.scheme import ServedKind
+from machinery.api.validation import rules
+from machinery.api.validation.causes import Causes
+from machinery.api.validation.schema_values import ABSENT, Sink, check, check_list_types
 from machinery.meta.resource import Document
 
 Schema = Mapping[str, Any]
-_NAMES: Final = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object", type(None): "null"}  # fmt: skip
+_STAMP: Final = ("apiVersion", "kind", "metadata")
+_BLOCKING: Final = frozenset(
+    {
+        "FieldValueNotSupported",
+        "FieldValueRequired",
+        "FieldValueTooLong",
+        "FieldValueTooMany",
+        "FieldValueTypeInvalid",
+    }
+)
+_INT32_MAX: Final = 2**31 - 1
+UNCHECKED: Final = (
+    "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing "
+    "errors to complete validation"
+)
 
 
 def validate(
-    schema: Schema,
-    document: Document,
-    causes: Causes,
-    old: Document | None = None,
-    *,
-    lasting: bool = False,
+    schema: Schema, document: Document, causes: Causes, old: Document | None = None
 ) -> None:
-    """Everything but metadata, apiVersion and kind, and but for what is the very part of `old`: that was judged before.
-
-    `lasting`: the schema is one of ours, and lives as long as the process.
-    """
+    """An own kind: all but metadata, apiVersion and kind, and but for what is the very part of `old`."""
     properties = schemas.resolve(schema).get("properties") or {}
-    before = old or {}
+    before, sink = old or {}, Sink(causes)
     for key in schemas.resolve(schema).get("required") or ():
         if key not in document:
             causes.required(key)
     for key, part in properties.items():
-        if key not in document or key in ("apiVersion", "kind", "metadata"):
+        if key not in document or key in _STAMP:
             continue
         if key in before and document[key] is before[key]:
             continue
-        if not (lasting and structural.plain(part, document[key])):
-            _value(part, document[key], key, causes)
+        if not structural.plain(part, document[key]):
+            check(part, document[key], key, sink)
+            check_list_types(part, document[key], key, sink)
 
 
-def _value(schema: Schema, value: Any, path: str, causes: Causes) -> None:
-    schema = schemas.resolve(schema)
-    if value is None and schema.get("nullable"):
+def validate_dynamic(
+    kind: ServedKind,
+    document: Document,
+    causes: Causes,
+    old: Document | None = None,
+    subresource: str = "",
+) -> None:
+    """An object of a custom kind. Of an update only what changed is judged again, rules aside."""
+    schema = schemas.schema_of(kind)
+    before: Any = ABSENT if old is None else _body(old)
+    body = _body(document)
+    if subresource == "status":
+        if "status" in body:
+            part = (schema.get("properties") or {}).get("status") or {}
+            was = ABSENT if old is None else old.get("status", ABSENT)
+            check(part, body["status"], "", Sink(causes, "status"), was)
+    else:
+        check(_of_body(schema), body, "", Sink(causes), before)
+        _metadata(schema, document, causes)
+        _scale(kind, document, causes)
+    check_list_types(_of_body(schema), body, "", Sink(causes), before)
+    if not rules.has_rules(schema):
         return
-    wanted = _wanted(schema)
-    if wanted and not _fits(value, wanted):
-        name = _NAMES[type(value)]
-        causes.type_invalid(
-            path, name, f'{path} in body must be of type {",".join(wanted)}: "{name}"'
-        )
+    if any(cause["reason"] in _BLOCKING for cause in causes):
+        causes.append({"reason": "FieldValueInvalid", "message": UNCHECKED, "field": "<nil>"})
         return
-    if (choices := schema.get("enum")) and value not in choices:
-        causes.unsupported(path, value, [str(one) for one in choices])
-    if type(value) is dict:
-        _object(schema, value, path, causes)
-    elif type(value) is list:
-        _list(schema, value, path, causes)
-    elif type(value) is str:
-        _text(schema, value, path, causes)
-    elif type(value) in (int, float):
-        _number(schema, value, path, causes)
+    rules.check(schema, document, old, causes)
 
 
-def _wanted(schema: Schema) -> tuple[str, ...]:
-    if schema.get("x-kubernetes-int-or-string"):
-        return ("integer", "string")
-    kind = schema.get("type")
-    return (kind,) if isinstance(kind, str) else ()
+def _body(document: Document) -> Document:
+    return {key: value for key, value in document.items() if key not in _STAMP}
 
 
-def _fits(value: Any, wanted: tuple[str, ...]) -> bool:
-    name = _NAMES[type(value)]
-    if name == "integer" and "number" in wanted:
-        return True
-    if name == "number" and "integer" in wanted:
-        return bool(float(value).is_integer())
-    return name in wanted
+def _of_body(schema: Schema) -> Schema:
+    """The schema without the types of apiVersion, kind and metadata, which are what they are everywhere."""
+    properties = {k: v for k, v in (schema.get("properties") or {}).items() if k not in _STAMP}
+    required = [key for key in schema.get("required") or () if key not in _STAMP]
+    return {**schema, "properties": properties, "required": required}
 
 
-def _object(schema: Schema, value: Document, path: str, causes: Causes) -> None:
-    for key in schema.get("required") or ():
-        if key not in value:
-            causes.required(f"{path}.{key}")
-    properties: Schema = schema.get("properties") or {}
-    others = schema.get("additionalProperties")
-    for key, one in value.items():
-        part = properties.get(key) or (others if isinstance(others, Mapping) else None)
-        if part is not None:
-            _value(part, one, f"{path}.{key}", causes)
-    limit = schema.get("maxProperties")
-    if limit is not None and len(value) > limit:
-        causes.too_many(path, len(value), limit)
+def _metadata(schema: Schema, document: Document, causes: Causes) -> None:
+    """A definition may bound the name."""
+    part = (schema.get("properties") or {}).get("metadata") or {}
+    known = part.get("properties") or {}
+    metadata = document.get("metadata") or {}
+    for key in ("name", "generateName"):
+        if key in known and key in metadata:
+            check(known[key], metadata[key], f"metadata.{key}", Sink(causes))
 
 
-def _list(schema: Schema, value: list[Any], path: str, causes: Causes) -> None:
-    least, most = schema.get("minItems"), schema.get("maxItems")
-    if least is not None and len(value) < least:
-        causes.invalid(path, len(value), f"{path} in body should have at least {least} items")
-    if most is not None and len(value) > most:
-        causes.too_many(path, len(value), most)
-    items = schema.get("items") or {}
-    for index, one in enumerate(value):
-        _value(items, one, f"{path}[{index}]", causes)
-    kind = schema.get("x-kubernetes-list-type")
-    if kind not in ("map", "set"):
+def _scale(kind: ServedKind, document: Document, causes: Causes) -> None:
+    """What the Scale shows must be what it can show."""
+    paths = kind.scale
+    if paths is None:
         return
-    keys = schema.get("x-kubernetes-list-map-keys") or ()
-    seen: list[Any] = []
-    for index, one in enumerate(value):
-        mark = {k: one.get(k) for k in keys} if kind == "map" and type(one) is dict else one
-        if mark in seen:
-            causes.duplicate(f"{path}[{index}]", mark)
-        seen.append(mark)
+    for path, zero in (
+        (paths.spec_replicas, 0), (paths.label_selector, ""), (paths.status_replicas, 0),
+    ):  # fmt: skip
+        if not path:
+            continue
+        value, fault = _nested(document, path, type(zero))
+        if fault:
+            causes.invalid(path, zero, fault)
+        elif isinstance(value, int) and value < 0:
+            causes.invalid(path, value, "should be a non-negative integer")
+        elif isinstance(value, int) and value > _INT32_MAX:
+            causes.invalid(path, value, f"should be less than or equal to {_INT32_MAX}")
 
 
-def _text(schema: Schema, value: str, path: str, causes: Causes) -> None:
-    least, most, pattern = (schema.get(k) for k in ("minLength", "maxLength", "pattern"))
-    if least is not None and len(value) < least:
-        causes.invalid(path, value, f"{path} in body should be at least {least} chars long")
-    if most is not None and len(value) > most:
-        causes.too_long(path, most)
-    if pattern is not None and not re.search(pattern, value):
-        causes.invalid(path, value, f"{path} in body should match '{pattern}'")
-    if schema.get("format") == "date-time" and not _is_time(value):
-        causes.type_invalid(
-            path, value, f"{path} in body must be of type date-time: {shown(value)}"
-        )
+_GO: Final = {
+    str: "string", bool: "bool", int: "int64", float: "float64", list: "[]interface {}",
+    dict: "map[string]interface {}",
+}  # fmt: skip
 
 
-def _is_time(value: str) -> bool:
-    try:
-        parse_time(value)
-    except ValueError:
-        return False
-    return True
+def _nested(document: Document, path: str, wanted: type) -> tuple[Any, str]:
+    """The value at a path, or what Go says of what is in its way."""
+    value: Any = document
+    for step in path.removeprefix(".").split("."):
+        if value is None:
+            return None, ""
+        if not isinstance(value, dict):
+            return None, _accessor(path, value, "map[string]interface{}")
+        value = value.get(step)
+    if value is None or type(value) is wanted:
+        return value, ""
+    return None, _accessor(path, value, "int64" if wanted is int else "string")
 
 
-def _number(schema: Schema, value: int | float, path: str, causes: Causes) -> None:
-    least, most = schema.get("minimum"), schema.get("maximum")
-    if least is not None and value < least:
-        causes.invalid(path, value, f"{path} in body should be greater than or equal to {least}")
-    if most is not None and value > most:
-        causes.invalid(path, value, f"{path} in body should be less than or equal to {most}")
+def _accessor(path: str, value: Any, wanted: str) -> str:
+    shown = "[]" if value == [] else value
+    return f"{path} accessor error: {shown} is of the type {_GO.get(type(value), 'nil')}, expected {wanted}"
