@@ -1,6 +1,7 @@
 """Kinds that users define: served on every replica, by every verb, until their definition goes."""
 
 import asyncio
+import contextlib
 import json
 import shutil
 from collections.abc import AsyncIterator
@@ -10,9 +11,12 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.support.apiserver import RunningServer, running_server
+from tests.support.postgres import Postgres, postgres
 from tests.support.widgets import DEFINITIONS, NAME, WIDGETS, define, definition, version, widget
 
 from machinery.api.core import NAMESPACES
+from machinery.api.kinds import BUILTIN
+from machinery.api.scheme import Scheme
 from machinery.client.dynamic_kinds import is_established
 from machinery.client.interface import DeleteOptions, ListOptions, PatchType, dynamic
 from machinery.controller.manager import Manager
@@ -20,11 +24,20 @@ from machinery.controllers import garbagecollector, namespace
 from machinery.controllers.garbagecollector import controller as garbage
 from machinery.kit.clock import SystemClock
 from machinery.kit.ids import SystemIds
-from machinery.meta.errors import Invalid, MethodNotAllowed, NotFound, UnsupportedMediaType
+from machinery.meta.errors import (
+    Conflict,
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+    UnsupportedMediaType,
+)
 from machinery.meta.resource import ObjectKey
 from machinery.server.app import ApiServer
+from machinery.server.config import ServerConfig
 from machinery.store.memory import MemoryStore
+from machinery.store.sql import open_store
 
+__all__ = ["postgres"]
 pytestmark = pytest.mark.integration
 KEY = ObjectKey("default", "a")
 DEFINITION = ObjectKey("", NAME)
@@ -147,6 +160,52 @@ async def test_other_replicas_serve_it_and_a_restart_finds_it() -> None:
             await second.stop()
 
 
+@contextlib.asynccontextmanager
+async def replica(url: str, like: ApiServer | None = None) -> AsyncIterator[ApiServer]:
+    """A server with a store of its own over a shared database; a second one has the first one's scheme."""
+    store = open_store(url)
+    await store.start()
+    scheme = Scheme(BUILTIN) if like is None else like.scheme
+    server = ApiServer(scheme, store, ServerConfig(), SystemClock(), SystemIds())
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+        await store.close()
+
+
+@pytest.mark.slow
+async def test_two_servers_on_one_postgresql(postgres: Postgres) -> None:
+    url = postgres.fresh_url()
+    async with replica(url) as first, replica(url, first) as second:
+        one, two = first.client(), second.client()
+        await one.create(DEFINITIONS, definition())
+
+        async def known() -> bool:
+            return all(s.scheme.by_plural("example.com", "v1", "widgets") for s in (first, second))
+
+        await until(known, 1.0)
+        await two.create(WIDGETS, widget())
+        assert (await one.get(WIDGETS, KEY))["spec"]["mode"] == "A"
+        rivals = [definition(f"w{n}s", "Rival") for n in (1, 2)]
+        await asyncio.gather(one.create(DEFINITIONS, rivals[0]), two.create(DEFINITIONS, rivals[1]))
+
+        async def judged() -> bool:
+            found = await one.list(DEFINITIONS)
+            return all((c.get("status") or {}).get("conditions") for c in found.items)
+
+        await until(judged, 2.0)
+        await two.delete(DEFINITIONS, DEFINITION)
+
+        async def gone() -> bool:
+            return not any(
+                s.scheme.by_plural("example.com", "v1", "widgets") for s in (first, second)
+            )
+
+        await until(gone, 3.0)
+
+
 # ------------------------------------------------------------------------------------------------------------- objects
 async def test_every_verb(server: RunningServer) -> None:
     await define(server.rest)
@@ -223,6 +282,24 @@ async def test_versions_show_the_same_object_by_their_own_schemas(server: Runnin
     with pytest.raises(NotFound):
         await server.rest.get(WIDGETS, KEY)
     assert (await server.rest.get(newer, KEY))["apiVersion"] == "example.com/v2"
+
+
+async def test_managers_of_one_version_are_known_to_the_other(server: RunningServer) -> None:
+    versions = (version("v1", storage=False), version("v2"))
+    await define(server.rest, definition("widgets", "Widget", *versions))
+    newer = dynamic("example.com", "v2", "widgets", "Widget", namespaced=True)
+    await server.rest.patch(WIDGETS, KEY, widget(size=3), PatchType.APPLY)
+    taken = {**widget(size=4), "apiVersion": "example.com/v2"}
+    other = server.api.client(manager="other")
+    with pytest.raises(Conflict, match="conflict with"):
+        await other.patch(newer, KEY, taken, PatchType.APPLY)
+    forced = await other.patch(newer, KEY, taken, PatchType.APPLY, force=True)
+    owners = {
+        row["manager"]: row["apiVersion"]
+        for row in forced["metadata"]["managedFields"]
+        if "f:size" in row["fieldsV1"].get("f:spec", {})
+    }
+    assert owners == {"other": "example.com/v2"}
 
 
 async def test_a_changed_schema_judges_what_comes_and_prunes_what_is_there(

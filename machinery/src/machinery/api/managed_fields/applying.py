@@ -3,7 +3,7 @@ to take fields from others unless forced.
 
 An object without managers is first attributed to `before-first-apply`, so that the first apply meets conflicts instead of
 overwriting. kubectl may take over what it had set by client-side apply: what stands in the last-applied annotation is its.
-Entries of other API versions of a kind are left alone; every kind here is served in one version.
+Entries of other API versions of a built kind are left alone; the versions of a custom kind name their fields alike and count as one.
 """
 
 from typing import Any
@@ -115,7 +115,7 @@ class _Apply:
             return result
         owned = wanted
         for entry in others:
-            if entry.api_version == self.kind.api_version:
+            if entries.comparable(self.kind, entry):
                 owned = union(owned, entry.fields)
         left = pruned(result, mine.fields, owned, self.shape)
         return left if isinstance(left, dict) else {}
@@ -124,12 +124,12 @@ class _Apply:
         found = [
             (entry, intersection(entry.fields, changed))
             for entry in others
-            if entry.api_version == self.kind.api_version
+            if entries.comparable(self.kind, entry)
         ]
         return [(entry, fields) for entry, fields in found if fields]
 
     def _reduced(self, entry: Entry, changed: FieldSet, removed: FieldSet) -> Entry:
-        if entry.api_version != self.kind.api_version:
+        if not entries.comparable(self.kind, entry):
             return entry
         return entry._replace(fields=difference(difference(entry.fields, changed), removed))
 

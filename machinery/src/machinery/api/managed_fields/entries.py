@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from machinery.api.managed_fields.sets import FieldSet, union
+from machinery.api.scheme import ServedKind
 from machinery.meta.resource import Document
 
 APPLY = "Apply"
@@ -40,6 +41,13 @@ class Entry(NamedTuple):
         if self.subresource:
             found["subresource"] = self.subresource
         return found
+
+
+def comparable(kind: ServedKind, entry: Entry) -> bool:
+    """Whether an entry names fields as this version does. All versions of a custom kind do: nothing is converted."""
+    if kind.dynamic is None:
+        return entry.api_version == kind.api_version
+    return entry.api_version.rpartition("/")[0] == kind.group
 
 
 def read(rows: Any) -> list[Entry] | None:

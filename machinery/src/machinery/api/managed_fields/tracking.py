@@ -45,7 +45,7 @@ def update_manager(
         removed = {}
     stamp = "" if subresource == _SCALE else time
     own = Entry(manager, UPDATE, kind.api_version, subresource, stamp, changed)
-    return with_entries(new, _rows(held, own, removed))
+    return with_entries(new, _rows(kind, held, own, removed))
 
 
 def created_fields(kind: ServedKind, new: Document) -> FieldSet:
@@ -64,13 +64,13 @@ def with_creator(
     return {**new, "metadata": {**new["metadata"], "managedFields": [row]}}
 
 
-def _rows(held: list[Entry], own: Entry, removed: FieldSet) -> list[Entry]:
+def _rows(kind: ServedKind, held: list[Entry], own: Entry, removed: FieldSet) -> list[Entry]:
     """The entries after a write: `own` has what it set, nobody has what was removed."""
     changed, found = own.fields, False
     rows: list[Entry] = []
     for entry in held:
         fields = entry.fields
-        if entry.api_version != own.api_version:
+        if not entries.comparable(kind, entry):
             rows.append(entry)
         elif changed and entry.identity == own.identity:
             found = True

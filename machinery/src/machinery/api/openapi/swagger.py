@@ -74,10 +74,12 @@ def _schema(node: Any) -> Any:
         return rest | _schema(parts[0])
     found: Document = {}
     for key, value in node.items():
-        if key == "$ref" and isinstance(value, str):
+        if key == "properties" and isinstance(value, Mapping):
+            found[key] = {name: _schema(part) for name, part in value.items()}
+        elif key == "$ref" and isinstance(value, str):
             found[key] = _DEFINITIONS + value.removeprefix(PREFIX)
         elif key in ("oneOf", "anyOf"):
-            found["type"] = "string"
+            found["type"] = node.get("type") or "string"
         else:
             found[key] = _schema(value)
     return found
