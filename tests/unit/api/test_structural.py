@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from machinery.api import decode, schemas, structural
+from machinery.api import decode, schemas
 from machinery.api.fleet.kinds import FLEET
-from machinery.api.validation import custom
+from machinery.api.validation import structural
 from machinery.api.validation.causes import Causes
+from machinery.api.validation.schema_values import Sink, check, check_list_types
 
 SPEC = schemas.schema_of(next(k for k in FLEET if k.kind == "ResourceBinding"))["properties"][
     "spec"
@@ -52,6 +53,8 @@ PARTS: list[dict[str, Any]] = [
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["name"],
     },
+    {"type": "integer", "format": "int32"},
+    {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True},
     {},
 ]  # fmt: skip
 
@@ -60,7 +63,8 @@ def complaints(schema: dict[str, Any], value: Any) -> tuple[list[Any], list[str]
     """Of the walkers."""
     causes, unknown = Causes(), []
     kept = decode.prune(schema, value, "part", unknown)
-    custom._value(schema, value, "part", causes)
+    check(schema, value, "part", Sink(causes))
+    check_list_types(schema, value, "part", Sink(causes))
     assert unknown or kept == value
     return list(causes), unknown
 
@@ -120,7 +124,8 @@ NOT_PLAIN = [
     (PARTS[3], -1), (PARTS[3], 101), (PARTS[3], "1"), (PARTS[3], True), (PARTS[4], 2),
     (PARTS[5], None), (PARTS[6], {}), (PARTS[6], {"name": "a", "x": 1}), (PARTS[7], {"a": 1, "b": 2}),
     (PARTS[7], {"a": []}), (PARTS[9], []), (PARTS[9], ["a", "b", "c"]), (PARTS[10], ["a", "a"]),
-    (PARTS[11], [{"name": "a"}, {"name": "a", "key": "b"}]),
+    (PARTS[11], [{"name": "a"}, {"name": "a", "key": "b"}]), (PARTS[12], 2**31), (PARTS[13], {"kind": "a"}),
+    (PARTS[13], {"kind": "a", "apiVersion": ""}), ({"type": "string", "pattern": "^[a-z]+$"}, "abc\n"),
 ]  # fmt: skip
 
 

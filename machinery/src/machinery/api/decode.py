@@ -19,10 +19,11 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from machinery.api import plans, schemas, structural, syntax
+from machinery.api import plans, schemas, syntax
 from machinery.api.conform import Mismatch, Walk
 from machinery.api.customresources import pruning
 from machinery.api.scheme import ServedKind
+from machinery.api.validation import structural
 from machinery.meta.errors import BadRequest, UnsupportedMediaType, invalid
 from machinery.meta.resource import Document, split_api_version
 

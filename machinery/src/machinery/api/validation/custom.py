@@ -8,9 +8,9 @@ schema, in whose eyes it is the whole body.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from machinery.api import schemas, structural
+from machinery.api import schemas
 from machinery.api.scheme import ServedKind
-from machinery.api.validation import rules
+from machinery.api.validation import rules, structural
 from machinery.api.validation.causes import Causes
 from machinery.api.validation.schema_values import ABSENT, Sink, check, check_list_types
 from machinery.meta.resource import Document

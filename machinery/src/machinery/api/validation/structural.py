@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from machinery.api import schemas
-from machinery.kit.clock import parse_time
+from machinery.api.validation.schema_formats import FORMATS, IN_RANGE, go_pattern
 
 Schema = Mapping[str, Any]
 Check = Callable[[Any], bool]
@@ -86,8 +86,8 @@ def _together(checks: list[Check]) -> Check:
 
 def _object(schema: Schema) -> Check:
     properties, others = schema.get("properties"), schema.get("additionalProperties")
-    embedded = schema.get("x-kubernetes-embedded-resource")
-    required = (*(schema.get("required") or ()), *(("apiVersion", "kind") if embedded else ()))
+    required = tuple(schema.get("required") or ())
+    named = ("apiVersion", "kind") if schema.get("x-kubernetes-embedded-resource") else ()
     limit = schema.get("maxProperties")
     parts = {key: _check(part) for key, part in (properties or {}).items()}
     rest = _check(others) if isinstance(others, Mapping) and properties is None else None
@@ -96,6 +96,9 @@ def _object(schema: Schema) -> Check:
     def check(value: Any) -> bool:
         for key in required:
             if key not in value:
+                return False
+        for key in named:
+            if not value.get(key):
                 return False
         for key, one in value.items():
             part = parts.get(key, rest)
@@ -127,10 +130,10 @@ def _list(schema: Schema) -> list[Check]:
 
 
 def _distinct(value: list[Any], keys: tuple[str, ...]) -> bool:
-    """Whether no two are the same, as far as a set can tell."""
+    """Whether no two are the same, as far as a set can tell; keys that are left out may have defaults."""
     try:
-        marks = {tuple(one.get(key) for key in keys) if keys else one for one in value}
-    except (TypeError, AttributeError):
+        marks = {tuple(one[key] for key in keys) if keys else one for one in value}
+    except (TypeError, KeyError):
         return False
     return len(marks) == len(value)
 
@@ -143,23 +146,15 @@ def _text(schema: Schema) -> list[Check]:
     if most is not None:
         found.append(lambda value: len(value) <= most)
     if pattern is not None:
-        search = re.compile(pattern).search
+        search = re.compile(go_pattern(pattern), re.ASCII).search
         found.append(lambda value: search(value) is not None)
-    if schema.get("format") == "date-time":
-        found.append(_is_time)
-    return found
-
-
-def _is_time(value: str) -> bool:
-    try:
-        parse_time(value)
-    except ValueError:
-        return False
-    return True
+    form = str(schema.get("format") or "").replace("-", "")
+    return [*found, FORMATS[form]] if form in FORMATS else found
 
 
 def _number(schema: Schema) -> list[Check]:
-    found: list[Check] = []
+    form = schema.get("format") or ""
+    found: list[Check] = [IN_RANGE[form]] if form in IN_RANGE else []
     least, most = schema.get("minimum"), schema.get("maximum")
     if least is not None:
         found.append(lambda value: value >= least)
