@@ -15,7 +15,7 @@ from typing import Any
 
 from machinery.api.core import NAMESPACES, PODS, Namespace, Pod
 from machinery.api.scheme import ServedKind
-from machinery.client.dynamic_kinds import CUSTOM_RESOURCE_DEFINITIONS, DynamicKinds
+from machinery.client.dynamic_kinds import DEFINITIONS, DynamicKinds
 from machinery.client.interface import ListOptions, dynamic
 from machinery.controller.action import Action, Delete, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
@@ -215,7 +215,7 @@ def setup(manager: Manager, kinds: Iterable[ServedKind], *, grace_s: float = GRA
     served = list(kinds)
     custom = None
     if any(kind.group_kind == DEFINITION for kind in served):
-        custom = DynamicKinds(manager.informer(CUSTOM_RESOURCE_DEFINITIONS))
+        custom = DynamicKinds(manager.informer(DEFINITIONS))
     reconciler = NamespaceReconciler(manager, emptied(served), grace_s, custom)
     builder = manager.controller("namespace", reconciler).watches(NAMESPACES)
 

@@ -51,6 +51,8 @@ class Definitions:
         self._watches, self._clock = watches, clock
         self._cache = registry.cache.of(kind)
         self._served: dict[str, tuple[ServedKind, ...]] = {}
+        self._named: dict[str, Document] = {}
+        """The definitions without their versions, which are large: what names are judged by."""
         self._queue: WorkQueue[str] = WorkQueue(clock, name="customresourcedefinitions")
         self._tasks = TaskOwner()
         self._settled: dict[str, int] = {}
@@ -62,15 +64,21 @@ class Definitions:
     def _load(self) -> None:
         """Everything was read anew."""
         documents = {entry.name: entry.document() for entry in self._cache.entries.values()}
-        for name in [*self._served.keys() - documents.keys(), *documents]:
-            found = documents.get(name)
-            self._serve(name, kinds_of(found) if found is not None else ())
-            self._queue.add(name)
+        for name in [*self._named.keys() - documents.keys(), *documents]:
+            self._take(name, documents.get(name))
 
     def _on_event(self, event: CacheEvent) -> None:
         gone = event.change is Change.DELETE
-        name = event.entry.name
-        self._serve(name, () if gone else kinds_of(event.entry.document()))
+        self._take(event.entry.name, None if gone else event.entry.document())
+
+    def _take(self, name: str, definition: Document | None) -> None:
+        if definition is None:
+            self._named.pop(name, None)
+            self._serve(name, ())
+        else:
+            spec = {**definition["spec"], "versions": []}
+            self._named[name] = {**definition, "spec": spec}
+            self._serve(name, kinds_of(definition))
         self._queue.add(name)
 
     def _serve(self, name: str, kinds: tuple[ServedKind, ...]) -> None:
@@ -156,9 +164,8 @@ class Definitions:
     async def _judge(self, name: str, definition: Document) -> bool:
         """Whether the status was right already."""
         now = rfc3339(self._clock.now())
-        others = [entry.document() for entry in self._cache.entries.values()]
         group = definition["spec"]["group"]
-        held = taken(name, group, others, self._scheme.kinds)
+        held = taken(name, group, self._named.values(), self._scheme.kinds)
         status = status_of(definition, held, now)
         if status == definition.get("status"):
             return True

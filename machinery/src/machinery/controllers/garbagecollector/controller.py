@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from machinery.api.scheme import ServedKind
-from machinery.client.dynamic_kinds import CUSTOM_RESOURCE_DEFINITIONS, DynamicKinds
+from machinery.client.dynamic_kinds import DEFINITIONS, DynamicKinds
 from machinery.client.informer import Informer
 from machinery.client.interface import Client
 from machinery.controller.action import Emit, Result
@@ -276,7 +276,7 @@ def setup(
         graph.add(Kind(resource, manager.informer(resource), builder.enqueue))
     if any(kind.group_kind == DEFINITION for kind in kinds):
         custom = CustomKinds(manager, graph, executor)
-        DynamicKinds(manager.informer(CUSTOM_RESOURCE_DEFINITIONS)).on_change(custom.changed)
+        DynamicKinds(manager.informer(DEFINITIONS)).on_change(custom.changed)
 
 
 class CustomKinds:
