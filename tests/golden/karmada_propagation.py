@@ -18,7 +18,13 @@ from federation.placement.model import Candidate
 from federation.propagation import claims, interpreter
 from federation.propagation.admission.plugin import KarmadaKinds
 from federation.propagation.overrides.policies import Overrides
-from federation.propagation.templates import DEPENDANTS, DEPENDENCIES, TEMPLATES, propagatable
+from federation.propagation.templates import (
+    CLUSTER_WIDE,
+    DEPENDANTS,
+    DEPENDENCIES,
+    TEMPLATES,
+    propagatable,
+)
 from federation.propagation.works import binding_name
 from machinery.api import strategy
 from machinery.api.decode import decode_body
@@ -86,6 +92,7 @@ class World:
 
     objects: dict[tuple[str, str, str], Document] = field(default_factory=dict)
     bindings: dict[str, Document] = field(default_factory=dict)
+    cluster_bindings: dict[str, Document] = field(default_factory=dict)
     works: dict[str, dict[str, Document]] = field(default_factory=dict)
     """By cluster and name."""
     failed: list[str] = field(default_factory=list)
@@ -170,18 +177,28 @@ def settle(world: World, recorded: Document, namespace: str) -> None:
     for resource in TEMPLATES:
         for document in world.of_kind(resource.kind, namespace):
             detect(world, document, namespace)
-    clusters = {b["name"]: b["spec"].get("clusters") for b in recorded.get("bindings", [])}
-    for name, binding in world.bindings.items():
-        if binding["spec"].get("placement") is not None:
-            given = {"clusters": clusters.get(name) or []}
-            world.bindings[name] = binding | {"spec": binding["spec"] | given}
+    for resource in CLUSTER_WIDE:
+        for document in world.of_kind(resource.kind):
+            detect(world, document, "")
+    placed(world.bindings, recorded.get("bindings", []))
+    placed(world.cluster_bindings, recorded.get("clusterBindings", []))
     for resource in DEPENDENCIES:
         for document in world.of_kind(resource.kind, namespace):
             follow(world, document, namespace)
-    gone = [n for n, b in world.bindings.items() if template_of(world, b) is None]
-    for name in gone:
-        del world.bindings[name]
+    for bindings in (world.bindings, world.cluster_bindings):
+        gone = [n for n, b in bindings.items() if template_of(world, b) is None]
+        for name in gone:
+            del bindings[name]
     render(world, namespace)
+
+
+def placed(bindings: dict[str, Document], recorded: list[Document]) -> None:
+    """The clusters of the recording."""
+    clusters = {b["name"]: b["spec"].get("clusters") for b in recorded}
+    for name, binding in bindings.items():
+        if binding["spec"].get("placement") is not None:
+            given = {"clusters": clusters.get(name) or []}
+            bindings[name] = binding | {"spec": binding["spec"] | given}
 
 
 def view(binding: Document | None) -> ResourceBinding | None:
@@ -190,9 +207,11 @@ def view(binding: Document | None) -> ResourceBinding | None:
 
 def detect(world: World, template: Document, namespace: str) -> None:
     name = binding_name(template["kind"], template["metadata"]["name"])
-    held = world.bindings.get(name)
+    held = (world.bindings if namespace else world.cluster_bindings).get(name)
     own = [
-        msgspec.convert(p, PropagationPolicy) for p in world.of_kind("PropagationPolicy", namespace)
+        msgspec.convert(p, PropagationPolicy)
+        for p in world.of_kind("PropagationPolicy", namespace)
+        if namespace
     ]
     of_all = [
         msgspec.convert(p, ClusterPropagationPolicy)
@@ -234,12 +253,15 @@ def do(world: World, actions: list[Action]) -> None:
             case Create(document=document):
                 binding = json.loads(json.dumps(document))
                 binding["metadata"] |= {"uid": UUID, "resourceVersion": "1"}
-                world.bindings[binding["metadata"]["name"]] = binding
+                namespaced = "namespace" in binding["metadata"]
+                held = world.bindings if namespaced else world.cluster_bindings
+                held[binding["metadata"]["name"]] = binding
             case Patch(key=key, patch=patch):
-                held = world.bindings[key.name]
-                world.bindings[key.name] = patched(held, patch)
+                held = world.bindings if key.namespace else world.cluster_bindings
+                held[key.name] = patched(held[key.name], patch)
             case Delete(key=key):
-                world.bindings.pop(key.name, None)
+                held = world.bindings if key.namespace else world.cluster_bindings
+                held.pop(key.name, None)
 
 
 def patched(held: Document, patch: Any) -> Document:
@@ -257,7 +279,7 @@ def patched(held: Document, patch: Any) -> Document:
 
 def template_of(world: World, binding: Document) -> Document | None:
     source = binding["spec"]["resource"]
-    return world.objects.get((source["kind"], source["namespace"], source["name"]))
+    return world.objects.get((source["kind"], source.get("namespace", ""), source["name"]))
 
 
 def render(world: World, namespace: str) -> None:
@@ -277,7 +299,7 @@ def render(world: World, namespace: str) -> None:
         )
         for cluster, work in travelling.works.items():
             works.setdefault(cluster, {})[work["metadata"]["name"]] = work
-    for binding in world.bindings.values():
+    for binding in (*world.bindings.values(), *world.cluster_bindings.values()):
         template = template_of(world, binding)
         found = view(binding)
         if template is None or found is None:
@@ -300,7 +322,7 @@ def ours(world: World) -> Document:
     """What the case came to, in the recording's shape."""
     return {
         "bindings": sorted((binding_shape(b) for b in world.bindings.values()), key=by_name),
-        "clusterBindings": [],
+        "clusterBindings": sorted(map(binding_shape, world.cluster_bindings.values()), key=by_name),
         "works": {
             cluster: sorted((work_shape(w) for w in works.values()), key=by_name)
             for cluster, works in sorted(world.works.items())
@@ -392,7 +414,7 @@ def recorded(case: Document) -> Document:
     failures = [e for e in output.get("events", []) if e["reason"] == "SyncWorkFailed"]
     return {
         "bindings": [recorded_binding(b) for b in output.get("bindings", [])],
-        "clusterBindings": [b["name"] for b in output.get("clusterBindings", [])],
+        "clusterBindings": [recorded_binding(b) for b in output.get("clusterBindings", [])],
         "works": works,
         "failed": sorted({e["message"] for e in failures}),
     }
@@ -423,7 +445,9 @@ def recorded_binding(binding: Document) -> Document:
     own = [k for k in binding["labels"] if "/depended-by-" not in k]
     return {
         "name": binding["name"],
-        "labels": sorted(k for k in own if k != "resourcebinding.karmada.io/permanent-id"),
+        "labels": sorted(
+            k for k in own if not k.endswith("resourcebinding.karmada.io/permanent-id")
+        ),
         "annotations": unruled(binding.get("annotations")),
         "ownerReferences": binding["ownerReferences"],
         "spec": spec_shape(binding["spec"]),

@@ -10,18 +10,17 @@ from tests.golden.karmada_propagation import plays
 
 FOLLOWS = "Services follow what their namespace runs, without a policy and without a binding"
 MIRRORS = "Pods at the federation are mirrors of members' pods; admission refuses others"
-CLUSTER_SCOPED = "policies do not propagate cluster-scoped objects yet"
+NAMESPACES = "Namespaces go into every cluster, without a policy"
 STALE = "the claim is gone from binding and Works; Karmada does not render the Works again"
 KNOWN = {
     "kind-004": FOLLOWS,
     "kind-007": MIRRORS,
     "override-053": MIRRORS,
     "kind-010": "an empty list of rules stays one, where Karmada's store makes null of it",
-    "kindcluster-002.0": CLUSTER_SCOPED,
-    "kindcluster-003.0": CLUSTER_SCOPED,
-    "kindcluster-004.0": CLUSTER_SCOPED,
-    "kindcluster-004.1": CLUSTER_SCOPED,
-    "namespace-007": CLUSTER_SCOPED,
+    "kindcluster-003.0": "StorageClasses are not served",
+    "kindcluster-004.0": NAMESPACES,
+    "kindcluster-004.1": NAMESPACES,
+    "namespace-007": NAMESPACES,
     "namespace-005": "all namespaces that begin with karmada- are the federation's own here",
     "kind-017": "last-applied-configuration speaks of the federation's object and does not travel",
     "override-047": "the recording has no Event of the predicate that leads nowhere; ours says it",

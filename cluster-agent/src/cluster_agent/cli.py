@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from cluster_agent.link.foreign import ForeignConfig
     from cluster_agent.link.identity import FederationAccess
     from cluster_agent.link.member import Resolve
-    from cluster_agent.link.report import Place
+    from cluster_agent.link.report import Kinds, Place
     from cluster_agent.node.config import NodeConfig
 
 KUBERNETES_VERSION = "v1.36.2+ubernetes"
@@ -279,7 +280,12 @@ async def start_control(file: ControlFile) -> "tuple[Control, Link | None]":
     from cluster_agent.link.app import Link, LinkConfig
 
     link = Link(
-        LinkConfig(_place(file, control), _access(file.federation), Path(file.dataDir)),
+        LinkConfig(
+            _place(file, control),
+            _access(file.federation),
+            Path(file.dataDir),
+            kinds=partial(_kinds, control),
+        ),
         server.client(manager="ubernetes-federation"),
         server.handler,
         _resolver(control),
@@ -294,10 +300,6 @@ def _place(file: ControlFile, control: "Control") -> "Place":
     from cluster_agent.link.report import Place
 
     assert control.server is not None
-    kinds: dict[str, list[tuple[str, str]]] = {}
-    for kind in control.server.scheme.kinds:
-        if kind.storable:
-            kinds.setdefault(kind.api_version, []).append((kind.kind, kind.plural))
     return Place(
         cluster=file.cluster,
         provider=file.provider,
@@ -306,8 +308,18 @@ def _place(file: ControlFile, control: "Control") -> "Place":
         endpoint=control.server.url,
         agent_version=__version__,
         kubernetes_version=KUBERNETES_VERSION,
-        kinds=tuple((version, tuple(names)) for version, names in kinds.items()),
+        kinds=_kinds(control),
     )
+
+
+def _kinds(control: "Control") -> "Kinds":
+    """What is served now, custom kinds among it."""
+    assert control.server is not None
+    kinds: dict[str, list[tuple[str, str]]] = {}
+    for kind in control.server.scheme.kinds:
+        if kind.storable:
+            kinds.setdefault(kind.api_version, []).append((kind.kind, kind.plural))
+    return tuple((version, tuple(names)) for version, names in kinds.items())
 
 
 def _zones(text: str) -> tuple[str, ...]:

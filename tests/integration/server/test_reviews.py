@@ -208,7 +208,7 @@ async def test_an_explanation_says_why_and_that_it_still_comes_out_so() -> None:
             await explained(server.rest, cluster="delta")
         with pytest.raises(NotFound):
             await explained(server.rest, name="web2")
-        with pytest.raises(BadRequest, match="no namespaced kind 'Deploy'"):
+        with pytest.raises(BadRequest, match="no kind 'Deploy'"):
             await explained(server.rest, kind="Deploy")
 
 

@@ -6,8 +6,10 @@ import pytest
 from tests.support.fake_client import FakeClient
 from tests.support.loopclock import LoopClock
 
-from cluster_agent.link.report import Place, cluster_document, prove, status
+from cluster_agent.link.report import Place, Reporter, cluster_document, prove, status
 from machinery.api.core import (
+    NODES,
+    PODS,
     Container,
     Node,
     NodeSpec,
@@ -18,8 +20,10 @@ from machinery.api.core import (
     ResourceRequirements,
 )
 from machinery.api.fleet.cluster import CLUSTERS
+from machinery.client.informer import Informer
 from machinery.meta.errors import Conflict, Forbidden, NotFound
 from machinery.meta.objectmeta import Condition, ObjectMeta
+from machinery.meta.resource import ObjectKey
 
 PLACE = Place(
     "alpha", "lab", "region-1", ("zone-a",), "https://198.18.0.1:6443", "0.1.0", "v1.36.2+ubernetes",
@@ -100,3 +104,19 @@ async def test_an_agent_does_nothing_before_its_name_is_its_own(
     began = loop.time()
     await prove(client, LoopClock(), "alpha", "id-1")
     assert loop.time() - began == pytest.approx(waited)
+
+
+async def test_kinds_that_come_while_it_runs_are_told_with_the_next_report() -> None:
+    client, clock = FakeClient(), LoopClock()
+    nodes, pods = Informer(client, NODES, clock), Informer(client, PODS, clock)
+    kinds = list(PLACE.kinds)
+    reporter = Reporter(client, clock, PLACE, "id-1", nodes, pods, lambda: tuple(kinds))
+    await reporter.introduce()
+    await reporter.run_once()
+    kinds.append(("webapp.my.domain/v1", (("Guestbook", "guestbooks"),)))
+    await reporter.run_once()
+    held = await client.get(CLUSTERS, ObjectKey("", "alpha"))
+    told = {
+        one.group_version: [r.kind for r in one.resources] for one in held.status.api_enablements
+    }
+    assert told == {"apps/v1": ["Deployment"], "webapp.my.domain/v1": ["Guestbook"]}

@@ -21,7 +21,7 @@ from cluster_agent.link.identity import AgentIdentity, CertificateExpired, Feder
 from cluster_agent.link.interpreters import Interpreters
 from cluster_agent.link.inventory import Inventory
 from cluster_agent.link.member import Member, Resolve
-from cluster_agent.link.report import Place, Reporter, prove
+from cluster_agent.link.report import Kinds, Place, Reporter, prove
 from cluster_agent.link.works import WorkReconciler, carries, needs_grants, work_keys
 from machinery.api.coordination import Lease
 from machinery.api.core import NAMESPACES, NODES, PODS, Node
@@ -63,6 +63,8 @@ class LinkConfig:
     """Whether our node process runs there: it enforces grants and carries services over clusters; without it both are off."""
     alive: Callable[[], Awaitable[None]] | None = None
     """Asked before each heartbeat; it raises ConnectionError where the member must not be said to be there."""
+    kinds: Callable[[], Kinds] | None = None
+    """What the member serves by now, where that changes while it runs; None: it is said by `Link.moved`."""
     remarks: Callable[[], Sequence[Remark]] | None = None
     """Conditions to keep on the member's Cluster."""
 
@@ -188,7 +190,8 @@ class Link:
         await pods.wait_synced()
         if self._grants is not None:
             self._grants.watch(pods)
-        reporter = Reporter(federation, self._clock, self._config.place, uid, nodes, pods)
+        config = self._config
+        reporter = Reporter(federation, self._clock, config.place, uid, nodes, pods, config.kinds)
         self._reporter = reporter
         _ = self._tasks.spawn(reporter.run_forever(), "link-report")
 

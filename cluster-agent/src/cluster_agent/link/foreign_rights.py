@@ -1,8 +1,8 @@
 """What our user may do in a foreign cluster: the manifest that gives it, and the question whether it was given.
 
 Least rights: the kinds that Works carry, reading of the kinds that the federation shows, the nodes' Leases, and speaking
-for the users that the cluster's owner names. Nothing on RBAC (a Role that a policy sends there is refused, and its Work says
-so), nodes, or the users' system:masters. Creating Deployments
+for the users that the cluster's owner names. Nothing on RBAC and custom kinds (a Role or a custom resource that a policy
+sends there is refused until the owner gives the right, and its Work says so), nodes, or the users' system:masters. Creating Deployments
 and Secrets everywhere is much; it is what a member is for. All pure but `missing`.
 """
 

@@ -6,8 +6,8 @@ Cluster's resource models, which say what shapes there are, are somebody else's;
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from cluster_agent.link.nodes import free, modelings, platforms, quantities, usable
 from machinery.api.core import NODES, PODS, Node, Pod
@@ -29,6 +29,10 @@ NAME_TAKEN_S = 30.0
 ENDED = ("Succeeded", "Failed")
 
 
+Kinds = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+"""(groupVersion, ((kind, plural), …)) for every kind served."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where the member is, and which program it runs."""
@@ -40,8 +44,7 @@ class Place:
     endpoint: str
     agent_version: str
     kubernetes_version: str
-    kinds: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-    """(groupVersion, ((kind, plural), …)) for every kind served."""
+    kinds: Kinds
     grants_enforced: bool = True
     """Whether the kubelets there stop what gets no more grants."""
 
@@ -160,7 +163,10 @@ class Reporter:
         cluster_id: str,
         nodes: Informer[Node],
         pods: Informer[Pod],
+        kinds: Callable[[], Kinds] | None = None,
     ) -> None:
+        """`kinds` is asked before each report what is served by now; without it the place's stay until it has `moved`."""
+        self._kinds = kinds
         self._federation, self._clock = federation, clock
         self._place, self._cluster_id = place, cluster_id
         self._nodes, self._pods = nodes, pods
@@ -194,6 +200,8 @@ class Reporter:
 
     async def run_once(self) -> None:
         """Write the status if it changed. Raises StatusError, ConnectionError."""
+        if self._kinds is not None and (now := self._kinds()) != self._place.kinds:
+            self.moved(replace(self._place, kinds=now))
         if not self._dirty:
             return
         self._dirty = False

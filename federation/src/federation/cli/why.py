@@ -26,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask, print."""
-    kind, name = words.workload(arguments.workload)
+    kind, name = words.placed(arguments.workload)
     spec: Document = {
         "workload": {"kind": kind, "namespace": arguments.namespace, "name": name},
     }
@@ -42,7 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output == "json":
         print(json.dumps(status, indent=2))
     else:
-        print("\n".join(text(status, f"{kind} {arguments.namespace}/{name}")))
+        wide = kind in words.WIDE.values()
+        print(
+            "\n".join(text(status, f"{kind} {name if wide else f'{arguments.namespace}/{name}'}"))
+        )
     return 0
 
 

@@ -25,6 +25,15 @@ KINDS = {
     "ing": "Ingress",
 }
 """What kubectl calls the kinds that policies place."""
+WIDE = {
+    "clusterrole": "ClusterRole",
+    "clusterrolebinding": "ClusterRoleBinding",
+    "priorityclass": "PriorityClass",
+    "pc": "PriorityClass",
+    "customresourcedefinition": "CustomResourceDefinition",
+    "crd": "CustomResourceDefinition",
+}
+"""Those of objects without a namespace."""
 
 
 def workload(text: str) -> tuple[str, str]:
@@ -41,3 +50,16 @@ def workload(text: str) -> tuple[str, str]:
         hint = f"did you mean {near[0]}/{name}?" if near else f"there is {', '.join(KINDS)}"
         raise CliError(f"policies place no kind {word!r}; {hint}")
     return kind, name
+
+
+def placed(text: str) -> tuple[str, str]:
+    """Kind and name of anything that is placed; of a custom kind, which only its definition knows, the kind as it is written:
+    `Guestbook/book`. Raises CliError."""
+    word, _, name = text.partition("/")
+    plain = word.lower().partition(".")[0]
+    kind = (
+        WIDE.get(plain) or WIDE.get(plain.removesuffix("s")) or WIDE.get(plain.removesuffix("es"))
+    )
+    if kind is None and word[:1].isupper() and plain not in KINDS:
+        kind = word
+    return (kind, name) if kind is not None and name else workload(text)

@@ -15,6 +15,7 @@ from typing import Any
 from federation.controllers.detector import owner, resource_reference
 from federation.propagation import interpreter, moves
 from federation.propagation.customized import Followed
+from federation.propagation.demand import demand_of
 from federation.propagation.needs import Needs
 from federation.propagation.rollouts.record import RECORD, record_of
 from federation.propagation.rollouts.snapshots import BY_OWNER, HASH_LABEL, HISTORY, owner_uid
@@ -23,8 +24,9 @@ from federation.propagation.works import binding_name
 from machinery.api.fleet.interpretation import CUSTOMIZATIONS
 from machinery.api.fleet.work import BINDING_DOCUMENTS, RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Action, Create, Delete, Patch, Result
-from machinery.controller.manager import Manager
+from machinery.controller.manager import ControllerBuilder, Manager
 from machinery.meta.resource import Document, ObjectKey, Resource
+from machinery.scripts.customizations import Kind
 
 NEEDS = "needs"
 
@@ -156,10 +158,11 @@ class DependencyReconciler:
 
 def setup(manager: Manager) -> None:
     """One controller a kind: its objects, those that refer to them, and the bindings of these."""
-    dependants = {r.kind: manager.informer(r) for r in DEPENDANTS}
+    dependants = {(r.api_version, r.kind): manager.informer(r) for r in DEPENDANTS}
     history = manager.informer(HISTORY)
     history.add_index(BY_OWNER, owner_uid)
     needs = Needs(Followed(manager.informer(CUSTOMIZATIONS)), manager.recorder.emit)
+    controllers: list[tuple[Resource[Document], ControllerBuilder]] = []
     for resource in DEPENDENCIES:
         reconciler = DependencyReconciler(manager, resource, needs)
         controller = manager.controller(f"dependencies-{resource.plural}", reconciler)
@@ -168,8 +171,20 @@ def setup(manager: Manager) -> None:
             controller.watches(dependant, needs.keys(resource.kind))
         controller.watches(CUSTOMIZATIONS, needs.spoken_of(resource.kind))
         controller.watches(RESOURCE_BINDINGS, _of_binding(resource, dependants, history, needs))
-    for dependant in DEPENDANTS:  # after the controllers: who is gone is forgotten when they have heard it
-        needs.add(dependant, dependants[dependant.kind])
+        controllers.append((resource, controller))
+    for dependant in DEPENDANTS:  # after the controllers: they hear first who is gone
+        needs.add(dependant, manager.informer(dependant))
+
+    def come(custom: Resource[Document]) -> None:
+        """A kind of which users may say by a script what it refers to."""
+        if not custom.namespaced:
+            return
+        informer = dependants[custom.api_version, custom.kind] = manager.informer(custom)
+        for resource, controller in controllers:
+            controller.watches(custom, needs.keys(resource.kind))
+        needs.add(custom, informer)
+
+    demand_of(manager.informer).follow(come)
 
 
 def _needs(kind: str) -> Any:
@@ -192,7 +207,7 @@ def _needed_before(kind: str) -> Any:
 
 
 def _of_binding(
-    resource: Resource[Document], dependants: Mapping[str, Any], history: Any, needs: Needs
+    resource: Resource[Document], dependants: Mapping[Kind, Any], history: Any, needs: Needs
 ) -> Any:
     """The dependencies of what a binding places, or the dependency whose binding it is."""
     before = _needed_before(resource.kind)
@@ -202,7 +217,7 @@ def _of_binding(
         key = ObjectKey(source.namespace, source.name)
         if source.kind == resource.kind:
             return [key]
-        informer = dependants.get(source.kind)
+        informer = dependants.get((source.api_version, source.kind))
         found = informer.get(key) if informer is not None else None
         if not found:
             return []

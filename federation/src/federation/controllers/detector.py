@@ -26,9 +26,11 @@ from federation.propagation.customized import (
     Followed,
     InterpretationFailed,
 )
+from federation.propagation.demand import demand_of
 from federation.propagation.matching import Policy
 from federation.propagation.resilience import DEMANDS, demanded, resilience
-from federation.propagation.templates import PRIORITY_CLASSES, TEMPLATES, propagatable
+from federation.propagation.scopes import scope_of
+from federation.propagation.templates import PRIORITY_CLASSES, TEMPLATES, propagatable, subject
 from federation.propagation.works import LOCAL_ANNOTATIONS, binding_name
 from machinery.api.fleet.interpretation import CUSTOMIZATIONS, ResourceInterpreterCustomization
 from machinery.api.fleet.policy import (
@@ -38,13 +40,15 @@ from machinery.api.fleet.policy import (
     PROPAGATION_POLICIES,
 )
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES
-from machinery.api.fleet.work import BINDING_DOCUMENTS, RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import ResourceBinding, binding_resource
 from machinery.client.interface import PatchType
 from machinery.controller.action import Action, Create, Delete, Emit, Patch, Result
-from machinery.controller.manager import Manager
+from machinery.controller.manager import ControllerBuilder, Manager
 from machinery.meta.objectmeta import to_document
-from machinery.meta.resource import Document, ObjectKey, Resource
+from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
+SYNC_CHECK_S: Final = 0.2
+"""How soon to look again for the first list of a kind."""
 LAZY: Final = "ubernetes.io/lazy-template"
 """On a binding whose policy is lazy: the template when the policy was heeded last."""
 
@@ -67,7 +71,7 @@ def resource_reference(template: Document) -> Document:
     return {
         "apiVersion": template["apiVersion"],
         "kind": template["kind"],
-        "namespace": metadata["namespace"],
+        **({"namespace": metadata["namespace"]} if metadata.get("namespace") else {}),
         "name": metadata["name"],
         "uid": metadata["uid"],
     }
@@ -129,7 +133,7 @@ def plan(
     if template is None or not propagatable(template):
         if binding is None:
             return []
-        return [Delete(RESOURCE_BINDINGS, binding.key, uid=binding.metadata.uid)]
+        return [Delete(binding_resource(binding.key), binding.key, uid=binding.metadata.uid)]
     if claim is None:
         return _unclaim(binding)
     wish = claim.policy.spec.schedule_priority
@@ -145,7 +149,7 @@ def plan(
     if held is None or binding is None:
         return [_create(template, claim.policy, spec, demands), _said(template, claim.policy)]
     if binding.spec.resource.uid != template["metadata"]["uid"]:
-        return [Delete(RESOURCE_BINDINGS, binding.key, uid=binding.metadata.uid)]
+        return [Delete(binding_resource(binding.key), binding.key, uid=binding.metadata.uid)]
     return _changed(template, claim, binding, held, spec, demands)
 
 
@@ -164,7 +168,7 @@ def _changed(
     if seen is not None and before in (None, seen):
         marks = _missing(asked | {LAZY: seen}, metadata.get("annotations"))
         waits = {"metadata": {"annotations": marks}}
-        return [Patch(RESOURCE_BINDINGS, binding.key, waits)] if marks else []
+        return [Patch(binding_resource(binding.key), binding.key, waits)] if marks else []
     actions: list[Action] = []
     spec = spec | {"suspension": _suspension(spec["suspension"], held["spec"].get("suspension"))}
     # A merge patch would merge the old placement into the new one: the fields are replaced whole.
@@ -174,14 +178,14 @@ def _changed(
         if _differs(held["spec"].get(name), value)
     ]
     if ops:
-        actions.append(Patch(RESOURCE_BINDINGS, binding.key, ops, PatchType.JSON))
+        actions.append(Patch(binding_resource(binding.key), binding.key, ops, PatchType.JSON))
     claimed = _missing(claims.annotations(claim.policy), metadata.get("annotations"))
     marks = claimed | _missing(asked | {LAZY: seen}, metadata.get("annotations"))
     labels = _missing(claims.labels(claim.policy), metadata.get("labels"))
     if marks or labels:
         change = {"annotations": marks} if marks else {}
         change |= {"labels": labels} if labels else {}
-        actions.append(Patch(RESOURCE_BINDINGS, binding.key, {"metadata": change}))
+        actions.append(Patch(binding_resource(binding.key), binding.key, {"metadata": change}))
     if claimed:
         actions.append(_said(template, claim.policy))
         if claim.preempted:
@@ -221,7 +225,7 @@ def _unclaim(binding: ResourceBinding | None) -> list[Action]:
     if not marks and not labels:
         return []
     change = ({"annotations": marks} if marks else {}) | ({"labels": labels} if labels else {})
-    return [Patch(RESOURCE_BINDINGS, binding.key, {"metadata": change})]
+    return [Patch(binding_resource(binding.key), binding.key, {"metadata": change})]
 
 
 def _differs(held: Any, wanted: Any) -> bool:
@@ -240,14 +244,16 @@ def _create(template: Document, policy: Policy, spec: Document, demands: str | N
     marks = claims.annotations(policy) | {DEMANDS: demands} | stated(template)
     marks |= platforms.stated(template) | {LAZY: _seen(template, policy)}
     labels = {k: v for k, v in claims.labels(policy).items() if v is not None}
+    own = ObjectKey(metadata.get("namespace", ""), binding_name(template["kind"], metadata["name"]))
+    resource = binding_resource(own)
     return Create(
-        RESOURCE_BINDINGS,
+        resource,
         {
-            "apiVersion": RESOURCE_BINDINGS.api_version,
-            "kind": RESOURCE_BINDINGS.kind,
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
             "metadata": {
-                "name": binding_name(template["kind"], metadata["name"]),
-                "namespace": metadata["namespace"],
+                "name": own.name,
+                **({"namespace": own.namespace} if own.namespace else {}),
                 "annotations": {k: v for k, v in marks.items() if v is not None},
                 **({"labels": labels} if labels else {}),
                 "ownerReferences": [owner(template)],
@@ -263,10 +269,8 @@ def _said(template: Document, policy: Policy) -> Action:
 
 
 def _event(template: Document, reason: str, message: str, level: str = "Normal") -> Action:
-    resource = next(r for r in TEMPLATES if r.kind == template["kind"])
-    metadata = template["metadata"]
-    about = ObjectKey(metadata["namespace"], metadata["name"])
-    return Emit(resource, about, metadata["uid"], level, reason, message)
+    about, uid = document_key(template), template["metadata"]["uid"]
+    return Emit(subject(template), about, uid, level, reason, message)
 
 
 class DetectorReconciler:
@@ -283,17 +287,21 @@ class DetectorReconciler:
         self._resilience = manager.informer(RESILIENCE_POLICIES)
         self._classes = manager.informer(PRIORITY_CLASSES)
         self._scripts = Followed(manager.informer(CUSTOMIZATIONS))
-        self._bindings = manager.informer(RESOURCE_BINDINGS)
-        self._documents = manager.informer(BINDING_DOCUMENTS)
+        scope = scope_of(namespaced=resource.namespaced)
+        self._bindings = manager.informer(scope.bindings)
+        self._documents = manager.informer(scope.documents)
 
     async def reconcile(self, key: ObjectKey) -> Result:
+        if not self._templates.synced:
+            return Result(requeue_after=SYNC_CHECK_S)  # what is not known yet is not gone
         template = self._templates.get(key)
         name = ObjectKey(key.namespace, binding_name(self._resource.kind, key.name))
         claim, wanted = None, None
         binding, document = self._bindings.get(name), self._documents.get(name)
         if template is not None and propagatable(template):
             marks = binding.metadata.annotations if binding is not None else {}
-            own, of_all = self._policies.list(key.namespace), self._cluster_policies.list()
+            of_all = self._cluster_policies.list()
+            own = self._policies.list(key.namespace) if key.namespace else []
             claim = claims.decide(template, marks, own, of_all, self._overrides(key.namespace))
             if customized.is_workload(self._scripts(), template):
                 wanted = demanded(resilience(template, self._resilience.list()))
@@ -303,7 +311,7 @@ class DetectorReconciler:
 
     def _overrides(self, namespace: str) -> frozenset[tuple[str, str]]:
         """Namespace and name of the override policies that a claim may wait for."""
-        own = self._override_policies.list(namespace)
+        own = self._override_policies.list(namespace) if namespace else []
         of_all = self._cluster_override_policies.list()
         return frozenset(
             (p.metadata.namespace, p.metadata.name) for p in (*own, *of_all) if not p.deleting
@@ -313,25 +321,40 @@ class DetectorReconciler:
 def setup(manager: Manager) -> None:
     """One controller a template kind; a policy's change looks at every template again."""
     for resource in TEMPLATES:
-        templates = manager.informer(resource)
-        controller = manager.controller(
-            f"detector-{resource.plural}", DetectorReconciler(manager, resource)
-        )
-        everything = _all_keys(templates.list)
-        controller.watches(resource)
-        controller.watches(PROPAGATION_POLICIES, everything)
-        controller.watches(CLUSTER_PROPAGATION_POLICIES, everything)
-        controller.watches(RESILIENCE_POLICIES, everything)
-        controller.watches(OVERRIDE_POLICIES, _if_waiting(manager, everything))
-        controller.watches(CLUSTER_OVERRIDE_POLICIES, _if_waiting(manager, everything))
-        controller.watches(PRIORITY_CLASSES, everything)
-        controller.watches(CUSTOMIZATIONS, _if_of(resource, everything))
-        controller.watches(RESOURCE_BINDINGS, _template_of(resource))
+        _ = _detect(manager, resource)
+    custom: dict[Resource[Document], ControllerBuilder] = {}
+
+    def come(resource: Resource[Document]) -> None:
+        custom[resource] = _detect(manager, resource)
+
+    def gone(resource: Resource[Document]) -> None:
+        if (controller := custom.pop(resource, None)) is not None:
+            manager.withdraw(controller)
+            manager.forget_informer(resource)
+
+    demand_of(manager.informer).follow(come, gone)
+
+
+def _detect(manager: Manager, resource: Resource[Document]) -> ControllerBuilder:
+    templates = manager.informer(resource)
+    name = resource.plural if resource in TEMPLATES else f"{resource.plural}.{resource.group}"
+    controller = manager.controller(f"detector-{name}", DetectorReconciler(manager, resource))
+    everything = _all_keys(templates.list)
+    controller.watches(resource)
+    controller.watches(PROPAGATION_POLICIES, everything)
+    controller.watches(CLUSTER_PROPAGATION_POLICIES, everything)
+    controller.watches(RESILIENCE_POLICIES, everything)
+    controller.watches(OVERRIDE_POLICIES, _if_waiting(manager, everything))
+    controller.watches(CLUSTER_OVERRIDE_POLICIES, _if_waiting(manager, everything))
+    controller.watches(PRIORITY_CLASSES, everything)
+    controller.watches(CUSTOMIZATIONS, _if_of(resource, everything))
+    controller.watches(scope_of(namespaced=resource.namespaced).bindings, _template_of(resource))
+    return controller
 
 
 def _all_keys(templates: Any) -> Any:
     def keys(_: Any) -> list[ObjectKey]:
-        return [ObjectKey(t["metadata"]["namespace"], t["metadata"]["name"]) for t in templates()]
+        return [document_key(t) for t in templates()]
 
     return keys
 

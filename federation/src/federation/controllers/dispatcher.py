@@ -21,6 +21,7 @@ from federation.propagation.customized import (
     Followed,
     InterpretationFailed,
 )
+from federation.propagation.demand import Demand, demand_of
 from federation.propagation.overrides.errors import PolicyFailed
 from federation.propagation.overrides.policies import (
     APPLIED,
@@ -31,7 +32,9 @@ from federation.propagation.overrides.policies import (
 from federation.propagation.resilience import CONSISTENCY, FLEET_WIDE, grant_s, resilience
 from federation.propagation.rollouts.snapshots import BY_OWNER, HISTORY, owner_uid
 from federation.propagation.rollouts.staged import Staged, staged, waits
-from federation.propagation.templates import TEMPLATES, resource_of
+from federation.propagation.scopes import IN_NAMESPACES, SCOPES, Scope
+from federation.propagation.sources import Sources
+from federation.propagation.templates import TEMPLATES, subject
 from federation.propagation.works import fenced, work
 from machinery.api.fleet.cluster import CLUSTERS, Cluster, execution_namespace
 from machinery.api.fleet.interpretation import CUSTOMIZATIONS, ResourceInterpreterCustomization
@@ -46,11 +49,13 @@ from machinery.api.fleet.work import (
     BINDING_LABEL,
     BINDING_NAME,
     BINDING_NAMESPACE,
-    RESOURCE_BINDINGS,
+    CLUSTER_BINDING_LABEL,
+    CLUSTER_BINDING_NAME,
     WORK_DOCUMENTS,
     WORKS,
     ResourceBinding,
     Work,
+    binding_resource,
 )
 from machinery.client.interface import PatchType
 from machinery.controller.action import (
@@ -262,7 +267,9 @@ def _owner(binding: ResourceBinding) -> Document:
     return {
         "name": metadata.name,
         "namespace": metadata.namespace,
-        "uid": metadata.labels.get(BINDING_LABEL) or metadata.uid,
+        "uid": metadata.labels.get(BINDING_LABEL)
+        or metadata.labels.get(CLUSTER_BINDING_LABEL)
+        or metadata.uid,
     }
 
 
@@ -322,13 +329,11 @@ def told(
 ) -> list[Action]:
     """Condition and Events on overrides: a failure is told once, and again when it changes; a success when it is written."""
     actions: list[Action] = []
-    resource = resource_of(template["apiVersion"], template["kind"])
-    about = ObjectKey(template["metadata"]["namespace"], template["metadata"]["name"])
+    resource, about = subject(template), document_key(template)
     uid = template["metadata"]["uid"]
-    if resource is not None:
-        for policy, cluster in _news(found, held):
-            said = f"Apply override policy({policy}) for cluster({cluster}) succeed."
-            actions.append(Emit(resource, about, uid, "Normal", "ApplyOverridePolicySucceed", said))
+    for policy, cluster in _news(found, held):
+        said = f"Apply override policy({policy}) for cluster({cluster}) succeed."
+        actions.append(Emit(resource, about, uid, "Normal", "ApplyOverridePolicySucceed", said))
     wanted = _overridden(found)
     before = condition(binding.status.conditions, OVERRIDDEN)
     if (before.message if before is not None else "") == wanted:
@@ -345,17 +350,19 @@ def told(
     version = binding.metadata.resource_version
     actions.append(
         SetStatus(
-            RESOURCE_BINDINGS, binding.key, {"conditions": conditions}, resource_version=version
+            binding_resource(binding.key),
+            binding.key,
+            {"conditions": conditions},
+            resource_version=version,
         )
     )
-    if resource is not None:
-        for cluster, failure in sorted(found.failed.items()):
-            if not failure.policy:
-                continue
-            said = f"Apply override policy({failure.policy}) for cluster({cluster}) failed."
-            actions.append(Emit(resource, about, uid, "Warning", FAILED, said))
-        for why in sorted({failure.why for failure in found.failed.values()}):
-            actions.append(Emit(resource, about, uid, "Warning", "SyncWorkFailed", why))
+    for cluster, failure in sorted(found.failed.items()):
+        if not failure.policy:
+            continue
+        said = f"Apply override policy({failure.policy}) for cluster({cluster}) failed."
+        actions.append(Emit(resource, about, uid, "Warning", FAILED, said))
+    for why in sorted({failure.why for failure in found.failed.values()}):
+        actions.append(Emit(resource, about, uid, "Warning", "SyncWorkFailed", why))
     return actions
 
 
@@ -387,7 +394,10 @@ def binding_keys(item: Work | Document) -> list[ObjectKey]:
     else:
         annotations = item["metadata"].get("annotations") or {}
     name = annotations.get(BINDING_NAME)
-    return [ObjectKey(annotations.get(BINDING_NAMESPACE, ""), name)] if name else []
+    if name:
+        return [ObjectKey(annotations.get(BINDING_NAMESPACE, ""), name)]
+    of_cluster = annotations.get(CLUSTER_BINDING_NAME)
+    return [ObjectKey("", of_cluster)] if of_cluster else []
 
 
 def members(clusters: Iterable[Cluster], *, judged: bool) -> dict[str, Candidate]:
@@ -399,20 +409,20 @@ def members(clusters: Iterable[Cluster], *, judged: bool) -> dict[str, Candidate
 
 
 class DispatcherReconciler:
-    """Bindings."""
+    """Bindings of one scope."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, demand: Demand, scope: Scope = IN_NAMESPACES) -> None:
         self._executor = manager.executor
-        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._bindings = manager.informer(scope.bindings)
         self._clusters = manager.informer(CLUSTERS)
-        self._works = manager.informer(WORK_DOCUMENTS, label_selector=BINDING_LABEL)
+        self._works = manager.informer(WORK_DOCUMENTS, label_selector=scope.label)
         self._works.add_index(BY_BINDING, binding_keys)
         self._policies = manager.informer(RESILIENCE_POLICIES)
         self._overrides = manager.informer(OVERRIDE_POLICIES)
         self._cluster_overrides = manager.informer(CLUSTER_OVERRIDE_POLICIES)
         self._scripts = Followed(manager.informer(CUSTOMIZATIONS))
         self._clock = manager.clock
-        self._templates = {r.kind: manager.informer(r) for r in TEMPLATES}
+        self._sources = Sources(manager.informer, demand=demand)
         self._history = manager.informer(HISTORY)
         self._history.add_index(BY_OWNER, owner_uid)
 
@@ -422,16 +432,15 @@ class DispatcherReconciler:
         found = Rendered()
         news: list[Action] = []
         if binding is not None and not binding.deleting:
-            template = self._template(binding)
+            template = self._sources.placed_by(binding)
             if template is None or waits(template, binding):
                 return Result()  # the detector or the collector removes the binding; rollouts says what clusters have
             history = self._history.by_index(BY_OWNER, template["metadata"]["uid"])
             staging = staged(template, binding, history, held)
             own = resilience(template, self._policies.list())
             fence = own.mode == CONSISTENCY
-            everybody = Overrides(
-                tuple(self._cluster_overrides.list()), tuple(self._overrides.list(key.namespace))
-            )
+            own_overrides = self._overrides.list(key.namespace) if key.namespace else ()
+            everybody = Overrides(tuple(self._cluster_overrides.list()), tuple(own_overrides))
             overrides = everybody.of(template)
             fleet = members(self._clusters.list(), judged=overrides != NO_OVERRIDES)
             found = rendered(
@@ -451,29 +460,34 @@ class DispatcherReconciler:
             [*plan(found.works, held, still | found.failed.keys()), *news]
         )
 
-    def _template(self, binding: ResourceBinding) -> Document | None:
-        source = binding.spec.resource
-        informer = self._templates.get(source.kind)
-        if informer is None:
-            return None
-        found = informer.get(ObjectKey(source.namespace, source.name))
-        return found if found is not None and found["metadata"]["uid"] == source.uid else None
-
 
 def setup(manager: Manager) -> None:
-    """Bindings, their templates, their Works, and the members that come and go."""
-    bindings = manager.informer(RESOURCE_BINDINGS)
+    """Bindings, their templates, their Works, and the members that come and go; the same for both scopes."""
+    demand = demand_of(manager.informer)
+    for scope in SCOPES:
+        _dispatch(manager, scope, demand)
+
+
+def _dispatch(manager: Manager, scope: Scope, demand: Demand) -> None:
+    bindings = manager.informer(scope.bindings)
     bindings.add_index("template", template_key)
-    controller = manager.controller("dispatcher", DispatcherReconciler(manager))
-    controller.watches(RESOURCE_BINDINGS)
-    controller.watches(WORK_DOCUMENTS, binding_keys, label_selector=BINDING_LABEL)
+    reconciler = DispatcherReconciler(manager, demand, scope)
+    controller = manager.controller(scope.named("dispatcher"), reconciler)
+    controller.watches(scope.bindings)
+    controller.watches(WORK_DOCUMENTS, binding_keys, label_selector=scope.label)
     controller.watches(CLUSTERS, _of_cluster(bindings))
     controller.watches(RESILIENCE_POLICIES, _of_policy(bindings))
     controller.watches(OVERRIDE_POLICIES, _of_override(bindings))
     controller.watches(CLUSTER_OVERRIDE_POLICIES, _of_override(bindings))
     controller.watches(CUSTOMIZATIONS, of_customization(bindings))
+
+    def come(resource: Resource[Document]) -> None:
+        if resource.namespaced == scope.namespaced:
+            controller.watches(resource, _of_template(resource, bindings))
+
     for resource in TEMPLATES:
-        controller.watches(resource, _of_template(resource, bindings))
+        come(resource)
+    demand.follow(come)
 
 
 def template_key(binding: ResourceBinding) -> list[tuple[str, str, str]]:

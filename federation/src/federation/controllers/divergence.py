@@ -8,17 +8,17 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from federation.controllers import dispatcher
-from federation.propagation.templates import resource_of
+from federation.propagation.scopes import IN_NAMESPACES, SCOPES, Scope
+from federation.propagation.templates import named
 from machinery.api.fleet.cluster import EXECUTION_PREFIX
 from machinery.api.fleet.work import (
     ALREADY_EXISTS,
-    BINDING_LABEL,
     CONFLICTED,
     DRIFTED,
-    RESOURCE_BINDINGS,
     WORKS,
     ResourceBinding,
     Work,
+    binding_resource,
 )
 from machinery.controller.action import Action, Emit, Result, SetStatus
 from machinery.controller.manager import Manager
@@ -104,7 +104,10 @@ def plan(binding: ResourceBinding, works: Iterable[Work]) -> list[Action]:
     fresh = [*others, *(one for one in wanted.values() if one is not None)]
     version = binding.metadata.resource_version
     status = SetStatus(
-        RESOURCE_BINDINGS, binding.key, {"conditions": fresh or None}, resource_version=version
+        binding_resource(binding.key),
+        binding.key,
+        {"conditions": fresh or None},
+        resource_version=version,
     )
     news = [one for kind, one in wanted.items() if one is not None and held.get(kind) != one]
     return [status, *(event for one in news for event in _told(binding, one))]
@@ -112,9 +115,9 @@ def plan(binding: ResourceBinding, works: Iterable[Work]) -> list[Action]:
 
 def _told(binding: ResourceBinding, one: Document) -> list[Action]:
     source = binding.spec.resource
-    resource = resource_of(source.api_version, source.kind)
-    if resource is None or one["reason"] == "AsStated":
+    if one["reason"] == "AsStated":
         return []
+    resource = named(source)
     level, reason, message = "Warning", "Drifted", one["message"]
     if one["type"] == CONFLICTED:
         reason, message = "SyncFailed", _cut(message, TEXT_MAX - len(HOW)) + HOW
@@ -127,12 +130,12 @@ def _told(binding: ResourceBinding, one: Document) -> list[Action]:
 
 
 class DivergenceReconciler:
-    """Bindings."""
+    """Bindings of one scope."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, scope: Scope = IN_NAMESPACES) -> None:
         self._executor = manager.executor
-        self._bindings = manager.informer(RESOURCE_BINDINGS)
-        self._works = manager.informer(WORKS, label_selector=BINDING_LABEL)
+        self._bindings = manager.informer(scope.bindings)
+        self._works = manager.informer(WORKS, label_selector=scope.label)
         self._works.add_index(BY_BINDING, dispatcher.binding_keys)
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -153,5 +156,7 @@ def concerned(work: Work) -> list[ObjectKey]:
 
 def setup(manager: Manager) -> None:
     """Works that say so."""
-    controller = manager.controller("divergence", DivergenceReconciler(manager))
-    controller.watches(WORKS, concerned, label_selector=BINDING_LABEL)
+    for scope in SCOPES:
+        reconciler = DivergenceReconciler(manager, scope)
+        controller = manager.controller(scope.named("divergence"), reconciler)
+        controller.watches(WORKS, concerned, label_selector=scope.label)

@@ -29,7 +29,7 @@ from machinery.api.fleet.decision import (
     FleetRecord,
     Recorded,
 )
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import ResourceBinding, binding_resource
 from machinery.controller.action import Action, Create, Delete, Result
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339_micro
@@ -54,6 +54,8 @@ HOUSE = ObjectKey("", "journal")
 """The key of the housekeeping."""
 BY_BINDING, BY_FLEET = "journal-binding", "journal-fleet"
 NAME_MAX = 240
+OF_CLUSTER_OBJECTS = "default"
+"""Where decisions on objects without a namespace are kept, as Events on them are."""
 
 DROPPED = METRICS.counter("journal_notes_dropped_total", "Decisions that were not journaled.")
 
@@ -132,11 +134,11 @@ def document(heard: Heard, inputs: Document) -> Document:
         "kind": DECISIONS.kind,
         "metadata": {
             "name": name_of(binding, inputs["hash"], answer),
-            "namespace": binding.metadata.namespace,
+            "namespace": binding.metadata.namespace or OF_CLUSTER_OBJECTS,
             "ownerReferences": [
                 {
-                    "apiVersion": RESOURCE_BINDINGS.api_version,
-                    "kind": RESOURCE_BINDINGS.kind,
+                    "apiVersion": binding_resource(binding.key).api_version,
+                    "kind": binding_resource(binding.key).kind,
                     "name": binding.metadata.name,
                     "uid": binding.metadata.uid,
                 }

@@ -34,6 +34,7 @@ from federation.placement.plan import assess, most, place, spoken_for
 from federation.placement.preferences import ANNOTATIONS
 from federation.placement.scores import ADVICE
 from federation.propagation import affinity, moves
+from federation.propagation.demand import demand_of
 from federation.propagation.priority import by_priority
 from federation.propagation.questions import (
     AFFINITY,
@@ -56,8 +57,9 @@ from federation.propagation.resilience import (
     grant_s,
     resilience,
 )
+from federation.propagation.scopes import IN_NAMESPACES, SCOPES, Scope
 from federation.propagation.sources import Sources
-from federation.propagation.templates import resource_of
+from federation.propagation.templates import named
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.operations import FEDERATED_RESOURCE_QUOTAS, FederatedResourceQuota
 from machinery.api.fleet.resilience import (
@@ -66,7 +68,7 @@ from machinery.api.fleet.resilience import (
     RESILIENCE_POLICIES,
     ResilienceSpec,
 )
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import ResourceBinding, binding_resource
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import parse_time, rfc3339
@@ -295,7 +297,7 @@ def _withdrawn(binding: ResourceBinding) -> list[Action]:
         return []
     patch = {"metadata": {"annotations": {QUESTION: None}}, "spec": {"clusters": None}}
     version = binding.metadata.resource_version
-    return [Patch(RESOURCE_BINDINGS, binding.key, patch, resource_version=version)]
+    return [Patch(binding_resource(binding.key), binding.key, patch, resource_version=version)]
 
 
 def _decided(binding: ResourceBinding, decision: Decision, now: str) -> list[Action]:
@@ -327,7 +329,10 @@ def _confirm(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list
     status["lastScheduledTime"] = now
     status["schedulerObservingAffinityName"] = binding.metadata.annotations.get(AFFINITY)
     version = binding.metadata.resource_version
-    return [SetStatus(RESOURCE_BINDINGS, binding.key, status, resource_version=version), *again]
+    return [
+        SetStatus(binding_resource(binding.key), binding.key, status, resource_version=version),
+        *again,
+    ]
 
 
 def _told(binding: ResourceBinding) -> tuple[str, str, str] | None:
@@ -351,7 +356,7 @@ def _refused(binding: ResourceBinding, error: NoFit, now: str) -> list[Action]:
     status = _status(binding, "False", error.reason, str(error), now)
     version = binding.metadata.resource_version
     return [
-        SetStatus(RESOURCE_BINDINGS, binding.key, status, resource_version=version),
+        SetStatus(binding_resource(binding.key), binding.key, status, resource_version=version),
         *say(binding, "Warning", "ScheduleBindingFailed", str(error)),
     ]
 
@@ -386,14 +391,11 @@ def _status(
 
 def say(binding: ResourceBinding, kind: str, reason: str, message: str) -> list[Action]:
     """The same Event on the binding and on what it places."""
-    said: list[Action] = [
-        Emit(RESOURCE_BINDINGS, binding.key, binding.metadata.uid, kind, reason, message)
-    ]
-    source = binding.spec.resource
-    resource = resource_of(source.api_version, source.kind)
-    if resource is not None:
+    own, source = binding_resource(binding.key), binding.spec.resource
+    said: list[Action] = [Emit(own, binding.key, binding.metadata.uid, kind, reason, message)]
+    if source.kind:
         key = ObjectKey(source.namespace, source.name)
-        said.append(Emit(resource, key, source.uid, kind, reason, message))
+        said.append(Emit(named(source), key, source.uid, kind, reason, message))
     return said
 
 
@@ -427,14 +429,18 @@ class PlacerReconciler:
     """Bindings."""
 
     def __init__(
-        self, manager: Manager, settings: Callable[[], Settings], room: Reservations
+        self,
+        manager: Manager,
+        settings: Callable[[], Settings],
+        room: Reservations,
+        scope: Scope = IN_NAMESPACES,
     ) -> None:
         self._clock, self._settings, self._room = manager.clock, settings, room
         self._executor, self._quotas = manager.executor, Quotas(manager)
         self._domains = manager.informer(FAILURE_DOMAINS)
-        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._bindings = manager.informer(scope.bindings)
         self._clusters = manager.informer(CLUSTERS)
-        self._sources = Sources(manager.informer)
+        self._sources = Sources(manager.informer, demand=demand_of(manager.informer))
         self._policies = manager.informer(RESILIENCE_POLICIES)
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -478,8 +484,15 @@ class PlacerReconciler:
 
 def setup(manager: Manager, settings: Callable[[], Settings], room: Reservations) -> None:
     """Bindings by themselves; a change of the fleet wakes those whose question is open, the operator's word those that
-    wait to go back."""
-    bindings = manager.informer(RESOURCE_BINDINGS)
+    wait to go back. The same for both scopes."""
+    for scope in SCOPES:
+        _place(manager, settings, room, scope)
+
+
+def _place(
+    manager: Manager, settings: Callable[[], Settings], room: Reservations, scope: Scope
+) -> None:
+    bindings = manager.informer(scope.bindings)
     bindings.add_index(BY_NEED, needs)
 
     def open_questions(_: Cluster) -> list[ObjectKey]:
@@ -493,8 +506,9 @@ def setup(manager: Manager, settings: Callable[[], Settings], room: Reservations
         return by_priority(b for b in found if b.metadata.namespace == quota.metadata.namespace)
 
     changed = eased()
-    reconciler = PlacerReconciler(manager, settings, room)
-    controller = manager.controller("placer", reconciler, workers=WORKERS)
+    reconciler = PlacerReconciler(manager, settings, room, scope)
+    workers = WORKERS if scope.namespaced else 1  # there are few of the others
+    controller = manager.controller(scope.named("placer"), reconciler, workers=workers)
 
     def itself_and_who_waits_for_it(changed: ResourceBinding) -> list[ObjectKey]:
         placement = changed.spec.placement
@@ -504,7 +518,7 @@ def setup(manager: Manager, settings: Callable[[], Settings], room: Reservations
         near = [k for k in waiting if k.namespace == changed.key.namespace and k != changed.key]
         return [changed.key, *near]
 
-    controller.watches(RESOURCE_BINDINGS, itself_and_who_waits_for_it)
+    controller.watches(scope.bindings, itself_and_who_waits_for_it)
     controller.watches(CLUSTERS, open_questions)
     controller.watches(FEDERATED_RESOURCE_QUOTAS, waiting_for_quota)
     controller.watches(FEDERATION_CONFIGS, waiting)

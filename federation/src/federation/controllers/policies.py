@@ -10,11 +10,12 @@ from typing import Any
 from federation.propagation.admission.defaults import CLUSTER_POLICY_FINALIZER, POLICY_FINALIZER
 from federation.propagation.claims import CLUSTER_POLICY_NAME, POLICY_NAME
 from federation.propagation.matching import Policy
+from federation.propagation.scopes import SCOPES
 from machinery.api.fleet.policy import (
     CLUSTER_PROPAGATION_POLICIES,
     PROPAGATION_POLICIES,
 )
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import ResourceBinding
 from machinery.controller.action import Action, Patch, Result
 from machinery.controller.manager import Manager
 from machinery.meta.resource import ObjectKey, Resource
@@ -51,17 +52,17 @@ class PolicyReconciler:
     def __init__(self, manager: Manager, resource: Resource[Any]) -> None:
         self._executor = manager.executor
         self._policies = manager.informer(resource)
-        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._bindings = [manager.informer(scope.bindings) for scope in SCOPES]
 
     async def reconcile(self, key: ObjectKey) -> Result:
-        claims = self._bindings.by_index(BY_POLICY, key)
+        claims = [b for informer in self._bindings for b in informer.by_index(BY_POLICY, key)]
         return await self._executor.apply(plan(self._policies.get(key), claims))
 
 
 def setup(manager: Manager) -> None:
     """Both kinds; a binding that changes may have been the last one of a policy that goes."""
-    bindings = manager.informer(RESOURCE_BINDINGS)
-    bindings.add_index(BY_POLICY, claimed_by)
+    for scope in SCOPES:
+        manager.informer(scope.bindings).add_index(BY_POLICY, claimed_by)
     kinds: tuple[Resource[Any], ...] = (PROPAGATION_POLICIES, CLUSTER_PROPAGATION_POLICIES)
     for resource in kinds:
         policies = manager.informer(resource)
@@ -69,7 +70,8 @@ def setup(manager: Manager) -> None:
             f"policies-{resource.plural}", PolicyReconciler(manager, resource)
         )
         controller.watches(resource)
-        controller.watches(RESOURCE_BINDINGS, _going(policies))
+        for scope in SCOPES:
+            controller.watches(scope.bindings, _going(policies))
 
 
 def _going(policies: Any) -> Any:

@@ -19,19 +19,26 @@ from federation.propagation.customized import (
     Followed,
     InterpretationFailed,
 )
+from federation.propagation.demand import Demand, demand_of
 from federation.propagation.rollouts.record import Record, record_of
 from federation.propagation.rollouts.snapshots import hash_of, strategy_of
+from federation.propagation.scopes import IN_NAMESPACES, SCOPES, Scope
 from federation.propagation.sources import Sources
-from federation.propagation.templates import SERVICES, TEMPLATES, propagatable, resource_of
+from federation.propagation.templates import (
+    SERVICES,
+    TEMPLATES,
+    propagatable,
+    resource_of,
+    subject,
+)
 from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
 from machinery.api.fleet.interpretation import CUSTOMIZATIONS
 from machinery.api.fleet.work import (
-    BINDING_DOCUMENTS,
     BINDING_LABEL,
-    RESOURCE_BINDINGS,
     WORKS,
     ResourceBinding,
     Work,
+    binding_resource,
 )
 from machinery.api.patch.merge import apply as merge
 from machinery.controller.action import Action, Emit, Result, SetStatus
@@ -97,7 +104,7 @@ def binding_plan(
         return []
     return [
         SetStatus(
-            RESOURCE_BINDINGS,
+            binding_resource(binding.key),
             binding.key,
             status,
             resource_version=binding.metadata.resource_version,
@@ -143,9 +150,10 @@ def template_plan(
     seen: Mapping[str, bool],
     now: str,
     scripts: Customizations = BUILT_IN,
+    resource: Resource[Document] | None = None,
 ) -> list[Action]:
     """The template's summed status, when it changed; a user's script that fails leaves it as it is. `scripts`: what users
-    say of kinds."""
+    say of kinds; `resource`: how its kind is served, where it is none of the usual templates."""
     by_cluster = {cluster_of(w): w for w in works if not w.deleting}
     members = []
     kept = moves.kept(binding)
@@ -164,22 +172,17 @@ def template_plan(
         )
     stopped = record.failed if record is not None and record.seen == newest else ""
     known = aggregation.Known(now, copies(binding), stopped)
-    resource = resource_of(template["apiVersion"], template["kind"])
+    resource = resource or resource_of(template["apiVersion"], template["kind"])
     try:
         status = customized.summed(scripts, template, members, known)
     except InterpretationFailed as error:
-        return _failed(resource, template, error)
+        return [_failed(template, error)]
     return _written(resource, template, status)
 
 
-def _failed(
-    resource: Resource[Document] | None, template: Document, error: InterpretationFailed
-) -> list[Action]:
-    if resource is None:
-        return []
-    metadata = template["metadata"]
-    about, uid = document_key(template), metadata["uid"]
-    return [Emit(resource, about, uid, "Warning", "AggregateStatusFailed", str(error))]
+def _failed(template: Document, error: InterpretationFailed) -> Action:
+    about, uid = document_key(template), template["metadata"]["uid"]
+    return Emit(subject(template), about, uid, "Warning", "AggregateStatusFailed", str(error))
 
 
 def _written(
@@ -213,7 +216,7 @@ def _staging(template: Document, binding: ResourceBinding) -> tuple[Record | Non
     return record_of(binding) or Record(stable=""), hash_of(template)
 
 
-def plan(
+def plan(  # noqa: PLR0913
     binding: ResourceBinding,
     binding_status: Document,
     template: Document | None,
@@ -222,12 +225,13 @@ def plan(
     now: str,
     since: Mapping[str, str] = {},
     scripts: Customizations = BUILT_IN,
+    resource: Resource[Document] | None = None,
 ) -> list[Action]:
     """Both halves."""
     works = list(works)
     actions = binding_plan(binding, works, seen, binding_status, now, since)
     if template is not None and template["metadata"]["uid"] == binding.spec.resource.uid:
-        actions += template_plan(template, binding, works, seen, now, scripts)
+        actions += template_plan(template, binding, works, seen, now, scripts, resource)
     return actions
 
 
@@ -244,17 +248,18 @@ def heard(clusters: Iterable[Cluster]) -> tuple[dict[str, bool], dict[str, str]]
 
 
 class StatusReconciler:
-    """Bindings."""
+    """Bindings of one scope."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, demand: Demand, scope: Scope = IN_NAMESPACES) -> None:
+        self._demand = demand
         self._clock = manager.clock
         self._executor = manager.executor
-        self._bindings = manager.informer(RESOURCE_BINDINGS)
-        self._documents = manager.informer(BINDING_DOCUMENTS)
+        self._bindings = manager.informer(scope.bindings)
+        self._documents = manager.informer(scope.documents)
         self._clusters = manager.informer(CLUSTERS)
-        self._sources = Sources(manager.informer)
+        self._sources = Sources(manager.informer, demand=demand)
         self._scripts = Followed(manager.informer(CUSTOMIZATIONS))
-        self._works = manager.informer(WORKS, label_selector=BINDING_LABEL)
+        self._works = manager.informer(WORKS, label_selector=scope.label)
         self._works.add_index(BY_BINDING, dispatcher.binding_keys)
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -262,6 +267,7 @@ class StatusReconciler:
         if binding is None or binding.deleting:
             return Result()
         seen, since = heard(self._clusters.list())
+        source = binding.spec.resource
         actions = plan(
             binding,
             (self._documents.get(key) or {}).get("status") or {},
@@ -271,6 +277,7 @@ class StatusReconciler:
             rfc3339(self._clock.now()),
             since,
             self._scripts(),
+            self._demand.resource_of(source.api_version, source.kind),
         )
         return await self._executor.apply(actions)
 
@@ -307,29 +314,43 @@ def service_keys(work: Work) -> list[ObjectKey]:
 
 def setup(manager: Manager) -> None:
     """Bindings, Works, templates, Services, and members whose heartbeat comes or goes."""
-    bindings, services = manager.informer(RESOURCE_BINDINGS), manager.informer(SERVICES)
-    bindings.add_index("template", dispatcher.template_key)
-    controller = manager.controller("statuses", StatusReconciler(manager))
-    controller.watches(RESOURCE_BINDINGS)
-    controller.watches(WORKS, dispatcher.binding_keys, label_selector=BINDING_LABEL)
-    controller.watches(CUSTOMIZATIONS, dispatcher.of_customization(bindings))
-    for resource in TEMPLATES:
-        if (resource.api_version, resource.kind) in aggregation.SUMMED:
-            controller.watches(resource, _of_template(resource, bindings))
-    controller.watches(
-        CLUSTERS,
-        _of_cluster(lambda name: [b.key for b in bindings.list() if name in dispatcher.asked(b)]),
-    )
+    demand = demand_of(manager.informer)
+    for scope in SCOPES:
+        _sum_up(manager, scope, demand)
+    services = manager.informer(SERVICES)
     of_services = manager.controller("statuses-services", ServiceStatusReconciler(manager))
     of_services.watches(SERVICES)
     of_services.watches(WORKS, service_keys, label_selector=f"!{BINDING_LABEL}")
     of_services.watches(CLUSTERS, _of_cluster(lambda _: [document_key(s) for s in services.list()]))
 
 
+def _sum_up(manager: Manager, scope: Scope, demand: Demand) -> None:
+    bindings = manager.informer(scope.bindings)
+    bindings.add_index("template", dispatcher.template_key)
+    reconciler = StatusReconciler(manager, demand, scope)
+    controller = manager.controller(scope.named("statuses"), reconciler)
+    controller.watches(scope.bindings)
+    controller.watches(WORKS, dispatcher.binding_keys, label_selector=scope.label)
+    controller.watches(CUSTOMIZATIONS, dispatcher.of_customization(bindings))
+    controller.watches(
+        CLUSTERS,
+        _of_cluster(lambda name: [b.key for b in bindings.list() if name in dispatcher.asked(b)]),
+    )
+
+    def come(resource: Resource[Document]) -> None:
+        if resource.namespaced == scope.namespaced:
+            controller.watches(resource, _of_template(resource, bindings))
+
+    for resource in TEMPLATES:
+        if (resource.api_version, resource.kind) in aggregation.SUMMED:
+            come(resource)
+    demand.follow(come)
+
+
 def _of_template(resource: Resource[Document], bindings: Any) -> Any:
     def keys(template: Document) -> list[ObjectKey]:
         metadata = template["metadata"]
-        value = (resource.kind, metadata["namespace"], metadata["name"])
+        value = (resource.kind, metadata.get("namespace", ""), metadata["name"])
         return [b.key for b in bindings.by_index("template", value)]
 
     return keys

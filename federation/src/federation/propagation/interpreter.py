@@ -147,6 +147,11 @@ def _portable_job(document: Document) -> Document:
     return document | {"spec": spec}
 
 
+def _portable_role(document: Document) -> Document:
+    """What an aggregated role allows is made of the roles of its own cluster."""
+    return {k: v for k, v in document.items() if k != "rules" or "aggregationRule" not in document}
+
+
 def _without(part: Document, key: str, names: tuple[str, ...]) -> Document:
     found = part.get(key)
     if found is None:
@@ -166,6 +171,7 @@ KINDS: Final[Mapping[Kind, Interpreter]] = {
     ("batch/v1", "CronJob"): Interpreter(template=CRON_TEMPLATE, needs=_of_pods),
     ("networking.k8s.io/v1", "Ingress"): Interpreter(needs=_of_ingress),
     ("v1", "Service"): Interpreter(portable=_portable_service),
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"): Interpreter(portable=_portable_role),
 }
 UNKNOWN_KIND: Final = Interpreter()
 

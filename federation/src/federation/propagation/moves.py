@@ -20,10 +20,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from machinery.api.fleet.work import (
-    RESOURCE_BINDINGS,
     AggregatedStatusItem,
     GracefulEvictionTask,
     ResourceBinding,
+    binding_resource,
 )
 from machinery.controller.action import Patch
 from machinery.kit.clock import rfc3339
@@ -285,7 +285,7 @@ def patch(
     if changed:
         body["metadata"] = {"annotations": changed}
     version = binding.metadata.resource_version
-    return Patch(RESOURCE_BINDINGS, binding.key, body, resource_version=version)
+    return Patch(binding_resource(binding.key), binding.key, body, resource_version=version)
 
 
 def spec(state: State) -> Document:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 from federation.propagation import customized, interpreter
 from federation.propagation.customized import Customizations, Followed, InterpretationFailed
+from federation.propagation.templates import subject
 from machinery.api.fleet.interpretation import DEPENDENCY, ResourceInterpreterCustomization
 from machinery.client.informer import Informer
-from machinery.client.interface import dynamic
 from machinery.controller.action import Emit
 from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 from machinery.scripts.customizations import Kind
@@ -88,8 +88,5 @@ class Needs:
 
 
 def _complaint(document: Document, why: str) -> Emit:
-    key = document_key(document)
-    group, _, version = document["apiVersion"].rpartition("/")
-    kind = document["kind"]
-    about = dynamic(group, version, kind.lower(), kind, bool(key.namespace))
-    return Emit(about, key, document["metadata"]["uid"], "Warning", "GetDependenciesFailed", why)
+    key, uid = document_key(document), document["metadata"]["uid"]
+    return Emit(subject(document), key, uid, "Warning", "GetDependenciesFailed", why)

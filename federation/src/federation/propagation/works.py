@@ -12,6 +12,8 @@ from machinery.api.fleet.work import (
     BINDING_LABEL,
     BINDING_NAME,
     BINDING_NAMESPACE,
+    CLUSTER_BINDING_LABEL,
+    CLUSTER_BINDING_NAME,
     CONFLICT_RESOLUTION,
     EXECUTION_FINALIZER,
     IF_NO_DIFF,
@@ -48,8 +50,8 @@ WORK_IDS = uuid.UUID("6b1f4a3e-5d0c-5f8e-9a47-2c9d1e7b6f30")
 
 
 def binding_name(kind: str, name: str) -> str:
-    """`web-deployment`."""
-    return f"{name}-{kind.lower()}"
+    """`web-deployment`; names of roles may have colons, those of bindings may not (Karmada's rule)."""
+    return f"{name.replace(':', '.')}-{kind.lower()}"
 
 
 def work_name(kind: str, namespace: str, name: str) -> str:
@@ -140,10 +142,13 @@ def work(  # noqa: PLR0913
     owner = "" if binding is None else binding["uid"]
     labels = {WORK_ID: work_id(owner, namespace, name)}
     if binding is not None:
-        annotations[BINDING_NAME] = binding["name"]
         if binding.get("namespace"):
+            annotations[BINDING_NAME] = binding["name"]
             annotations[BINDING_NAMESPACE] = binding["namespace"]
-        labels[BINDING_LABEL] = owner
+            labels[BINDING_LABEL] = owner
+        else:
+            annotations[CLUSTER_BINDING_NAME] = binding["name"]
+            labels[CLUSTER_BINDING_LABEL] = owner
     inner = annotations | {
         TEMPLATE_UID: source.get("uid", ""),
         TEMPLATE_GENERATION: str(source.get("generation", 0)),

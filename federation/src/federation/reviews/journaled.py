@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from federation import __version__
 from federation.clusters.candidates import candidates
+from federation.controllers.journal import OF_CLUSTER_OBJECTS
 from federation.placement import journal
 from federation.placement.explain import Cluster, Report, explain
 from federation.placement.journal import JournalError
@@ -18,7 +19,7 @@ from federation.propagation.replays import QUOTA, Limited, inputs_of, replays
 from federation.propagation.works import binding_name
 from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.decision import DECISIONS, FLEET_RECORDS, Decision, FleetRecord
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import ResourceBinding, binding_resource
 from machinery.api.scheme import ServedKind
 from machinery.client.interface import Client, dynamic
 from machinery.kit.clock import rfc3339
@@ -151,16 +152,18 @@ class Explainer:
         if not isinstance(workload, dict):
             raise BadRequest("spec.workload: say kind, namespace and name")
         kind = served(server, text(workload, "kind"), text(workload, "apiVersion"))
-        key = ObjectKey(text(workload, "namespace") or "default", text(workload, "name"))
+        namespace = (text(workload, "namespace") or "default") if kind.namespaced else ""
+        key = ObjectKey(namespace, text(workload, "name"))
         client = server.client(call.user, "placement-explanation")
         resource = dynamic(kind.group, kind.version, kind.plural, kind.kind, kind.namespaced)
         _ = await client.get(resource, key)  # its reader may know why it is where it is
         name = binding_name(kind.kind, key.name)
-        decisions = (await client.list(DECISIONS, key.namespace)).items
+        decisions = (await client.list(DECISIONS, key.namespace or OF_CLUSTER_OBJECTS)).items
         own = [d for d in decisions if d.spec.binding.name == name]
         own.sort(key=lambda d: str(d.spec.decided_at), reverse=True)
         try:
-            binding = await server.client().get(RESOURCE_BINDINGS, ObjectKey(key.namespace, name))
+            own_key = ObjectKey(key.namespace, name)
+            binding = await server.client().get(binding_resource(own_key), own_key)
         except NotFound:
             binding = None
         return Subject(key, kind, binding, own)
@@ -211,10 +214,10 @@ def served(server: ApiServer, kind: str, api_version: str) -> ServedKind:
     """The kind of that name. Raises BadRequest."""
     for one in server.scheme.kinds:
         fits = not api_version or one.api_version == api_version
-        if one.kind == kind and fits and one.storable and one.namespaced:
+        if one.kind == kind and fits and one.storable:
             return one
     what = f"{api_version} {kind}".strip()
-    raise BadRequest(f"spec.workload.kind: the federation has no namespaced kind {what!r}")
+    raise BadRequest(f"spec.workload.kind: the federation has no kind {what!r}")
 
 
 def unplaced(subject: Subject) -> str:

@@ -170,6 +170,8 @@ class FederationServer:
             self._opened = True
             documents = [*bootstrap.documents(), *access.common()]
             await bootstrap.ensure(api.registry, api.scheme, documents)
+        if api.definitions is not None:
+            api.definitions.start()
         self.api = api
         self.run += 1
         self.manager = manager = Controllers(
@@ -187,8 +189,7 @@ class FederationServer:
         if manager is not None:
             await manager.stop()
         if api is not None:
-            api.watches.close_all()
-            await api.cache.stop()
+            await _close(api)
 
     async def kill(self) -> None:
         """The process is dead where it stands: what it was about to write or to say is lost."""
@@ -197,8 +198,7 @@ class FederationServer:
         if manager is not None:
             await manager.stop(flush=False)
         if api is not None:
-            api.watches.close_all()
-            await api.cache.stop()
+            await _close(api)
         self.store.bury()
 
     def _gone(self) -> tuple[ApiServer | None, Manager | None]:
@@ -225,3 +225,10 @@ class FederationServer:
         """What the approval of a member's certificate brings about."""
         assert self.manager is not None
         _ = await self.manager.executor.apply(membership.grant(cluster))
+
+
+async def _close(api: ApiServer) -> None:
+    api.watches.close_all()
+    if api.definitions is not None:
+        await api.definitions.stop()
+    await api.cache.stop()

@@ -6,12 +6,11 @@ from federation.propagation.admission.shape import roundtrip
 from federation.propagation.claims import CLUSTER_POLICY_ID, POLICY_ID
 from federation.propagation.works import SERVER_FIELDS
 from machinery.api.fleet.kinds import BINDING_SPEC, OVERRIDE_SPEC, POLICY_SPEC
-from machinery.api.fleet.work import BINDING_LABEL, WORK_ID
+from machinery.api.fleet.work import BINDING_LABEL, CLUSTER_BINDING_LABEL, WORK_ID
 from machinery.meta.resource import Document
 
 POLICY_FINALIZER: Final = "karmada.io/propagation-policy-controller"
 CLUSTER_POLICY_FINALIZER: Final = "karmada.io/cluster-propagation-policy-controller"
-CLUSTER_BINDING_LABEL: Final = "clusterresourcebinding.karmada.io/permanent-id"
 REVISION: Final = "deployment.kubernetes.io/revision"
 _SERVICE_IMPORT: Final = "multicluster.x-k8s.io"
 _SCHEDULER: Final = "default-scheduler"

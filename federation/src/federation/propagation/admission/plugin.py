@@ -8,7 +8,7 @@ from typing import Any
 
 from federation.propagation.admission import autoscaling, defaults, operations, rules
 from federation.propagation.admission.types import mismatch
-from federation.propagation.templates import why_unselectable
+from federation.propagation.templates import is_wide, why_unselectable
 from machinery.api.fleet.autoscaling_kinds import FEDERATED_HPA_SPEC
 from machinery.api.fleet.kinds import OVERRIDE_SPEC, POLICY_SPEC
 from machinery.kit.ids import Ids
@@ -101,7 +101,10 @@ def idle(policy: Document) -> Iterator[str]:
         if spec.get(field):
             yield f"spec.{field}: kept, but nothing acts on it yet"
     for index, selector in enumerate(spec.get("resourceSelectors") or ()):
-        why = why_unselectable(selector.get("apiVersion", ""), selector.get("kind", ""))
+        named = (selector.get("apiVersion", ""), selector.get("kind", ""))
+        why = why_unselectable(*named)
+        if not why and policy.get("kind") == "PropagationPolicy" and is_wide(*named):
+            why = f"a {named[1]} has no namespace; a ClusterPropagationPolicy can select it"
         if why:
             yield f"spec.resourceSelectors[{index}]: it selects nothing: {why}"
 

@@ -209,9 +209,9 @@ def _narrowed(request: AdmissionRequest, there: Committed, limit: int) -> set[st
     if len(gone) <= limit:
         return set()
     mark = claims.POLICY_NAME if request.namespace else claims.CLUSTER_POLICY_NAME
-    claimed = (
-        b
-        for b in there.list(RESOURCE_BINDINGS, request.namespace)
-        if b.metadata.annotations.get(mark) == request.name
-    )
+    bindings = list(there.list(RESOURCE_BINDINGS, request.namespace))
+    if not request.namespace:
+        of_clusters: Resource[Any] = CLUSTER_RESOURCE_BINDINGS
+        bindings += there.list(of_clusters)
+    claimed = (b for b in bindings if b.metadata.annotations.get(mark) == request.name)
     return gone & held(claimed)

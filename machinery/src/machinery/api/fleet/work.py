@@ -6,11 +6,13 @@ from typing import Any
 from machinery.api.core import NodeSelector, ObjectReference, Toleration
 from machinery.api.fleet.policy import FailoverBehavior, Placement, Suspension
 from machinery.meta.objectmeta import Condition, Object, View
-from machinery.meta.resource import Document, Resource
+from machinery.meta.resource import Document, ObjectKey, Resource
 
 BINDING_LABEL = "resourcebinding.karmada.io/permanent-id"
 BINDING_NAME = "resourcebinding.karmada.io/name"
 BINDING_NAMESPACE = "resourcebinding.karmada.io/namespace"
+CLUSTER_BINDING_LABEL = "clusterresourcebinding.karmada.io/permanent-id"
+CLUSTER_BINDING_NAME = "clusterresourcebinding.karmada.io/name"
 WORK_ID = "work.karmada.io/permanent-id"
 WORK_NAME = "work.karmada.io/name"
 WORK_NAMESPACE = "work.karmada.io/namespace"
@@ -171,7 +173,15 @@ WORKS: Resource[Work] = Resource("work.karmada.io", "v1alpha1", "works", "Work",
 BINDING_DOCUMENTS: Resource[Document] = Resource(
     "work.karmada.io", "v1alpha2", "resourcebindings", "ResourceBinding", True, dict
 )
+CLUSTER_BINDING_DOCUMENTS: Resource[Document] = Resource(
+    "work.karmada.io", "v1alpha2", "clusterresourcebindings", "ClusterResourceBinding", False, dict
+)
 WORK_DOCUMENTS: Resource[Document] = Resource(
     "work.karmada.io", "v1alpha1", "works", "Work", True, dict
 )
 """The same kinds as whole documents, for those who compare or hand on every field."""
+
+
+def binding_resource(key: ObjectKey) -> Resource[Any]:
+    """Which kind of binding has the key: only those of objects of a cluster have no namespace."""
+    return RESOURCE_BINDINGS if key.namespace else CLUSTER_RESOURCE_BINDINGS
