@@ -221,7 +221,8 @@ async def test_probes_decide_readiness_and_restarts(home: Home) -> None:
             "-c",
             "mkdir /tmp/w; echo hi >/tmp/w/index.html; exec httpd -f -p 8080 -h /tmp/w",
         ]
-        probe = {"periodSeconds": 1, "failureThreshold": 1}
+        # On a busy machine an exec may take longer than the default of a second.
+        probe = {"periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 10}
         await home.cluster.pod(
             "web",
             "node-1",
