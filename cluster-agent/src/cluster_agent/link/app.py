@@ -44,6 +44,8 @@ from machinery.wire.linkdialer import DialTarget, LinkDialer
 log = logging.getLogger(__name__)
 
 JOIN_BACKOFF = Backoff(base_s=0.5, cap_s=30.0, jitter=0.5)
+KIND_CHECK_S = 10.0
+"""How soon the copy of a kind that is served no more is dropped."""
 SYSTEM_NAMESPACE = ObjectKey("", "kube-system")
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -234,6 +236,15 @@ class Link:
         self._dialers = Dialers(dialer, self._config.access.url)
         _ = self._tasks.spawn(self._dialers.follow(federation, self._clock), "link-dialers")
 
+    async def _copy(self, copy: Informer[Document]) -> None:
+        """Keep the copy of a kind as long as the member serves it: a custom kind may go."""
+        resource = copy.resource
+        running = self._tasks.spawn(copy.run(), f"link-copying-{resource.plural}")
+        while self._resolve(resource.api_version, resource.kind) == resource:
+            await self._clock.sleep(KIND_CHECK_S)
+        self._copies.pop(resource, None)
+        _ = running.cancel()
+
     async def _works(self, federation: Client) -> None:
         manager = Manager(federation, self._clock, self._ids, component="cluster-agent")
         self._manager = manager
@@ -251,7 +262,7 @@ class Link:
                     label_selector=f"{MANAGED_LABEL}=true",
                 )
                 holder[0].watches_informer(copy, work_keys)
-                _ = self._tasks.spawn(copy.run(), f"link-copy-{resource.plural}")
+                _ = self._tasks.spawn(self._copy(copy), f"link-copy-{resource.plural}")
             return copy
 
         interpreters = Interpreters(federation, self._clock)
