@@ -18,6 +18,7 @@ from machinery.api.fleet.interpretation import CUSTOMIZATIONS
 from machinery.api.fleet.policy import (
     CLUSTER_OVERRIDE_POLICIES,
     CLUSTER_PROPAGATION_POLICIES,
+    OVERRIDE_POLICIES,
     PROPAGATION_POLICIES,
 )
 from machinery.api.fleet.work import (
@@ -321,6 +322,45 @@ def test_users_scripts_divide_a_custom_kind_and_bring_what_it_needs() -> None:
             await says(fleet, work, {"pages": 5})
         held = await fleet.client.get(GUESTBOOKS, ObjectKey("demo", "book"))
         assert held["status"] == {"pages": 10}
+
+    fleet_story(story)
+
+
+def test_a_guestbook_is_placed_and_overridden_as_in_karmadas_walk_through() -> None:
+    """The definition by a cluster policy, an object by a policy of its namespace, a field of it overridden in one member."""
+
+    async def story(fleet: Fleet) -> None:
+        name = f"{GUESTBOOKS.plural}.{GUESTBOOKS.group}"
+        selector = {
+            "apiVersion": CUSTOM_RESOURCE_DEFINITIONS.api_version,
+            "kind": "CustomResourceDefinition",
+            "name": name,
+        }
+        await fleet.client.create(CUSTOM_RESOURCE_DEFINITIONS, definition(GUESTBOOKS))
+        await selects(fleet, "alpha", kinds=(), resourceSelectors=[selector])
+        assert await placed(fleet, f"{name}-customresourcedefinition") == ("alpha",)
+        books = {"apiVersion": GUESTBOOKS.api_version, "kind": "Guestbook"}
+        where = {"clusterAffinity": {"clusterNames": ["alpha"]}}
+        policy = {"resourceSelectors": [books], "placement": where}
+        await fleet.client.create(PROPAGATION_POLICIES, of(PROPAGATION_POLICIES, "p", spec=policy))
+        plain = [
+            {"path": "/spec/size", "operator": "replace", "value": 4},
+            {"path": "/metadata/annotations", "operator": "add", "value": {"foo": "bar"}},
+        ]
+        rule = {
+            "targetCluster": {"clusterNames": ["alpha"]},
+            "overriders": {"plaintext": plain},
+        }
+        override = {"resourceSelectors": [books], "overrideRules": [rule]}
+        await fleet.client.create(OVERRIDE_POLICIES, of(OVERRIDE_POLICIES, "o", spec=override))
+        fields = {"alias": "Name", "configMapName": "test", "size": 2}
+        await fleet.client.create(GUESTBOOKS, of(GUESTBOOKS, "book", spec=fields))
+        await asyncio.sleep(2)
+        (work,) = await fleet.works("alpha", "Guestbook")
+        (manifest,) = work["spec"]["workload"]["manifests"]
+        assert manifest["spec"] == fields | {"size": 4}
+        assert manifest["metadata"]["annotations"]["foo"] == "bar"
+        assert await fleet.works("beta", "Guestbook") == []
 
     fleet_story(story)
 
