@@ -265,3 +265,23 @@ async def test_with_an_elector_only_the_leader_reconciles(caplog):
     await asyncio.sleep(5)
     assert second.seen == ["a"]
     await two.stop()
+
+
+async def test_a_kind_that_goes_takes_its_controller_and_its_informer_along():
+    client, reconciler = FakeClient(), Recorder()
+    await make(client, "a")
+    room = manager(client)
+    await room.start()
+    builder = room.controller("late", reconciler, workers=1).watches(PODS)
+    await asyncio.sleep(1)
+    assert reconciler.seen == ["a"]
+    held = room.informer(PODS)
+    room.withdraw(builder)
+    room.forget_informer(PODS)
+    await make(client, "b")
+    await asyncio.sleep(1)
+    assert reconciler.seen == ["a"]
+    assert builder not in room.controllers
+    assert [pod.metadata.name for pod in held.list()] == ["a"]
+    assert room.informer(PODS) is not held
+    await room.stop()
