@@ -28,11 +28,16 @@ def upstream(**settings: object) -> FakeUpstream:
 
 
 def dead_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port of loopback that nobody listens on, in UDP or TCP."""
+    while True:
+        with socket.socket(type=socket.SOCK_DGRAM) as udp_, socket.socket() as tcp_:
+            udp_.bind(("127.0.0.1", 0))
+            port: int = udp_.getsockname()[1]
+            try:
+                tcp_.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 async def test_forwarded_and_kept() -> None:
