@@ -12,7 +12,7 @@ from machinery.api.customresources.naming import status_of
 from machinery.api.customresources.pruning import fill, prune
 from machinery.api.validation import rules
 from machinery.api.validation.causes import Causes
-from machinery.api.validation.schema_formats import go_pattern
+from machinery.api.validation.patterns import go_pattern
 from machinery.api.validation.schema_values import Sink, check
 
 TEXT = {"type": "string"}

@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+from machinery.api.customresources.pruning import UNKNOWN_MAX
+from machinery.api.fieldpath import PATH_MAX
 from machinery.api.plans import Field, Node, node_of
 from machinery.kit.clock import parse_time, rfc3339, rfc3339_micro
 from machinery.meta import quantity
@@ -55,7 +57,8 @@ class Walk:
         for key, item in value.items():
             part = fields.get(key)
             if part is None:
-                self.unknown.append(_path((link, key, name)))
+                if len(self.unknown) < UNKNOWN_MAX:
+                    self.unknown.append(_path((link, key, name))[:PATH_MAX])
                 continue
             if item is None:
                 continue

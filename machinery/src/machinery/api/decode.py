@@ -22,6 +22,7 @@ import orjson
 from machinery.api import plans, schemas, syntax
 from machinery.api.conform import Mismatch, Walk
 from machinery.api.customresources import pruning
+from machinery.api.fieldpath import below, item
 from machinery.api.scheme import ServedKind
 from machinery.api.validation import structural
 from machinery.meta.errors import BadRequest, UnsupportedMediaType, invalid
@@ -36,6 +37,10 @@ _ABSENT: Final = object()
 _DEFINITION: Final = ("apiextensions.k8s.io", "CustomResourceDefinition")
 _CAUSES_MAX: Final = 100
 """How many complaints one answer carries; a hostile body has no end of them."""
+
+
+class TooDeep(BadRequest):
+    """It nests deeper than anything may, and could not even be quoted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,8 @@ def decode_body(kind: ServedKind, raw: bytes, media_type: str, field_validation:
         document, complaints = _from_yaml(kind, raw)
     elif media == "application/vnd.kubernetes.protobuf" and _speaks_protobuf(kind):
         document, complaints = _from_protobuf(kind, raw), ()
+        if syntax.too_deep(document):
+            raise BadRequest(_cannot_be_handled(kind, kind.kind, syntax.TOO_DEEP))
     else:
         raise UnsupportedMediaType(_unknown_format(kind))
     return _checked(kind, _envelope(kind, document, raw), complaints, field_validation)
@@ -76,15 +83,25 @@ def check_fields(
     What the object shares with `live`, the one that was patched, was checked when that was stored: a patch of the status
     is not made to pay for the spec.
     """
-    if not kind.custom:
-        touched = document if live is None else _touched(document, live)
-        if _is_quick(kind, orjson.dumps(touched)):
-            return document, ()
+    raw = _dumped(document if live is None else _touched(document, live))
+    if not kind.custom and _is_quick(kind, raw):
+        return document, ()
     tidy, unknown = _tidied(kind, document, live)
     complaints = tuple(f'unknown field "{path}"' for path in unknown[:_CAUSES_MAX])
     if complaints and field_validation == "Strict":
         raise BadRequest("strict decoding error: " + ", ".join(complaints))
     return tidy, complaints if field_validation != "Ignore" else ()
+
+
+def _dumped(touched: Document) -> bytes:
+    """Its JSON. Raises TooDeep: patches can nest what no body could."""
+    try:
+        raw = orjson.dumps(touched)
+    except TypeError:  # orjson's own bound
+        raise TooDeep(syntax.TOO_DEEP) from None
+    if syntax.too_deep(touched, raw):
+        raise TooDeep(syntax.TOO_DEEP)
+    return raw
 
 
 def _touched(document: Document, live: Document) -> Document:
@@ -126,7 +143,10 @@ def _is_quick(kind: ServedKind, raw: bytes) -> bool:
         return False
     try:
         _decoder(kind.schema_name).decode(raw)
-    except msgspec.ValidationError:
+    except (
+        msgspec.DecodeError,
+        RecursionError,
+    ):  # numbers out of range as well: the careful way names them
         return False
     return True
 
@@ -201,21 +221,20 @@ def prune(schema: Mapping[str, Any], value: Any, path: str, unknown: list[str]) 
     schema = schemas.resolve(schema)
     if type(value) is list and "items" in schema:
         items = schema["items"]
-        return [prune(items, one, f"{path}[{i}]", unknown) for i, one in enumerate(value)]
+        return [prune(items, one, item(path, i), unknown) for i, one in enumerate(value)]
     if type(value) is not dict or schema.get("x-kubernetes-preserve-unknown-fields"):
         return value
     properties, others = schema.get("properties"), schema.get("additionalProperties")
     if properties is None:
         if not isinstance(others, Mapping):
             return value
-        return {key: prune(others, one, f"{path}.{key}", unknown) for key, one in value.items()}
+        return {key: prune(others, one, below(path, key), unknown) for key, one in value.items()}
     out: Document = {}
     for key, one in value.items():
-        where = f"{path}.{key}" if path else key
         if key in properties:
-            out[key] = prune(properties[key], one, where, unknown)
+            out[key] = prune(properties[key], one, below(path, key), unknown)
         else:
-            unknown.append(where)
+            pruning.tell(unknown, path, key)
     return out
 
 

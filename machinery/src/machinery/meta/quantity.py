@@ -22,6 +22,8 @@ _DECIMAL: Final = {
 _BY_EXPONENT: Final = {exponent: suffix for suffix, exponent in _DECIMAL.items()}
 _BY_SHIFT: Final = {shift: suffix for suffix, shift in _BINARY.items()}
 _NANO: Final = Fraction(1, 10**9)
+_TEXT_MAX: Final = 512
+"""Longest text that is read: a number of more letters says nothing, and costs its length squared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Quantity:
 @lru_cache(maxsize=4096)
 def parse(text: str) -> Quantity:
     """The quantity of a text. Raises ValueError with upstream's sentence for anything else."""
-    found = _SHAPE.fullmatch(text)
+    found = _SHAPE.fullmatch(text) if len(text) <= _TEXT_MAX else None
     if found is None:
         raise ValueError(PATTERN_MESSAGE)
     sign, number, suffix = found.groups()

@@ -111,7 +111,7 @@ class Authenticator:
         now = self._clock.monotonic()
         known = self._verified.get(token)
         if known is not None and known[1] > now and known[0].audiences == tuple(audiences):
-            claims: Claims | None = known[0]
+            claims: Claims | None = known[0] if self._in_time(known[0]) else None
         else:
             claims = self._issuer.verify(token, audiences)
             if claims is not None:
@@ -121,6 +121,9 @@ class Authenticator:
         if claims is None or not self._alive(claims):
             return None
         return claims
+
+    def _in_time(self, claims: Claims) -> bool:
+        return self._clock.now().timestamp() < claims.expires
 
     def _alive(self, claims: Claims) -> bool:
         if not self._exists("serviceaccounts", claims.namespace, claims.name, claims.uid):

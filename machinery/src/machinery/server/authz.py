@@ -32,6 +32,8 @@ _NODE_CREATES = frozenset(
         ("authorization.k8s.io", "selfsubjectaccessreviews"),
     }
 )
+MIRROR = "kubernetes.io/config.mirror"
+"""Annotation of pods that a node has of itself; they run as nobody."""
 _REFERRED = frozenset({"secrets", "configmaps"})
 
 
@@ -171,7 +173,10 @@ def references(pod: Document) -> Iterator[tuple[str, str, str]]:
     """(plural, namespace, name) of every Secret, ConfigMap and ServiceAccount that a pod refers to. Pure."""
     namespace = pod["metadata"].get("namespace", "")
     spec = pod.get("spec") or {}
-    yield ("serviceaccounts", namespace, spec.get("serviceAccountName") or "default")
+    mirrored = MIRROR in (pod["metadata"].get("annotations") or {})
+    account = spec.get("serviceAccountName") or ("" if mirrored else "default")
+    if account:
+        yield ("serviceaccounts", namespace, account)
     for secret in spec.get("imagePullSecrets") or ():
         yield ("secrets", namespace, secret.get("name", ""))
     for volume in spec.get("volumes") or ():

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 POLICIES = ("Foreground", "Background", "Orphan")
 DELETE_TRIES = 8
+GRACE_SECONDS_MAX = (1 << 31) - 1
+"""Longer is for ever all the same, and its end would be a date that no calendar here has."""
 RETURNS_OBJECT = frozenset({"Pod", "ServiceAccount", "Service", "Namespace"})
 """Kinds whose DELETE answers the object instead of a Status when it is gone at once."""
 
@@ -229,7 +231,7 @@ def _grace(kind: ServedKind, live: Document, options: Deletion) -> int:
         grace = 1
     if not spec.get("nodeName") or status.get("phase") in ("Succeeded", "Failed"):
         return 0
-    return grace
+    return min(grace, GRACE_SECONDS_MAX)
 
 
 def _marked(document: Document, grace: int, now: dt.datetime) -> Document:

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from machinery.meta.errors import BadRequest
 from machinery.server.authz import Authorizer
 from machinery.server.rbac import Attributes
+from machinery.server.request import readable
 from machinery.server.user import (
     AUTHENTICATED,
     UserInfo,
@@ -25,8 +26,8 @@ def impersonated(headers: Mapping[str, str], user: UserInfo, authorizer: Authori
     name, uid = "", ""
     groups: list[str] = []
     extra: dict[str, list[str]] = {}
-    for key, value in headers.items():
-        lowered = key.lower()
+    for key, sent in headers.items():
+        lowered, value = key.lower(), readable(sent)
         if lowered == "impersonate-user":
             name = value
         elif lowered == "impersonate-uid":

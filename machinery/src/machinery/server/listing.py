@@ -13,14 +13,16 @@ list is kept for some minutes; all its entries are shared with the present.
 
 import base64
 import binascii
+import re
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from machinery.api.fieldselectors import check
+from machinery.api.patch import gotext
 from machinery.api.scheme import ServedKind
 from machinery.kit.clock import Clock
 from machinery.meta.errors import BadRequest, Expired, InternalError, Invalid, Timeout, invalid
@@ -118,24 +120,48 @@ def list_query(kind: ServedKind, info: RequestInfo) -> ListQuery:
     )
 
 
+_INT: Final = re.compile(r"[+-]?[0-9]+")
+_UINT: Final = re.compile(r"[0-9]+")
+_DIGITS_MAX: Final = 20
+"""More digits than a 64-bit number has, zeros in front aside."""
+
+
 def parse_int(text: str) -> int:
     """A number in the query. Raises BadRequest in Go's words."""
     if not text:
         return 0
-    try:
-        return int(text)
-    except ValueError:
-        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+    if not _INT.fullmatch(text):
+        raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    number = _within(text, -(1 << 63), (1 << 63) - 1)
+    if number is None:
+        raise BadRequest(f'strconv.ParseInt: parsing "{text}": value out of range')
+    return number
+
+
+def _within(text: str, least: int, most: int) -> int | None:
+    """The number, if it is in range; Python refuses to read very long ones."""
+    if len(text.lstrip("+-0")) > _DIGITS_MAX:
+        return None
+    number = int(text)
+    return number if least <= number <= most else None
 
 
 def parse_revision(text: str) -> int:
     """A resourceVersion. Raises BadRequest in upstream's words."""
-    if not text.isdecimal():
+    number = parse_uint(text)
+    if isinstance(number, str):
         raise BadRequest(
-            f'invalid resource version: resourceVersion: Invalid value: "{text}": '
-            f'strconv.ParseUint: parsing "{text}": invalid syntax'
+            f'invalid resource version: resourceVersion: Invalid value: "{text}": {number}'
         )
-    return int(text)
+    return number
+
+
+def parse_uint(text: str) -> int | str:
+    """An unsigned number, or Go's complaint."""
+    if not _UINT.fullmatch(text):
+        return f'strconv.ParseUint: parsing "{text}": invalid syntax'
+    number = _within(text, 0, (1 << 64) - 1)
+    return f'strconv.ParseUint: parsing "{text}": value out of range' if number is None else number
 
 
 def _forbidden(field: str, message: str) -> dict[str, str]:
@@ -248,6 +274,10 @@ def decode_token(token: str) -> tuple[int, str]:
         version = document.get("v", "") if isinstance(document, dict) else ""
         raise BadRequest(f"{prefix}server does not recognize this encoded version {version}")
     revision, start = document.get("rv", 0), document.get("start", "")
+    if type(revision) is not int:
+        raise BadRequest(f"{prefix}{_not_go(revision, 'rv', 'int64')}")
+    if not isinstance(start, str):
+        raise BadRequest(f"{prefix}{_not_go(start, 'start', 'string')}")
     if revision == 0:
         raise BadRequest(
             f"{prefix}incorrect encoded start resourceVersion (version {TOKEN_VERSION})"
@@ -256,7 +286,14 @@ def decode_token(token: str) -> tuple[int, str]:
         raise BadRequest(f"{prefix}continue token is empty")
     if ".." in start.split("/") or start.startswith("//"):
         raise BadRequest(f"{prefix}{start}")
-    return int(revision), str(start)
+    return revision, start
+
+
+def _not_go(value: Any, field: str, wanted: str) -> str:
+    return (
+        f"json: cannot unmarshal {gotext.type_name(value)} into Go struct field "
+        f"continueToken.{field} of type {wanted}"
+    )
 
 
 def _go_json_error(token: str) -> str:
@@ -265,6 +302,8 @@ def _go_json_error(token: str) -> str:
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     except (binascii.Error, ValueError):
         return "illegal base64 data at input byte 0"
+    if not raw:
+        return "unexpected end of JSON input"
     first = raw[:1].decode("latin-1")
     shown = first if first.isprintable() and first.isascii() else f"\\u{ord(first):04x}"
     return f"invalid character '{shown}' looking for beginning of value"
@@ -312,12 +351,11 @@ class Lister:
         """Wait until a GET may be answered that wants at least this revision. Raises InternalError, Timeout."""
         if revision in ("", "0"):
             return
-        if not revision.isdecimal():
-            raise InternalError(
-                f'resourceVersion: Invalid value: "{revision}": strconv.ParseUint: parsing "{revision}": invalid syntax',
-                reason="",
-            )
-        await wait_until(self._cache, int(revision), self._ahead_wait_s)
+        asked = parse_uint(revision)
+        if isinstance(asked, str):
+            text = f'resourceVersion: Invalid value: "{revision}": {asked}'
+            raise InternalError(text, reason="")
+        await wait_until(self._cache, asked, self._ahead_wait_s)
 
     async def _exact(self, kinds: KindCache, query: ListQuery, revision: int) -> Page:
         current = await self._cache.fresh()

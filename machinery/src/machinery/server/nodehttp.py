@@ -1,11 +1,15 @@
 """Just enough HTTP/1.1 client for a connection that may become a stream: read a head, then its body, and no byte more."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 HEAD_BYTES_MAX = 64 * 1024
 CHUNK = 64 * 1024
+_STATUS = re.compile(r"[0-9]{3}", re.ASCII)
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ async def read_head(reader: asyncio.StreamReader) -> ResponseHead:
         raise ConnectionError("response head too long") from error
     lines = raw.decode("latin-1").split("\r\n")
     parts = lines[0].split(" ", 2)
-    if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
+    if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not _STATUS.fullmatch(parts[1]):
         raise ConnectionError(f"not an HTTP response: {lines[0][:80]!r}")
     headers: dict[str, str] = {}
     for line in lines[1:]:
@@ -42,7 +46,7 @@ async def open_body(head: ResponseHead, reader: asyncio.StreamReader) -> AsyncIt
             yield piece
         return
     length = head.headers.get("content-length")
-    left = int(length) if length is not None and length.isdigit() else -1
+    left = int(length) if length is not None and _LENGTH.fullmatch(length) else -1
     while left:
         piece = await reader.read(CHUNK if left < 0 else min(CHUNK, left))
         if not piece:
@@ -51,15 +55,22 @@ async def open_body(head: ResponseHead, reader: asyncio.StreamReader) -> AsyncIt
         yield piece
 
 
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError as error:
+        raise ConnectionError("a line of the response is too long") from error
+
+
 async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     while True:
-        line = await reader.readline()
-        try:
-            size = int(line.split(b";")[0], 16)
-        except ValueError:
-            raise ConnectionError("broken chunk in the response") from None
+        line = await _line(reader)
+        text = line.split(b";")[0].strip()
+        if not _CHUNK_SIZE.fullmatch(text):
+            raise ConnectionError("broken chunk in the response")
+        size = int(text, 16)
         if size == 0:
-            while (await reader.readline()) not in (b"\r\n", b""):
+            while (await _line(reader)) not in (b"\r\n", b""):
                 pass
             return
         while size:

@@ -70,9 +70,12 @@ def patcher(
 
 def _parse(body: bytes) -> Any:
     try:
-        return orjson.loads(body)
+        patch = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"error decoding patch: {_go_words(error, body)}") from None
+    if syntax.too_deep(patch, body):
+        raise BadRequest(f"error decoding patch: {syntax.TOO_DEEP}")
+    return patch
 
 
 def _go_words(error: orjson.JSONDecodeError, body: bytes) -> str:
@@ -108,6 +111,8 @@ def _checked(  # noqa: PLR0913 - all that a complaint may quote
         check_name((metadata or {}).get("name", ""), name)
     try:
         tidy, warnings = decode.check_fields(kind, document, call.field_validation, live)
+    except decode.TooDeep:
+        raise
     except BadRequest as error:
         why = restore.complaint(kind.schema_name, document) if shown is not None else ""
         raise patch_errors.unfit_result(

@@ -10,6 +10,7 @@ from machinery.kit.clock import rfc3339
 from machinery.meta import errors
 from machinery.meta.resource import Document
 from machinery.server.authn import API_AUDIENCE
+from machinery.server.authz import references
 from machinery.server.call import Call
 from machinery.server.deletion import deletion_of
 from machinery.server.registry import Registry
@@ -96,6 +97,9 @@ class PodVerbs:
             raise errors.BadRequest("name in URL does not match name in Eviction object")
         options = deletion_of(eviction.get("deleteOptions") or {})
         options = replace(options, dry_run=options.dry_run or call.dry_run)
+        live = self._registry.peek(self._pods, namespace, name)
+        if live is not None:  # who may not delete it may not mark it either
+            self._registry.deleter.judge(self._pods, namespace, name, live, call)
         if not options.dry_run and not options.uid and not options.resource_version:
             await self._registry.change(
                 self._pods, namespace, name, self._disrupted, call, "status", verb="bind"
@@ -127,7 +131,7 @@ class PodVerbs:
         spec = dict(request.get("spec") or {})
         seconds = spec.get("expirationSeconds") or DEFAULT_SECONDS
         audiences = spec.get("audiences") or [API_AUDIENCE]
-        bound = self._bound(spec.get("boundObjectRef"), namespace)
+        bound = self._bound(spec.get("boundObjectRef"), namespace, name, call.user)
         token, expiry = self._issuer.issue(
             namespace, name, account["metadata"]["uid"], audiences, seconds, bound
         )
@@ -189,7 +193,9 @@ class PodVerbs:
                 ],
             )  # fmt: skip
 
-    def _bound(self, reference: Document | None, namespace: str) -> list[Bound]:
+    def _bound(
+        self, reference: Document | None, namespace: str, account: str, user: UserInfo
+    ) -> list[Bound]:
         if not reference:
             return []
         kind, name = reference.get("kind", ""), reference.get("name", "")
@@ -209,11 +215,27 @@ class PodVerbs:
                 "The object might have been deleted and then recreated",
             )  # fmt: skip
         bound = [Bound(kind, name, uid)]
-        node = (found.get("spec") or {}).get("nodeName", "") if kind == "Pod" else ""
+        node = _node_of(found, account, user) if kind == "Pod" else ""
         nodes = self._scheme.by_plural("", "v1", "nodes")
         if node and nodes is not None and (held := self._registry.peek(nodes, "", node)):
             bound.append(Bound("Node", node, held["metadata"]["uid"]))
         return bound
+
+
+def _node_of(pod: Document, account: str, user: UserInfo) -> str:
+    """The node of a pod that a token is bound to. Raises BadRequest, Forbidden where the token is not this pod's to have."""
+    spec = pod.get("spec") or {}
+    if ("serviceaccounts", pod["metadata"].get("namespace", ""), account) not in references(pod):
+        raise errors.BadRequest(
+            f'cannot bind token for serviceaccount "{account}" to pod running with different serviceaccount name.'
+        )
+    node = str(spec.get("nodeName") or "")
+    if user.node and node != user.node:
+        raise errors.Forbidden(
+            f'serviceaccounts "{account}" is forbidden: node requested token bound to a pod scheduled on a different node',
+            details={"name": account, "kind": "serviceaccounts"},
+        )
+    return node
 
 
 def may_request_token(user: UserInfo, request: Document) -> str:

@@ -5,7 +5,7 @@ ready-made bytes that is half the cost of a GET. `Reply` keeps to aiohttp's prot
 keep_alive), so that keep-alive and pipelining stay aiohttp's business.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 
@@ -29,6 +29,10 @@ _JSON_HEAD = {
     for code, head in _HEADS.items()
 }
 Headers = Sequence[tuple[str, str]]
+WARNING = "Warning"
+WARNING_LENGTH_MAX, WARNINGS_LENGTH_MAX = 256, 4096
+"""Letters of one and of all, where all of them together are too long."""
+_BREAKS = {code: " " for code in (*range(32), 127)}
 BROWSERS = ("curl/", "Wget/", "Mozilla/")
 """User agents of people, who get their JSON indented."""
 
@@ -84,7 +88,7 @@ class Reply(web.StreamResponse):
                 _HEADS[self._status],
                 f"Content-Type: {self.content}\r\nContent-Length: {len(body)}".encode(),
             ]
-        for name, value in self.extra:
+        for name, value in _bounded(self.extra):
             parts.append(f"\r\n{name}: {value}".encode("utf-8", "surrogateescape"))
         if not keep:
             parts.append(b"\r\nConnection: close")
@@ -97,6 +101,20 @@ class Reply(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         self._eof_sent = True
+
+
+def _bounded(headers: Headers) -> Iterator[tuple[str, str]]:
+    """Headers as they may travel: one line each, and warnings (which quote what a client sent) cut as upstream cuts them."""
+    told = sum(len(value) for name, value in headers if name == WARNING)
+    room = WARNINGS_LENGTH_MAX
+    for name, value in headers:
+        line = value.translate(_BREAKS)
+        if name == WARNING and told > WARNINGS_LENGTH_MAX:
+            line = line if len(line) <= WARNING_LENGTH_MAX else line[:WARNING_LENGTH_MAX] + '"'
+            room -= len(line)
+            if room < 0:
+                continue
+        yield name, line
 
 
 class Streamed(web.StreamResponse):

@@ -10,9 +10,13 @@ The grammar of Kubernetes' paths is small and fixed, so one function replaces a 
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote
 
 from machinery.meta.selectors import SelectorError, parse_fields
+
+if TYPE_CHECKING:
+    from machinery.server.audit.event import Trail
 
 METHOD_VERBS = {
     "POST": "create",
@@ -44,11 +48,20 @@ class RequestInfo:
     namespace: str = ""
     name: str = ""
     rest: tuple[str, ...] = ()
+    audit: "Trail | None" = None
+    """What the audit log knows of it; None where there is no audit log."""
 
     def first(self, key: str, default: str = "") -> str:
         """The first value of a query parameter."""
         values = self.query.get(key)
         return values[0] if values else default
+
+
+def readable(text: str) -> str:
+    """A text of the wire without what is no UTF-8: aiohttp keeps such bytes as half surrogates, which no JSON can carry."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def truthy(info: RequestInfo, key: str) -> bool:
@@ -59,7 +72,7 @@ def truthy(info: RequestInfo, key: str) -> bool:
 
 def parse_target(method: str, target: str) -> RequestInfo:
     """The request for a method and a request target (path and query, undecoded)."""
-    raw_path, _, raw_query = target.partition("?")
+    raw_path, _, raw_query = readable(target).partition("?")
     query = parse_qs(raw_query, keep_blank_values=True) if raw_query else EMPTY_QUERY
     verb = METHOD_VERBS.get(method, method.lower())
     info = RequestInfo(method, raw_path, query, verb)

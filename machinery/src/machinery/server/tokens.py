@@ -7,6 +7,7 @@ reads. ES256: its key fits the rest of the PKI and its signature fits a header.
 
 import base64
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ class Claims:
     audiences: tuple[str, ...]
     token_id: str = ""
     bound: tuple[Bound, ...] = field(default=())
+    expires: float = math.inf
+    """Seconds since the epoch."""
 
 
 class TokenIssuer:
@@ -105,6 +108,8 @@ class TokenIssuer:
 
     def verify(self, token: str, audiences: Sequence[str]) -> Claims | None:
         """The claims of a token of ours that is in time and meant for one of `audiences`, else None."""
+        if not token.isascii():  # bytes of a header that are no text either
+            return None
         try:
             claims = jwt.decode(
                 token,
@@ -167,6 +172,7 @@ def _claims(claims: Mapping[str, Any], audiences: Sequence[str]) -> Claims | Non
         meant,
         claims.get("jti", ""),
         bound,
+        float(claims.get("exp", 0)),
     )
 
 

@@ -134,6 +134,14 @@ class ResponseHead:
         return cls(int(rest[:3]), headers)
 
 
+def content_length(headers: Mapping[str, str], most: int) -> int:
+    """How long a body is said to be, at most `most`; 0 where it is not said."""
+    text = headers.get("Content-Length", "0").lstrip("0")
+    if not (text.isascii() and text.isdecimal()):
+        return 0
+    return most if len(text) > len(str(most)) else min(int(text), most)
+
+
 def request_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
     """A request head for a connection that aiohttp does not write. Raises ValueError on a line break inside."""
     lines = [

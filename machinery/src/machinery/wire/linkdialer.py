@@ -35,6 +35,7 @@ from machinery.wire.link import (
     LinkVersion,
     MalformedHead,
     ResponseHead,
+    content_length,
     incompatible,
     request_head,
     watch_the_path,
@@ -83,8 +84,7 @@ class _Dialled(asyncio.Protocol):
 
     def _answered(self, head: ResponseHead, tail: bytes) -> None:
         if head.status != 101:
-            length = head.headers.get("Content-Length", "0")
-            if len(tail) >= min(int(length) if length.isdecimal() else 0, HEAD_BYTES_MAX):
+            if len(tail) >= content_length(head.headers, HEAD_BYTES_MAX):
                 self._refuse(_refusal(head.status, tail))
         elif why := incompatible(self._dialer.version, head.headers, "the federation server"):
             self._refuse(why)

@@ -8,6 +8,7 @@ little for the member to dial another. See `link` for the protocol.
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from machinery.wire.link import (
     LinkVersion,
     MalformedHead,
     ResponseHead,
+    content_length,
     incompatible,
     request_head,
     watch_the_path,
@@ -47,6 +49,9 @@ LINK_URL = "http://link"
 """Base URL of a client over `LinkPool.connector`; the name means nothing, the path everything."""
 
 REFUSAL_BODY_MAX = 1024 * 1024
+
+
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 
 
 class UpgradeRefused(Exception):
@@ -375,17 +380,17 @@ class LinkPool:
 async def read_refusal(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
     """The body of a refusal, by its length or its chunks; at most REFUSAL_BODY_MAX bytes."""
     if "chunked" not in headers.get("Transfer-Encoding", "").lower():
-        length = headers.get("Content-Length", "0")
-        size = int(length) if length.isdecimal() else 0
-        return await reader.readexactly(min(size, REFUSAL_BODY_MAX))
+        size = content_length(headers, REFUSAL_BODY_MAX)
+        return await reader.readexactly(size)
     body = bytearray()
     while len(body) < REFUSAL_BODY_MAX:
         size_line = (await reader.readuntil(b"\r\n")).split(b";")[0].strip()
-        try:
-            size = int(size_line, 16)
-        except ValueError:
-            raise MalformedHead(f"not a chunk size: {size_line[:20]!r}") from None
+        if not _CHUNK_SIZE.fullmatch(size_line):
+            raise MalformedHead(f"not a chunk size: {size_line[:20]!r}")
+        size = int(size_line, 16)
         if size == 0:
             break
+        if size > REFUSAL_BODY_MAX:
+            raise MalformedHead(f"a chunk of {size} bytes is too large for a refusal")
         body += (await reader.readexactly(size + 2))[:-2]
     return bytes(body)

@@ -8,12 +8,15 @@ where none is allowed counts as absent: it gets the default, or goes.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from machinery.api.fieldpath import below, item
 from machinery.meta.resource import Document
 
 Schema = Mapping[str, Any]
 PRESERVE: Final = "x-kubernetes-preserve-unknown-fields"
 EMBEDDED: Final = "x-kubernetes-embedded-resource"
 STAMP: Final = frozenset({"apiVersion", "kind", "metadata"})
+UNKNOWN_MAX: Final = 1000
+"""How many unknown fields are remembered."""
 _NOTHING: Final[Schema] = {}
 
 
@@ -23,7 +26,7 @@ def prune(schema: Schema, value: Any, unknown: list[str], path: str = "") -> Any
         items = schema.get("items")
         if not isinstance(items, Mapping):
             return value
-        fresh = [prune(items, one, unknown, f"{path}[{i}]") for i, one in enumerate(value)]
+        fresh = [prune(items, one, unknown, item(path, i)) for i, one in enumerate(value)]
         return _kept(value, fresh)
     if value.__class__ is not dict:
         return value
@@ -42,11 +45,17 @@ def prune(schema: Schema, value: Any, unknown: list[str], path: str = "") -> Any
                 out[key] = one
             else:
                 same = False
-                unknown.append(f"{path}.{key}" if path else key)
+                tell(unknown, path, key)
             continue
-        out[key] = tidy = prune(part, one, unknown, f"{path}.{key}" if path else key)
+        out[key] = tidy = prune(part, one, unknown, below(path, key))
         same = same and tidy is one
     return value if same else out
+
+
+def tell(unknown: list[str], path: str, key: str) -> None:
+    """Note an unknown field; a hostile body has no end of them."""
+    if len(unknown) < UNKNOWN_MAX:
+        unknown.append(below(path, key))
 
 
 def prune_object(schema: Schema, document: Document, unknown: list[str]) -> Document:

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from machinery.api.managed_fields.sets import FieldSet, union
+import orjson
+
+from machinery.api.managed_fields.sets import SELF, FieldSet, union
 from machinery.api.scheme import ServedKind
 from machinery.meta.resource import Document
 
@@ -68,6 +70,32 @@ def read(rows: Any) -> list[Entry] | None:
             )
         )
     return entries
+
+
+def sound(rows: Any) -> bool:
+    """Whether the sets of a managedFields list that a client sent are sets: nodes within nodes, and elements that can be read."""
+    return all(_is_set(row.get("fieldsV1") or {}) for row in rows or () if isinstance(row, dict))
+
+
+def _is_set(node: Any) -> bool:
+    if not isinstance(node, dict):
+        return False
+    return all(_is_element(key) and _is_set(inner) for key, inner in node.items())
+
+
+def _is_element(text: str) -> bool:
+    kind, rest = text[:2], text[2:]
+    if text == SELF or kind == "f:":
+        return True
+    if kind == "i:":
+        return rest.lstrip("-").isdecimal()
+    if kind not in ("k:", "v:"):
+        return False
+    try:
+        found = orjson.loads(rest)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(found, dict) if kind == "k:" else True
 
 
 def write(entries: Sequence[Entry]) -> list[Document]:

@@ -88,7 +88,7 @@ def known(live: Document | None, new: Document, subresource: str) -> list[Entry]
     if not subresource:
         if given == [{}]:
             return []
-        found = entries.read(given)
+        found = entries.read(given) if given == stored or entries.sound(given) else None
         if found:
             return found
     return entries.read(stored) or []

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from machinery.api.fieldpath import PATH_MAX, below, item
 from machinery.api.managed_fields.sets import keys_text
 from machinery.api.managed_fields.walk import keys_of
 from machinery.api.scheme import ServedKind
@@ -53,7 +54,7 @@ def _in_map(value: Any, shape: Shape, path: str) -> Iterator[str]:
         return
     fields = shape.fields
     for key, inner in value.items():
-        at = f"{path}.{key}"
+        at = _below(path, key)
         if fields is None:
             yield from _complaints(inner, shape.item, at)
         elif key in fields:
@@ -62,20 +63,25 @@ def _in_map(value: Any, shape: Shape, path: str) -> Iterator[str]:
             yield f"{at}: field not declared in schema"
 
 
+def _below(path: str, key: str) -> str:
+    """Upstream's paths begin with a dot here."""
+    return below(path, key) if path else f".{key[:PATH_MAX]}"
+
+
 def _in_list(value: Any, shape: Shape, path: str) -> Iterator[str]:
     if not isinstance(value, list):
         yield f"{path}: expected list, got &{{{_go(value)}}}"
         return
     seen: set[str] = set()
     for index, inner in enumerate(value):
-        at = f"{path}[{index}]"
+        at = item(path, index)
         if shape.list_type != "atomic":
             where = _identity(inner, shape)
             if where in seen:
                 yield f"{path}: duplicate entries for key [{where}]"
                 continue
             seen.add(where)
-            at = f"{path}[{where}]"
+            at = item(path, where)
         if shape.list_type == "map" and not isinstance(inner, dict):
             yield f"{path}: element {index}: associative list with keys may not have non-map elements"
             continue

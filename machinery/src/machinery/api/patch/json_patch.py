@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from machinery.api.patch import errors, gotext
+from machinery.api.syntax import DEPTH_MAX
 from machinery.meta.resource import Document
 
 _FIELDS = ("op", "path", "from")
@@ -51,7 +52,7 @@ def apply(document: Document, operations: Any) -> Any:
         for operation in check(operations):
             if operation.get("op") == "copy":
                 value = _member(result, _path(operation, "from"))
-                copied += len(orjson.dumps(value))
+                copied += _size(value)
                 _check_copied(copied)
                 result = _changed(result, _path(operation), _add, value)
             else:
@@ -59,6 +60,14 @@ def apply(document: Document, operations: Any) -> Any:
     except _Unfit:
         raise errors.rejected() from None
     return result
+
+
+def _size(value: Any) -> int:
+    """Bytes of its JSON."""
+    try:
+        return len(orjson.dumps(value))
+    except TypeError:  # nested deeper than orjson goes, by copies of copies
+        raise _Unfit from None
 
 
 def _check_copied(size: int) -> None:
@@ -101,7 +110,7 @@ def _path(operation: Document, name: str = "path") -> list[str]:
     if not pointer:
         return []
     steps = pointer.split("/")[1:]
-    if not steps:
+    if not steps or len(steps) > DEPTH_MAX:
         raise _Unfit
     return [step.replace("~1", "/").replace("~0", "~") for step in steps]
 

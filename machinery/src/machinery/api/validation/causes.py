@@ -7,6 +7,8 @@ import orjson
 
 from machinery.meta.resource import Document
 
+CAUSES_MAX: Final = 1000
+"""How many complaints are kept; a hostile object has no end of them."""
 _ESCAPES: Final = {
     '"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r", "\a": "\\a", "\b": "\\b",
     "\f": "\\f", "\v": "\\v",
@@ -41,7 +43,8 @@ class Causes(list[Document]):
     """The complaints about one object, in the order in which they were found."""
 
     def _add(self, reason: str, field: str, message: str) -> None:
-        self.append({"reason": reason, "message": message, "field": field})
+        if len(self) < CAUSES_MAX:
+            self.append({"reason": reason, "message": message, "field": field})
 
     def required(self, field: str, detail: str = "") -> None:
         self._add("FieldValueRequired", field, _with("Required value", detail))

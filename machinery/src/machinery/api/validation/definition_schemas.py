@@ -10,7 +10,7 @@ from typing import Any, Final
 from machinery.api.customresources.pruning import EMBEDDED, PRESERVE, prune
 from machinery.api.validation import rules
 from machinery.api.validation.causes import Causes
-from machinery.api.validation.schema_formats import pattern_fault
+from machinery.api.validation.patterns import pattern_fault
 from machinery.api.validation.schema_values import Sink, check
 from machinery.meta.resource import Document
 
@@ -310,6 +310,10 @@ def _rule(schema: Schema, rule: Document, path: str, causes: Causes) -> None:
         causes.invalid(f"{path}.message", message, "must not contain line breaks")
     if reason is not None:
         causes.one_of(f"{path}.reason", reason, _REASONS)
+    if len(text) > rules.RULE_LETTERS_MAX:
+        fault = rules.compile_fault(schema, text)
+        causes.invalid(f"{path}.rule", f"{text[:64]}...", f"compilation failed: {fault}")
+        return
     if rule.get("optionalOldSelf") and not rules.uses_old(text):
         text_ = "may not be set if oldSelf is not used in rule"
         causes.invalid(f"{path}.optionalOldSelf", True, text_)

@@ -1,14 +1,16 @@
 """Kubernetes' own functions of CEL: on lists, texts, quantities and addresses. A quantity is a double here."""
 
 import ipaddress
-import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from machinery.api.validation.patterns import Search, known
 from machinery.meta.quantity import quantity_of
 
 Function = Callable[..., Any]
+_FOUND_MAX: Final = 10_000
+"""How many places `findAll` finds at most."""
 
 
 def declarations(cel: Any) -> list[Any]:
@@ -45,12 +47,26 @@ def declarations(cel: Any) -> list[Any]:
 
 
 def _find(text: str, pattern: str) -> str:
-    found = re.search(pattern, text)
+    found = _search(pattern)(text)
     return found[0] if found else ""
 
 
 def _find_all(text: str, pattern: str) -> list[str]:
-    return [found[0] for found in re.finditer(pattern, text)]
+    search, at = _search(pattern), 0
+    out: list[str] = []
+    while len(out) < _FOUND_MAX and (found := search(text[at:])):
+        out.append(found[0])
+        at += max(found.end(), found.start() + 1)
+        if at > len(text):
+            break
+    return out
+
+
+def _search(pattern: str) -> Search:
+    search = known(pattern)
+    if search is None:
+        raise ValueError(f"no pattern: {pattern}")
+    return search
 
 
 def _is_quantity(text: str) -> bool:

@@ -11,7 +11,10 @@ there; `ip`, `cidr`, `url` and `format` objects are not: a rule that uses them i
 
 Types are checked as far as `self` is a scalar or a list of them; of objects the fields are looked up when a rule runs, and
 `unknown_field` finds plain mistakes in their names before. Times and durations within objects are such where a rule names them by a
-path from `self`; as the variable of a macro they are text. There is no budget of cost.
+path from `self`; as the variable of a macro they are text.
+
+What rules may cost is bounded: the length of each, how often they run for one object, the letters that a run may handle
+(`rule_costs`), and by the library itself a run's iterations and depth. Upstream's units of cost are not counted.
 """
 
 import datetime as dt
@@ -21,9 +24,11 @@ from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from typing import Any, Final
 
+from machinery.api.fieldpath import below, item
 from machinery.api.validation.causes import Causes
+from machinery.api.validation.rule_costs import LETTERS_MAX, TEXTS, Size, letters, size_of
 from machinery.api.validation.rule_functions import declarations
-from machinery.api.validation.schema_values import ABSENT, below, keys_of
+from machinery.api.validation.schema_values import ABSENT, keys_of
 from machinery.kit.clock import parse_time
 from machinery.meta.resource import Document
 
@@ -31,8 +36,14 @@ Schema = Mapping[str, Any]
 RULES: Final = "x-kubernetes-validations"
 NOT_ENFORCED: Final = "x-kubernetes-validations are stored and not enforced: the package cel-expr-python is not installed here"
 _KNOWN_MAX: Final = 512
+RULE_LETTERS_MAX: Final = 16 * 1024
+"""Of one expression; the longest in use have about two thousand."""
+RUNS_MAX: Final = 20_000
+"""How often rules run for one write: about a second."""
+OUT_OF_BUDGET: Final = (
+    "validation failed due to running out of cost budget, no further validation rules will be run"
+)
 _KNOWN: dict[int, tuple[Schema, bool]] = {}
-_TEXTS: Final = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
 _OLD: Final = re.compile(r"\boldSelf\b")
 _PATH: Final = re.compile(r"(?<![\w.])(?:self)((?:\.[A-Za-z_]\w*)+)(?!\w)(\()?")
 _RESERVED: Final = frozenset(
@@ -105,6 +116,8 @@ def _program(self_type: str, expression: str, *, optional: bool = False) -> Any:
 
 def compile_fault(schema: Schema, expression: str, *, optional: bool = False) -> str:
     """Why an expression does not compile where it stands; empty where it does. `optional`: with an optional oldSelf."""
+    if len(expression) > RULE_LETTERS_MAX:
+        return f"ERROR: <input>:1:1: expression code point size exceeds limit: size: {len(expression)}, limit {RULE_LETTERS_MAX}"
     try:
         _program(_type_name(schema), expression, optional=optional)
     except RuntimeError as error:
@@ -120,7 +133,7 @@ def result_type(schema: Schema, expression: str) -> str:
 
 def uses_old(rule: str) -> bool:
     """Whether it is a transition rule."""
-    return _OLD.search(_TEXTS.sub("''", rule)) is not None
+    return _OLD.search(TEXTS.sub("''", rule)) is not None
 
 
 # ---------------------------------------------------------------------------------------------------- looking at rules
@@ -146,7 +159,7 @@ def _any_rule(schema: Any) -> bool:
 
 def unknown_field(schema: Schema, rule: str) -> tuple[str, int] | None:
     """(a field of `self` that the schema does not have, where the rule names it); None when there is none to be seen."""
-    for found in _PATH.finditer(_TEXTS.sub(lambda m: "'" * len(m[0]), rule)):
+    for found in _PATH.finditer(TEXTS.sub(lambda m: "'" * len(m[0]), rule)):
         names = found[1].split(".")[1:]
         if found[2]:
             names.pop()  # a method
@@ -187,15 +200,42 @@ def check(schema: Schema, document: Document, old: Document | None, causes: Caus
         return
     properties = {**(schema.get("properties") or {}), **_STAMP}
     whole = {**schema, "properties": properties}
-    _check(whole, document, ABSENT if old is None else old, "", causes)
+    budget = _Budget(size_of(document, old))
+    try:
+        _check(whole, document, ABSENT if old is None else old, "", causes, budget)
+    except _OutOfBudget as error:
+        causes.invalid(str(error) or "<nil>", "object", OUT_OF_BUDGET)
 
 
-def _check(schema: Schema, value: Any, old: Any, path: str, causes: Causes) -> None:
+class _OutOfBudget(Exception):
+    """Rules ran too often; the message is the path where it was."""
+
+
+class _Budget:
+    """What is left for one object."""
+
+    def __init__(self, size: Size) -> None:
+        self._left, self._size = RUNS_MAX, size
+
+    def spend(self, rule: Document, path: str) -> None:
+        """One run more, of what may be handled at all. Raises _OutOfBudget."""
+        self._left -= 1
+        told = rule.get("messageExpression") or ""
+        if self._left < 0 or letters(rule.get("rule", ""), self._size) > LETTERS_MAX:
+            raise _OutOfBudget(path)
+        if told and letters(told, self._size) > LETTERS_MAX:
+            raise _OutOfBudget(path)
+
+
+def _check(
+    schema: Schema, value: Any, old: Any, path: str, causes: Causes, budget: _Budget
+) -> None:
     for rule in schema.get(RULES) or ():
+        budget.spend(rule, path)
         _judge(schema, rule, value, old, path, causes)
     for part, one, was, where in _parts(schema, value, old, path):
         if one is not None and has_rules(part):
-            _check(part, one, was, where, causes)
+            _check(part, one, was, where, causes, budget)
 
 
 def _parts(
@@ -208,7 +248,7 @@ def _parts(
             known = {repr(keys_of(schema, one)): one for one in old} if keyed else {}
             for index, one in enumerate(value):
                 was = known.get(repr(keys_of(schema, one)), ABSENT) if keyed else ABSENT
-                yield items, one, was, f"{path}[{index}]"
+                yield items, one, was, item(path, index)
     elif value.__class__ is dict:
         before = old if old.__class__ is dict else {}
         others = schema.get("additionalProperties")
@@ -231,7 +271,10 @@ def _judge(schema: Schema, rule: Document, value: Any, old: Any, path: str, caus
         data["oldSelf"] = _top(schema, old)
     answer, fault = _run(schema, text, data, optional=optional)
     field = (path + rule.get("fieldPath", "")).removeprefix(".") or "<nil>"
-    if fault:
+    if fault.startswith(_EXHAUSTED):
+        told = f"no further validation rules will be run due to call cost exceeds limit for rule: {text}"
+        causes.invalid(path or "<nil>", "object", told)
+    elif fault:
         said = rule.get("message") or text
         kind = {"list": "array", "dict": "object", "str": "string", "int": "integer"}
         name = kind.get(type(value).__name__, type(value).__name__)
@@ -265,6 +308,11 @@ def _complain(rule: Document, field: str, value: Any, text: str, causes: Causes)
             causes.invalid(field, value, text)
 
 
+_EXHAUSTED: Final = "INTERNAL: Iteration budget exceeded"
+_FAULTS: Final = (RuntimeError, ValueError, TypeError, OverflowError, ArithmeticError, LookupError)
+"""What running a rule may raise: the library's own, and those of our functions, which a rule may call with anything."""
+
+
 def _run(
     schema: Schema, expression: str, data: Mapping[str, Any], *, optional: bool
 ) -> tuple[Any, str]:
@@ -272,7 +320,7 @@ def _run(
     try:
         program = _program(_type_name(schema), _typed(schema, expression), optional=optional)
         found = program.eval(data=dict(data))
-    except RuntimeError as error:
+    except _FAULTS as error:
         return None, str(error)
     if found.type().name() == "ERROR":
         return None, _fault(str(found.value()))
@@ -371,6 +419,14 @@ def _special(kind: str, text: str) -> Any:
     except ValueError:
         return text
     if kind == "duration":
+        return _duration(text)
+    return text
+
+
+def _duration(text: str) -> Any:
+    """The duration; the text itself where it is none that can be held."""
+    try:
         seconds = sum(float(n) * _SECONDS[unit] for n, unit in _PART.findall(text))
         return dt.timedelta(seconds=-seconds if text.startswith("-") else seconds)
-    return text
+    except (ValueError, OverflowError):
+        return text

@@ -1,4 +1,4 @@
-"""Formats of texts and numbers in schemas, and Go's regular expressions in Python's syntax."""
+"""Formats of texts and numbers in schemas."""
 
 import base64
 import binascii
@@ -107,52 +107,3 @@ IN_RANGE: Final[Mapping[str, Callable[[float], bool]]] = {
     "int32": lambda value: float(value).is_integer() and -(2**31) <= value < 2**31,
     "int64": lambda value: float(value).is_integer() and -(2**63) <= value < 2**63,
 }
-
-_CLASSES: Final = {
-    "alpha": "a-zA-Z", "digit": "0-9", "alnum": "0-9A-Za-z", "upper": "A-Z", "lower": "a-z",
-    "space": r"\t\n\v\f\r ", "xdigit": "0-9A-Fa-f", "word": r"0-9A-Za-z_", "blank": r"\t ",
-    "punct": r"!-/:-@\[-`{-~", "print": " -~", "graph": "!-~", "cntrl": r"\x00-\x1f\x7f", "ascii": r"\x00-\x7f",
-}  # fmt: skip
-_TOKEN: Final = re.compile(r"\\.|\[:\^?[a-z]+:\]|\[\^?\]?|\]|\$|.", re.DOTALL)
-
-
-def go_pattern(pattern: str) -> str:
-    """A pattern of Go's engine for Python's: `$` is the end of the text alone, `\\z` the same, `[[:alpha:]]` a range."""
-    out: list[str] = []
-    inside = False
-    for token in _TOKEN.findall(pattern):
-        if token == "\\z" or (token == "$" and not inside):
-            out.append(r"\Z")
-        elif inside and token.startswith("[:"):
-            out.append(_CLASSES.get(token[2:-2], re.escape(token)))
-        elif inside and token.startswith("["):
-            out.append("\\" + token)
-        else:
-            inside = (inside or token.startswith("[")) and token != "]"
-            out.append(token)
-    return "".join(out)
-
-
-def pattern_fault(pattern: str) -> str:
-    """What Go's engine says of a pattern that is none; empty where it is one."""
-    try:
-        re.compile(go_pattern(pattern), re.ASCII)
-    except re.error as error:
-        text = str(error)
-        for words, said in (
-            ("missing ), unterminated", f"missing closing ): `{pattern}`"),
-            ("unbalanced parenthesis", f"unexpected ): `{pattern}`"),
-            ("unterminated character set", f"missing closing ]: `{pattern[error.pos or 0 :]}`"),
-            ("nothing to repeat", f"missing argument to repetition operator: `{_letter(pattern, error)}`"),
-            ("multiple repeat", f"invalid nested repetition operator: `{pattern[(error.pos or 1) - 1 : (error.pos or 1) + 1]}`"),
-            ("bad escape (end", "trailing backslash at end of expression: ``"),
-        ):  # fmt: skip
-            if words in text:
-                return said
-        return text
-    return ""
-
-
-def _letter(pattern: str, error: re.error) -> str:
-    at = error.pos or 0
-    return pattern[at : at + 1]

@@ -6,27 +6,25 @@ others from being looked at. List types (sets, keyed lists) are a second pass ov
 With `old`, what did not change is not judged again, so that a schema may become stricter than objects that are there
 (ratcheting): maps are compared key by key, keyed lists item by item, other lists whole.
 
-Patterns are Go's, run by Python's engine after the few differences are translated; a pattern that backtracks without end is
-the author's own affair there and here.
+Patterns are Go's and run in time that grows with the text (`patterns`).
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
 from machinery.api import schemas
+from machinery.api.fieldpath import below, item
+from machinery.api.validation import patterns
 from machinery.api.validation.causes import Causes
-from machinery.api.validation.schema_formats import FORMATS, IN_RANGE, go_pattern
+from machinery.api.validation.schema_formats import FORMATS, IN_RANGE
 from machinery.meta.resource import Document
 
 Schema = Mapping[str, Any]
 _NAMES: Final = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object", type(None): "null"}  # fmt: skip
 ABSENT: Final = object()
 """No old value."""
-DEPTH_MAX: Final = 200
 
 
 class Sink:
@@ -34,6 +32,10 @@ class Sink:
 
     def __init__(self, causes: Causes, prefix: str = "") -> None:
         self.causes, self._prefix = causes, prefix
+
+    def into(self, causes: Causes) -> "Sink":
+        """The same for another list."""
+        return Sink(causes, self._prefix)
 
     def field(self, path: str) -> str:
         """The field of a cause."""
@@ -74,11 +76,6 @@ def _same(value: Any, old: Any) -> bool:
     return value is old or (value.__class__ is old.__class__ and bool(value == old))
 
 
-def below(path: str, key: str) -> str:
-    """The path of a field."""
-    return f"{path}.{key}" if path else key
-
-
 # ---------------------------------------------------------------------------------------------------------------- types
 def _wanted(schema: Schema) -> tuple[str, ...]:
     if schema.get("x-kubernetes-int-or-string"):
@@ -101,37 +98,43 @@ def _type(schema: Schema, value: Any, path: str, sink: Sink) -> None:
 
 
 def _combined(schema: Schema, value: Any, path: str, sink: Sink) -> None:
-    """allOf, anyOf, oneOf, not."""
+    """allOf, anyOf, oneOf, not. Each part is judged once, or nested ones would double the work with every level."""
     if parts := schema.get("anyOf"):
-        _any_of(parts, value, path, sink)
+        found = _each(parts, value, path, sink)
+        if all(found):
+            _whole(sink, f'"{path}" must validate at least one schema (anyOf)')
+            sink.causes.extend(found[0])
     if parts := schema.get("oneOf"):
-        _one_of(parts, value, path, sink)
+        _one_of(_each(parts, value, path, sink), path, sink)
     if parts := schema.get("allOf"):
-        failed = [not fits(part, value) for part in parts]
-        for part in parts:
-            check(part, value, path, sink)
-        if any(failed):
-            more = ". None validated" if all(failed) else ""
+        found = _each(parts, value, path, sink)
+        for causes in found:
+            sink.causes.extend(causes)
+        if any(found):
+            more = ". None validated" if all(found) else ""
             _whole(sink, f'"{path}" must validate all the schemas (allOf){more}')
     if (part := schema.get("not")) is not None and fits(part, value):
         _whole(sink, f'"{path}" must not validate the schema (not)')
 
 
-def _any_of(parts: Sequence[Schema], value: Any, path: str, sink: Sink) -> None:
-    if any(fits(part, value) for part in parts):
-        return
-    _whole(sink, f'"{path}" must validate at least one schema (anyOf)')
-    check(parts[0], value, path, sink)
+def _each(parts: Sequence[Schema], value: Any, path: str, sink: Sink) -> list[Causes]:
+    """The complaints of each alternative."""
+    found = []
+    for part in parts:
+        causes = Causes()
+        check(part, value, path, sink.into(causes))
+        found.append(causes)
+    return found
 
 
-def _one_of(parts: Sequence[Schema], value: Any, path: str, sink: Sink) -> None:
-    valid = sum(fits(part, value) for part in parts)
+def _one_of(found: list[Causes], path: str, sink: Sink) -> None:
+    valid = sum(not causes for causes in found)
     if valid == 1:
         return
-    found = f"Found {valid} valid alternatives" if valid else "Found none valid"
-    _whole(sink, f'"{path}" must validate one and only one schema (oneOf). {found}')
+    told = f"Found {valid} valid alternatives" if valid else "Found none valid"
+    _whole(sink, f'"{path}" must validate one and only one schema (oneOf). {told}')
     if not valid:
-        check(parts[0], value, path, sink)
+        sink.causes.extend(found[0])
 
 
 def _whole(sink: Sink, text: str) -> None:
@@ -147,7 +150,7 @@ def _text(schema: Schema, value: str, path: str, sink: Sink) -> None:
         causes.too_long(field, most)
     elif least is not None and len(value) < least:
         causes.invalid(field, value, f"{path} in body should be at least {least} chars long")
-    elif pattern and not _compiled(pattern)(value):
+    elif pattern and not _matches(pattern, value):
         causes.invalid(field, value, f"{path} in body should match '{pattern}'")
     form = str(schema.get("format") or "").replace("-", "")
     fits_form = FORMATS.get(form)
@@ -157,13 +160,10 @@ def _text(schema: Schema, value: str, path: str, sink: Sink) -> None:
         causes.type_invalid(field, value, text)
 
 
-@lru_cache(maxsize=4096)
-def _compiled(pattern: str) -> Callable[[str], Any]:
-    """Whether a text matches; a pattern that Python does not know matches everything (the definition was refused or warned)."""
-    try:
-        return re.compile(go_pattern(pattern), re.ASCII).search
-    except re.error:
-        return lambda text: True
+def _matches(pattern: str, value: str) -> bool:
+    """What is no pattern matches everything: the definition was refused or warned."""
+    search = patterns.known(pattern)
+    return search is None or search(value) is not None
 
 
 def _number(schema: Schema, value: float, path: str, sink: Sink) -> None:
@@ -202,7 +202,7 @@ def _list(schema: Schema, value: list[Any], path: str, sink: Sink, old: Any) -> 
     if isinstance(items, Mapping):
         before = _counterparts(schema, value, old)
         for index, one in enumerate(value):
-            check(items, one, f"{path}[{index}]", sink, before[index])
+            check(items, one, item(path, index), sink, before[index])
     field, causes = sink.field(path), sink.causes
     least, most = schema.get("minItems"), schema.get("maxItems")
     if least is not None and len(value) < least:
@@ -279,7 +279,7 @@ def check_list_types(schema: Schema, value: Any, path: str, sink: Sink, old: Any
         if isinstance(items, Mapping):
             before = _counterparts(schema, value, old)
             for index, one in enumerate(value):
-                check_list_types(items, one, f"{path}[{index}]", sink, before[index])
+                check_list_types(items, one, item(path, index), sink, before[index])
     elif value.__class__ is dict:
         if schema.get("x-kubernetes-embedded-resource"):
             _embedded(value, path, sink)
@@ -295,7 +295,7 @@ def check_list_types(schema: Schema, value: Any, path: str, sink: Sink, old: Any
 def _distinct(schema: Schema, value: list[Any], path: str, sink: Sink, *, keyed: bool) -> None:
     seen: set[bytes] = set()
     for index, one in enumerate(value):
-        at = sink.field(f"{path}[{index}]")
+        at = sink.field(item(path, index))
         told = keys_of(schema, one) if keyed else one
         if keyed and told is None:
             text = "must be an object for an array of list-type map"

@@ -6,12 +6,12 @@ it may be stricter than they are, never more lenient: whoever teaches
 them a keyword need not teach it here.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from machinery.api import schemas
-from machinery.api.validation.schema_formats import FORMATS, IN_RANGE, go_pattern
+from machinery.api.validation.patterns import searcher
+from machinery.api.validation.schema_formats import FORMATS, IN_RANGE
 
 Schema = Mapping[str, Any]
 Check = Callable[[Any], bool]
@@ -146,7 +146,7 @@ def _text(schema: Schema) -> list[Check]:
     if most is not None:
         found.append(lambda value: len(value) <= most)
     if pattern is not None:
-        search = re.compile(go_pattern(pattern), re.ASCII).search
+        search = searcher(pattern)
         found.append(lambda value: search(value) is not None)
     form = str(schema.get("format") or "").replace("-", "")
     return [*found, FORMATS[form]] if form in FORMATS else found

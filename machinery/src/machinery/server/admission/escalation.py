@@ -41,9 +41,10 @@ class RbacEscalation:
             self._binding(request, user)
 
     def _role(self, request: AdmissionRequest, user: UserInfo) -> None:
-        document = request.document
-        if request.old is not None and (request.old.get("rules") or []) == (
-            document.get("rules") or []
+        document, old = request.document, request.old
+        if old is not None and all(
+            (old.get(key) or None) == (document.get(key) or None)
+            for key in ("rules", "aggregationRule")
         ):
             return
         asked = Attributes(

@@ -15,6 +15,7 @@ from machinery.kit.clock import Clock, rfc3339
 from machinery.meta.errors import Forbidden, NotFound
 from machinery.meta.resource import Document
 from machinery.server.admission.interface import AdmissionRequest, Kinds, refuse
+from machinery.server.authz import MIRROR, references
 from machinery.server.cache import KindCache
 
 Peek = Callable[[str, str, str], Document | None]
@@ -25,6 +26,17 @@ IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 TOLERATION_SECONDS = 300
+NODE_RESTRICTION = "node-restriction.kubernetes.io"
+_OWN_LABELS = frozenset(
+    {
+        "kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch", "beta.kubernetes.io/os",
+        "beta.kubernetes.io/arch", "beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type",
+        "topology.kubernetes.io/zone", "topology.kubernetes.io/region",
+        "failure-domain.beta.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/region",
+    }
+)  # fmt: skip
+_OWN_LABEL_DOMAINS = ("kubelet.kubernetes.io", "node.kubernetes.io")
+"""What a kubelet may say of its node among Kubernetes' labels; those of anybody else are free."""
 PATIENCE: tuple[Document, ...] = tuple(
     {
         "key": key, "operator": "Exists", "effect": "NoExecute",
@@ -328,6 +340,7 @@ class NodeRestriction:
             raise refuse(request, f'node "{node}" is not allowed to modify node "{request.name}"')
         if request.verb == "delete":
             raise refuse(request, f'node "{node}" is not allowed to delete itself')
+        self._labels(request, node)
         if request.verb == "update" and request.old is not None and not request.subresource:
             old = (request.old.get("spec") or {}).get("taints") or []
             new = (request.document.get("spec") or {}).get("taints") or []
@@ -336,19 +349,70 @@ class NodeRestriction:
                     request, f"node {node!r} is not allowed to modify taints".replace("'", '"')
                 )
 
+    def _labels(self, request: AdmissionRequest, node: str) -> None:
+        """What others steer pods by is not the node's to say."""
+        old = request.old or {}
+        held = (old.get("metadata") or {}).get("labels") or {}
+        wanted = (request.document.get("metadata") or {}).get("labels") or {}
+        changed = [k for k in {**held, **wanted} if held.get(k) != wanted.get(k)]
+        refused = sorted(filter(_restricted, changed))
+        if refused:
+            verb = "set the following labels" if request.verb == "create" else "modify labels"
+            raise refuse(request, f'node "{node}" is not allowed to {verb}: {", ".join(refused)}')
+
     def _pod(self, request: AdmissionRequest, node: str) -> None:
         document = request.document if request.old is None else request.old
         bound = (document.get("spec") or {}).get("nodeName", "")
         if request.verb == "create" and not request.subresource:
             annotations = (document.get("metadata") or {}).get("annotations") or {}
-            if "kubernetes.io/config.mirror" not in annotations:
+            if MIRROR not in annotations:
                 raise refuse(
                     request,
                     f'pod does not have "kubernetes.io/config.mirror" annotation, node "{node}" can only create '
                     "mirror pods",
                 )
+            if what := _referred(document):
+                # or it could read any Secret by naming it in a pod of its own
+                raise refuse(request, f'node "{node}" can not create pods that reference {what}')
         if bound != node:
             verb = "delete" if request.verb == "delete" else "modify"
             raise refuse(
                 request, f'node "{node}" can only {verb} pods with spec.nodeName set to itself'
             )
+
+
+def _within(domain: str, parent: str) -> bool:
+    return domain == parent or domain.endswith("." + parent)
+
+
+def _restricted(label: str) -> bool:
+    """Whether a node may not change this label of its own."""
+    domain, slash, _ = label.rpartition("/")
+    if not slash:
+        return False
+    if _within(domain, NODE_RESTRICTION):
+        return True
+    if label in _OWN_LABELS or any(_within(domain, own) for own in _OWN_LABEL_DOMAINS):
+        return False
+    return _within(domain, "kubernetes.io") or _within(domain, "k8s.io")
+
+
+_REFERENCES = {
+    "serviceaccounts": "a service account",
+    "secrets": "secrets",
+    "configmaps": "configmaps",
+}
+
+
+def _referred(pod: Document) -> str:
+    """What of others a pod refers to, in the words of a refusal; empty for a pod that stands alone."""
+    for plural, _, name in references(pod):
+        if name:
+            return _REFERENCES[plural]
+    for volume in (pod.get("spec") or {}).get("volumes") or ():
+        if volume.get("persistentVolumeClaim"):
+            return "persistentvolumeclaims"
+        sources = (volume.get("projected") or {}).get("sources") or ()
+        if any(source.get("serviceAccountToken") for source in sources):
+            return "a service account"
+    return ""

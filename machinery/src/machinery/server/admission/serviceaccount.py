@@ -9,10 +9,10 @@ from machinery.kit.ids import Ids
 from machinery.meta.resource import Document
 from machinery.server.admission.interface import AdmissionRequest, Kinds, refuse
 from machinery.server.admission.plugins import PODS, Peek
+from machinery.server.authz import MIRROR
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_SECONDS = 3607
-MIRROR = "kubernetes.io/config.mirror"
 
 
 class ServiceAccount:
