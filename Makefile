@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test check lint fast e2e sim bench lock wheel clean
+.PHONY: help setup up down status test check lint fast fuzz e2e sim bench lock wheel clean
 
 # A fleet starts a dozen programs of several hundred modules: compiled once, and nowhere outside this directory.
 unexport PYTHONDONTWRITEBYTECODE
@@ -18,7 +18,9 @@ PARALLEL ?= -n 3
 # Two fleets at work at the same time, of which each mostly waits (tests/e2e/conftest.py).
 LANES ?= -n 2
 FAST := tests/unit tests/tidy
-MORE := tests/conformance tests/contract tests/golden tests/integration tests/sim
+MORE := tests/conformance tests/contract tests/fuzz tests/golden tests/integration tests/sim
+# For each fuzzer of `make fuzz`
+FUZZ_SECONDS ?= 60
 E2E := $(PYTEST) --timeout 900
 # What compares the whole machine, and the rest.
 TRACES := tests/e2e/test_lab_traces.py
@@ -57,6 +59,9 @@ lint: setup ## the part of check that runs no test
 
 fast: setup ## unit and tidy tests
 	$(PYTEST) $(PARALLEL) $(call have,$(FAST))
+
+fuzz: setup ## hostile input for everything that reads what clients send, FUZZ_SECONDS=60 for each fuzzer
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(PYTEST) -n 2 --timeout 0 $(call have,tests/fuzz)
 
 e2e: setup ## real fleets of processes and containers (needs root): the lab's traces, then two lanes of tests
 	$(E2E) $(TRACES) || { echo "== once more: what failed"; $(E2E) $(AGAIN) $(TRACES); }
