@@ -24,6 +24,7 @@ from machinery.kit.clock import SystemClock
 from machinery.kit.config import ConfigError
 from machinery.kit.ids import SystemIds
 from machinery.meta.resource import Document, Resource
+from machinery.server.audit.settings import AuditSettings
 
 if TYPE_CHECKING:
     from cluster_agent.control.app import Control
@@ -73,6 +74,8 @@ class ControlFile:
     """Cluster addresses of Services, IPv4, IPv6 or both by a comma; unlike any other member's."""
     clustersetCidr: str = ""  # noqa: N815
     """Addresses of Services of the whole fleet, as this member gives them, IPv4, IPv6 or both by a comma. Empty: none."""
+    audit: AuditSettings = AuditSettings()
+    """The audit log: enabled, path, policyFile, maxSizeMegabytes, maxBackups."""
     federation: FederationFile = FederationFile()
     """The federation to be a member of; without a URL the cluster stands alone."""
 
@@ -268,6 +271,7 @@ async def start_control(file: ControlFile) -> "tuple[Control, Link | None]":
         file.databaseUrl,
         file.serviceCidr,
         file.clustersetCidr,
+        file.audit,
     )
     extensions = Extensions(
         authenticators=[lambda request: federation if request.get(VIA_LINK) else None]

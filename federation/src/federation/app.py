@@ -49,7 +49,7 @@ from machinery.kit.ids import Ids, SystemIds
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.resource import Document, ObjectKey, Resource
 from machinery.server.app import ApiServer, Extensions, settle_collector
-from machinery.server.launch import server_config, write_admin_kubeconfig
+from machinery.server.launch import audit_config, server_config, write_admin_kubeconfig
 from machinery.server.local import MirrorWriter
 from machinery.store.sql import open_store
 from machinery.wire.link import LINK_PATH
@@ -85,6 +85,7 @@ class FederationServer:
     def __init__(self, config: FederationConfig, clock: Clock, ids: Ids) -> None:
         self.config = config
         self._clock, self._ids = clock, ids
+        self._audit = audit_config(config.audit, config.dataDir)
         Path(config.dataDir).mkdir(parents=True, exist_ok=True, mode=0o700)
         self.store = open_store(config.store_url, migrate_to="heads")
         self.refusals = Refusals(clock)
@@ -110,6 +111,7 @@ class FederationServer:
                 self.config.advertise,
                 accounts=False,
                 service_cidr="",  # Services are templates here: each member gives its own addresses
+                audit=self._audit,
             ),
             self._clock,
             self._ids,
@@ -224,8 +226,8 @@ async def run(config: FederationConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    await federation.start()
     async with asyncio.TaskGroup() as group:
-        await federation.start()
         waits = [group.create_task(stop.wait()), group.create_task(federation.lost.wait())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from machinery.server.audit.settings import AuditSettings
+
 
 @dataclass(frozen=True, slots=True)
 class FederationConfig:
@@ -33,6 +35,9 @@ class FederationConfig:
 
     allowNoExecuteTaintPolicy: bool = False  # noqa: N815
     """Whether ClusterTaintPolicies may drive workloads away (effect NoExecute), as Karmada's flag of this name."""
+
+    audit: AuditSettings = AuditSettings()
+    """The audit log: enabled, path, policyFile, maxSizeMegabytes, maxBackups."""
 
     @property
     def store_url(self) -> str:

@@ -28,8 +28,9 @@ from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
 from machinery.meta.resource import ObjectKey
 from machinery.server.app import ApiServer, Extensions, settle_collector
+from machinery.server.audit.settings import AuditSettings
 from machinery.server.config import SERVICE_CIDR
-from machinery.server.launch import server_config, write_admin_kubeconfig
+from machinery.server.launch import audit_config, server_config, write_admin_kubeconfig
 from machinery.store.sql import open_store
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ class ControlConfig:
     """Cluster addresses of Services; members that are to reach each other's Services need ranges that do not overlap."""
     clusterset_cidr: str = ""
     """Addresses of Services of the whole fleet, as this member gives them; empty: none are given."""
+    audit: AuditSettings = AuditSettings()
+    """The audit log."""
 
     @property
     def store_url(self) -> str:
@@ -69,6 +72,7 @@ class Control:
     ) -> None:
         self.config = config
         self._clusterset = parse_ranges(config.clusterset_cidr, config.service_cidr)
+        self._audit = audit_config(config.audit, config.data_dir)
         self._clock, self._ids = clock, ids
         self._identity = ids.uid()
         Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -90,6 +94,7 @@ class Control:
                 self.config.advertise,
                 service_cidr=self.config.service_cidr,
                 taint_new_nodes=True,
+                audit=self._audit,
             ),
             self._clock,
             self._ids,

@@ -17,6 +17,7 @@ from federation.clusters.links import Links
 from federation.clusters.mirroring import source_of
 from machinery.meta.errors import ServiceUnavailable, StatusError, from_status
 from machinery.meta.resource import Document, ObjectKey
+from machinery.server.audit.auditor import begun
 from machinery.server.call import Intercepted
 from machinery.server.request import RequestInfo
 from machinery.server.user import UserInfo
@@ -90,7 +91,9 @@ class Forwarder:
         request: web.BaseRequest, pool: LinkPool, path: str, headers: CIMultiDict[str]
     ) -> web.StreamResponse:
         async with await pool.request("GET", path, headers) as answer:
-            response = web.StreamResponse(status=answer.status)
+            response = web.StreamResponse(
+                status=answer.status, headers=begun(request, answer.status)
+            )
             response.content_type = answer.content_type
             await response.prepare(request)
             async for chunk in answer.content.iter_any():
@@ -109,6 +112,7 @@ class Forwarder:
             content = refused.headers.get("Content-Type", "application/json").split(";")[0]
             return web.Response(status=refused.status, body=body, content_type=content)
         reader, writer = streams(request)
+        _ = begun(request, 101)
         lines = "".join(f"{name}: {value}\r\n" for name, value in upgraded.headers.items())
         writer.write(f"HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n".encode("latin-1"))
         await splice((reader, writer), (upgraded.reader, upgraded.writer))

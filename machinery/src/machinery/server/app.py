@@ -31,6 +31,8 @@ from machinery.server.admission.plugins import (
     TaintNewNodes,
 )  # fmt: skip
 from machinery.server.admission.serviceaccount import ServiceAccount
+from machinery.server.audit.auditor import Auditor
+from machinery.server.audit.local import AuditedLocal
 from machinery.server.authn import API_AUDIENCE, Authenticator, ExtraAuthenticator
 from machinery.server.authz import Authorizer
 from machinery.server.cache import KindCache, WatchCache
@@ -147,13 +149,20 @@ class ApiServer:
             scheme, self.registry, self.lister, self.watches, self.subresources, self.authorizer,
             self.extensions.interceptors,
         )  # fmt: skip
+        self.auditor = (
+            None
+            if config.audit is None
+            else Auditor(config.audit, scheme, self.authorizer, clock, ids)
+        )
         counts: Counts = {}
         gate = Gate(
             scheme, self.authenticator, self.authorizer,
             self.extensions.interceptors, self.extensions.raw_routes,
         )  # fmt: skip
-        self.quick = QuickGet(gate, store, config.gzip_bytes_min, counts)
-        self.quick_create = QuickCreate(gate, self.registry, config.gzip_bytes_min, counts)
+        self.quick = QuickGet(gate, store, config.gzip_bytes_min, counts, self.auditor)
+        self.quick_create = QuickCreate(
+            gate, self.registry, config.gzip_bytes_min, counts, self.auditor
+        )
         self._front = self._make_front(ids, counts)
 
     # ------------------------------------------------------------------------------------------------- assembly
@@ -189,7 +198,7 @@ class ApiServer:
         quick = Quick(self.quick.answer, self.quick_create.begin, counts) if current else None
         return Front(
             self.config, self.authenticator, self.authorizer, self.clock, api, plain,
-            self.extensions.raw_routes, quick,
+            self.extensions.raw_routes, quick, self.auditor,
         )  # fmt: skip
 
     def _cache_of(self, group: str, plural: str) -> KindCache | None:
@@ -224,7 +233,9 @@ class ApiServer:
 
     # ------------------------------------------------------------------------------------------------- life
     async def start(self) -> None:
-        """Read the store (which must have been started), create what is missing, listen."""
+        """Read the store (which must have been started), create what is missing, listen. Raises OSError."""
+        if self.auditor is not None:
+            self.auditor.start()
         await self.cache.start()
         if self.definitions is not None:
             self.definitions.start()
@@ -252,6 +263,8 @@ class ApiServer:
             await self.definitions.stop()
         self.watches.close_all()
         await self._front.stop()
+        if self.auditor is not None:
+            await self.auditor.stop()
         await self.cache.stop()
 
     def _serving_pair(self) -> Pair:
@@ -307,7 +320,9 @@ class ApiServer:
 
     def client(self, user: UserInfo = LOOPBACK, manager: str = "") -> LocalClient:
         """An in-process client that acts as `user`; `manager` is its field manager."""
-        return LocalClient(self._local, user, manager or user.name)
+        if self.auditor is None:
+            return LocalClient(self._local, user, manager or user.name)
+        return AuditedLocal(self._local, user, manager or user.name, self.auditor)
 
     def client_pair(self, user: str, groups: Sequence[str] = (), days: float = 365) -> Pair:
         """A client certificate of our CA."""
@@ -328,6 +343,8 @@ class ApiServer:
             lines.append(f'apiserver_storage_objects{{resource="{name}"}} {len(cache.entries)}')
         lines.append("# TYPE apiserver_revision gauge")
         lines.append(f"apiserver_revision {self.store.current_revision()}")
+        if self.auditor is not None:
+            lines += self.auditor.metrics()
         return METRICS.render() + ("\n".join(lines) + "\n").encode()
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from machinery.server.audit.config import AuditConfig
 from machinery.server.user import UserInfo
 
 MIB = 1024 * 1024
@@ -93,6 +94,9 @@ class ServerConfig:
 
     serving_cert_days: int = 365
     """Life of the serving certificate; a new one is made at two thirds of it."""
+
+    audit: AuditConfig | None = None
+    """Where requests are recorded, and which. None: nowhere."""
 
     shutdown_grace_s: float = 5.0
     """How long running requests may take when the server stops."""

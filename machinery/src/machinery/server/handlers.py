@@ -13,6 +13,8 @@ from machinery.kit.clock import Clock, rfc3339
 from machinery.meta import errors
 from machinery.meta.resource import Document
 from machinery.server import faces, patching, render
+from machinery.server.audit.bodies import DELETE_OPTIONS
+from machinery.server.audit.event import HEADER
 from machinery.server.call import Call, Deletion, Intercepted, Interceptor
 from machinery.server.config import ServerConfig
 from machinery.server.definitions import Definitions
@@ -37,10 +39,6 @@ from machinery.server.subresources import Subresources
 from machinery.server.user import UserInfo
 from machinery.server.watching import WatchServer
 
-DELETE_OPTIONS = ServedKind(
-    "", "v1", "DeleteOptions", "deleteoptions", "deleteoptions", False,
-    "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
-)  # fmt: skip
 CONNECTS = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 COLLECTION_BATCH = 50
 ListWarnings = Callable[[ServedKind], Sequence[str]]
@@ -178,6 +176,7 @@ class Api:
         warnings: list[str] | tuple[str, ...],
     ) -> Reply:
         """One object in its form."""
+        _noted(info, found)
         headers = tuple(warning_headers(warnings)) if warnings else ()
         view = render.view_of(kind)
         if accepted.form is Form.OBJECT and not accepted.yaml and view is None:
@@ -201,13 +200,16 @@ class Api:
         page = await self._lister.page(cache, list_query(kind, info))
         metadata = page.metadata()
         segment = self._config.list_segment_objects
+        whole = info.audit is not None and info.audit.whole
         advice = self._list_warnings(kind) if self._list_warnings is not None else ()
         headers = tuple(warning_headers((*self._registry.stale(), *advice)))
         plain = accepted.form is Form.OBJECT and not accepted.yaml and render.view_of(kind) is None
-        if plain and len(page.entries) <= segment:
+        if plain and (len(page.entries) <= segment or whole):
             body = render.list_head(kind, metadata) + render.items(kind, page.entries, cache.head)
             return Reply(200, body + render.LIST_TAIL, headers=headers)
         if plain:
+            if info.audit is not None:
+                headers = (*headers, (HEADER, info.audit.audit_id))
             return await self._stream_list(request, kind, page, cache.head, headers)
         document = render.shown_list(
             kind, page.entries, metadata, accepted, include, self._clock.now()
@@ -270,6 +272,8 @@ class Api:
             status = 201 if stored.created else 200
             return self._object(status, stored, info, kind, accepted, call.warnings)
         document = self._decode(kind, body, media, call)
+        if info.audit is not None and info.audit.recorded:
+            info.audit.asked(document)
         if not kind.storable:
             answer = await self._subresources.review(kind, document, info.namespace, call)
             return Reply(201, dumps(answer), headers=tuple(warning_headers(call.warnings)))
@@ -341,6 +345,7 @@ class Api:
             into, info.namespace, info.name, options, call
         )
         await self._followed(found)
+        _noted(info, found)
         headers = tuple(warning_headers(call.warnings))
         if gone and kind.kind not in RETURNS_OBJECT:
             metadata = found.read()["metadata"]
@@ -444,7 +449,10 @@ class Api:
         """PUT or PATCH of status, approval, finalize, ephemeralcontainers …"""
         into = self.stored(kind)
         if info.verb == "update":
-            document = faces.inward(kind, self._decode(kind, body, media, call))
+            document = self._decode(kind, body, media, call)
+            if info.audit is not None and info.audit.recorded:
+                info.audit.asked(document)
+            document = faces.inward(kind, document)
             return await self._registry.update(
                 into, document, info.namespace, info.name, call, info.subresource
             )
@@ -457,6 +465,12 @@ class Api:
 
 
 # ------------------------------------------------------------------------------------------------------------ helpers
+def _noted(info: RequestInfo, found: Stored) -> None:
+    """Which object it was, for the audit log."""
+    if info.audit is not None and info.audit.recorded and found.document is not None:
+        info.audit.found(found.document["metadata"])
+
+
 def call_of(headers: Mapping[str, str], info: RequestInfo, user: UserInfo) -> Call:
     """The circumstances of a write. Raises Invalid for options that do not exist."""
     manager = info.first("fieldManager") or headers.get("User-Agent", "").partition("/")[0]

@@ -21,6 +21,8 @@ from aiohttp.web_protocol import RequestHandler
 from machinery.kit.clock import Clock
 from machinery.meta import errors
 from machinery.meta.errors import StatusError
+from machinery.server.audit.auditor import TRAIL, Auditor, is_long
+from machinery.server.audit.event import HEADER, Trail
 from machinery.server.authn import Authenticator, peer_user
 from machinery.server.authz import Authorizer
 from machinery.server.config import Listen, ServerConfig
@@ -38,7 +40,7 @@ from machinery.server.replies import (
     yaml_bytes,
 )  # fmt: skip
 from machinery.server.request import RequestInfo, parse_target, truthy
-from machinery.server.user import UserInfo
+from machinery.server.user import ANONYMOUS, UserInfo
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +58,13 @@ class Connection(RequestHandler):
     comes behind gathers in aiohttp's queue, with its limits, as behind any request, and the loop goes on after the answer.
     """
 
-    __slots__ = ("_asleep", "_quick", "on_lost", "peer")
+    __slots__ = ("_asleep", "_quick", "_remote", "on_lost", "peer")
 
     def __init__(self, *args: Any, quick: Quick | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.peer: UserInfo | None = _UNKNOWN
         self._quick = quick
+        self._remote: str | None = None
         self._asleep: asyncio.Future[None] | None = None
         if quick is not None:
             self._parser = cast("Any", WatchedParser(cast("Parser", self._parser), self._at_once))
@@ -73,6 +76,13 @@ class Connection(RequestHandler):
             tls = self.transport.get_extra_info("ssl_object") if self.transport else None
             self.peer = peer_user(tls.getpeercert()) if tls is not None else None
         return self.peer
+
+    def remote(self) -> str:
+        """The client's address; empty where it has none."""
+        if self._remote is None:
+            peer = self.transport.get_extra_info("peername") if self.transport else None
+            self._remote = str(peer[0]) if isinstance(peer, tuple) else ""
+        return self._remote
 
     def _at_once(self, message: RawRequestMessage, payload: StreamReader) -> bool:
         """Take it without a task, if no other request is before this one and the client reads what it asked for."""
@@ -88,7 +98,9 @@ class Connection(RequestHandler):
             transport.write(answer)
         else:
             body = None if self._reading_paused else _whole(payload)
-            if body is None or not quick.begin(message, body, self.identity(), self._reply):
+            if body is None:
+                return False
+            if not quick.begin(message, body, self.identity(), self.remote(), self._reply):
                 return False
             self._asleep, self._waiter = waiter, None
             self._request_in_progress = True
@@ -170,7 +182,7 @@ class PlainPaths(Protocol):
 class Front:
     """Serves one API on its addresses."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a server has, handed in once
         self,
         config: ServerConfig,
         authenticator: Authenticator,
@@ -180,6 +192,7 @@ class Front:
         plain: PlainPaths,
         raw_routes: Mapping[str, RawRoute],
         quick: Quick | None,
+        auditor: Auditor | None = None,
     ) -> None:
         self._config = config
         self._authenticator = authenticator
@@ -191,6 +204,7 @@ class Front:
         self._server: Server | None = None
         self._sockets: list[asyncio.Server] = []
         self._quick = quick
+        self._auditor = auditor
         self.requests: Counts = {} if quick is None else quick.counts
 
     # ------------------------------------------------------------------------------------------------- life
@@ -232,31 +246,68 @@ class Front:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request, start to end."""
         info = parse_target(request.method, request.raw_path)
+        auditor = self._auditor
+        trail = None if auditor is None else auditor.seen(info, request.headers)
+        refused: StatusError | None = None
         try:
             reply = await self._answer(request, info)
         except StatusError as error:
+            refused = error
             reply = self._refusal(request, error)
         except web.HTTPRequestEntityTooLarge:
             limit = self._config.body_bytes_max
-            reply = error_reply(errors.TooLarge(f"Request entity too large: limit is {limit}"))
+            refused = errors.TooLarge(f"Request entity too large: limit is {limit}")
+            reply = error_reply(refused)
         except (asyncio.CancelledError, ConnectionError):
+            if auditor is not None and trail is not None:
+                auditor.broken(trail)
             raise
-        except Exception:
+        except Exception as fault:
             # the supervisor of a request: a fault in one must not take the server down
             log.exception("request failed", extra={"method": info.method, "path": info.path})
             reply = error_reply(errors.InternalError("Internal Server Error"))
+            if auditor is not None and trail is not None:
+                auditor.panicked(trail, fault)
+        if auditor is not None and trail is not None:
+            self._record(auditor, trail, request, reply, refused)
         key = (info.verb, info.resource, reply.status)
         self.requests[key] = self.requests.get(key, 0) + 1
         return reply
+
+    def _record(
+        self,
+        auditor: Auditor,
+        trail: Trail,
+        request: web.BaseRequest,
+        reply: web.StreamResponse,
+        refused: StatusError | None,
+    ) -> None:
+        """The end of a request, for the audit log; the client is told the id."""
+        if refused is not None and refused.status_code == 401 and trail.user is None:
+            auditor.unknown(trail, request.headers, request.raw_path, _remote(request))
+        else:
+            if refused is not None:
+                self._bodies(trail, request, reply)
+            auditor.completed(trail, reply.status, refused)
+        if isinstance(reply, Reply):
+            reply.extra = (*reply.extra, (HEADER, trail.audit_id))
+
+    def _bodies(self, trail: Trail, request: web.BaseRequest, reply: web.StreamResponse) -> None:
+        """Those that the policy wants: what was read of the request, and the answer before it is made smaller."""
+        if self._auditor is not None and self._auditor.wants_bodies(trail):
+            body = request._read_bytes  # noqa: SLF001 - to ask for it would wait for what nobody has read
+            self._auditor.bodies(trail, request.headers, body, reply)
 
     async def _answer(self, request: web.BaseRequest, info: RequestInfo) -> web.StreamResponse:
         if not info.is_resource:
             health = self._plain.health(info)
             if health is not None:
+                self._identified(request, info, ANONYMOUS)
                 return health
         protocol = request.protocol
         peer = protocol.identity() if isinstance(protocol, Connection) else None
         user = self._authenticator.authenticate(request, peer)
+        self._identified(request, info, user)
         headers = request.headers
         if (
             "Impersonate-User" in headers
@@ -264,6 +315,8 @@ class Front:
             or "Impersonate-Uid" in headers
         ):
             user = impersonated(headers, user, self._authorizer)
+            if info.audit is not None:
+                info.audit.impersonated = user
         route = self._raw_routes.get(info.path)
         if route is not None:
             return await route(request, user)
@@ -271,12 +324,33 @@ class Front:
             asked = Attributes(
                 info.verb, info.group, info.resource, info.subresource, info.namespace, info.name
             )
-            self._authorizer.check(user, asked)
+            self._check(user, asked, info)
             reply = await self._api(request, info, user)
         else:
-            self._authorizer.check(user, Attributes(info.method.lower(), path=info.path))
+            self._check(user, Attributes(info.method.lower(), path=info.path), info)
             reply = await self._plain.answer(request, info)
+        if info.audit is not None:
+            self._bodies(info.audit, request, reply)
         return self._finished(request, info, reply) if isinstance(reply, Reply) else reply
+
+    def _identified(self, request: web.BaseRequest, info: RequestInfo, user: UserInfo) -> None:
+        trail = info.audit
+        if self._auditor is None or trail is None:
+            return
+        if is_long(info):
+            request[TRAIL] = trail
+        self._auditor.identified(trail, user, request.headers, request.raw_path, _remote(request))
+
+    def _check(self, user: UserInfo, asked: Attributes, info: RequestInfo) -> None:
+        """Raises Forbidden."""
+        auditor, trail = self._auditor, info.audit
+        if auditor is None or trail is None:
+            self._authorizer.check(user, asked)
+            return
+        allowed = self._authorizer.allows(user, asked)
+        auditor.judged(trail, user, asked, allowed=allowed)
+        if not allowed:
+            self._authorizer.check(user, asked)
 
     def _refusal(self, request: web.BaseRequest, error: StatusError) -> Reply:
         if error.status_code == 401:
@@ -307,3 +381,9 @@ class Front:
             reply.payload = compress(reply.payload)
             reply.extra = (*reply.extra, ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
         return reply
+
+
+def _remote(request: web.BaseRequest) -> str:
+    """The client's address; of a request that came over a link, what its line shows."""
+    protocol = request.protocol
+    return protocol.remote() if isinstance(protocol, Connection) else (request.remote or "")

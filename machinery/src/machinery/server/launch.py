@@ -6,6 +6,10 @@ from urllib.parse import urlsplit
 
 from machinery.client import kubeconfig
 from machinery.server.app import ApiServer
+from machinery.server.audit import default, policy
+from machinery.server.audit.config import AuditConfig
+from machinery.server.audit.files import audit_file
+from machinery.server.audit.settings import AuditSettings
 from machinery.server.config import SERVICE_CIDR, Listen, ServerConfig
 from machinery.server.user import MASTERS
 
@@ -30,8 +34,12 @@ def server_config(
     accounts: bool = True,
     service_cidr: str = SERVICE_CIDR,
     taint_new_nodes: bool = False,
+    audit: AuditConfig | None = None,
 ) -> ServerConfig:
-    """Settings of a server that keeps its keys below `data_dir`; its certificate is good for all it listens on."""
+    """Settings of a server that keeps its keys below `data_dir`; its certificate is good for all it listens on.
+
+    Raises ValueError with a sentence.
+    """
     places = tuple(parse_listen(text) for text in listen)
     names = [*ServerConfig().serving_names, *(place.host for place in places if place.host)]
     advertised = urlsplit(advertise).hostname if advertise else None
@@ -46,6 +54,20 @@ def server_config(
         service_accounts=accounts,
         service_cidr=service_cidr,
         taint_new_nodes=taint_new_nodes,
+        audit=audit,
+    )
+
+
+def audit_config(settings: AuditSettings, data_dir: str) -> AuditConfig | None:
+    """The audit log of a server whose data is in `data_dir`. Raises PolicyError, a ValueError."""
+    if not settings.enabled:
+        return None
+    rules = policy.load(settings.policyFile) if settings.policyFile else default.policy()
+    return AuditConfig(
+        audit_file(data_dir, settings.path),
+        rules,
+        settings.maxSizeMegabytes * 1_000_000,
+        settings.maxBackups,
     )
 
 

@@ -17,6 +17,7 @@ from aiohttp import web
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.meta import errors
 from machinery.meta.resource import Document
+from machinery.server.audit.auditor import begun
 from machinery.server.nodehttp import ResponseHead, open_body, read_head
 from machinery.server.registry import Registry
 from machinery.server.replies import TEXT_TYPE, Reply
@@ -134,7 +135,8 @@ class NodeProxy:
         if head.status >= 400 and "proxy" not in request.path.split("/"):
             raise refusal(head.status, await _limited(head, reader))
         content = head.headers.get("content-type", "text/plain")
-        response = web.StreamResponse(status=head.status, headers={"Content-Type": content})
+        headers = {"Content-Type": content, **begun(request, head.status)}
+        response = web.StreamResponse(status=head.status, headers=headers)
         await response.prepare(request)
         async for piece in open_body(head, reader):
             await response.write(piece)
@@ -160,6 +162,7 @@ class NodeProxy:
         except errors.StatusError:
             kubelet[1].close()
             raise
+        _ = begun(request, 101)
         client[1].write(head.raw)
         try:
             await splice(client, kubelet)

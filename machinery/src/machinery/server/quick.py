@@ -19,6 +19,8 @@ from machinery.api.kinds import CUSTOM_RESOURCE_DEFINITION
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.meta.errors import StatusError
 from machinery.server import codec
+from machinery.server.audit.auditor import Auditor
+from machinery.server.audit.policy import Level
 from machinery.server.authn import Authenticator
 from machinery.server.authz import Authorizer
 from machinery.server.negotiate import Accepted, negotiate
@@ -29,6 +31,7 @@ from machinery.server.user import UserInfo
 from machinery.store.interface import Store
 
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b\n"
+_OK_AUDITED = _OK.replace(b"\r\n\r\n", b"\r\nAudit-Id: %b\r\n\r\n")
 _PLAIN = Accepted()
 Message = tuple[RawRequestMessage, Any]
 Counts = dict[tuple[str, str, int], int]
@@ -40,8 +43,9 @@ class Quick(NamedTuple):
 
     answer: Callable[[RawRequestMessage, UserInfo | None], bytes | None]
     """The whole answer to a request without a body, or None to go the usual way."""
-    begin: Callable[[RawRequestMessage, bytes, UserInfo | None, Callable[[bytes], None]], bool]
-    """Whether a request with a body was taken; the function is then called once, later, with the whole answer."""
+    begin: Callable[[RawRequestMessage, bytes, UserInfo | None, str, Callable[[bytes], None]], bool]
+    """Whether a request with a body (from that address) was taken; the function is then called once, later, with the
+    whole answer."""
     counts: Counts
     """Where both count, and the front as well."""
 
@@ -80,6 +84,7 @@ class Admitted(NamedTuple):
     info: RequestInfo
     kind: ServedKind
     user: UserInfo
+    asked: Attributes
 
 
 class Gate:
@@ -125,7 +130,7 @@ class Gate:
         if user is None:
             return None
         asked = Attributes(verb, info.group, info.resource, "", info.namespace, info.name)
-        return Admitted(info, kind, user) if self._authorizer.allows(user, asked) else None
+        return Admitted(info, kind, user, asked) if self._authorizer.allows(user, asked) else None
 
     def _kind(self, info: RequestInfo) -> ServedKind | None:
         """The kind behind the path, if nothing about it is special."""
@@ -143,13 +148,21 @@ class Gate:
 
 
 class QuickGet:
-    """Answers a GET by name from memory."""
+    """Answers a GET by name from memory, unless it is to be recorded."""
 
-    def __init__(self, gate: Gate, store: Store, bytes_max: int, counts: Counts) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        store: Store,
+        bytes_max: int,
+        counts: Counts,
+        auditor: Auditor | None = None,
+    ) -> None:
         self._gate = gate
         self._store = store
         self._bytes_max = bytes_max
         self._counts = counts
+        self._auditor = auditor
         self.answered = 0
         """Those that were answered here."""
 
@@ -160,7 +173,10 @@ class QuickGet:
         admitted = self._gate.admitted(message, peer, "get")
         if admitted is None:
             return None
-        info, kind, _ = admitted
+        info, kind, user, _ = admitted
+        auditor = self._auditor
+        if auditor is not None and auditor.decide(user, info).level is not Level.NONE:
+            return None
         namespace = info.namespace if kind.namespaced else ""
         row = self._store.get(codec.storage_key(kind, namespace, info.name))
         if row is None or len(row.value) >= self._bytes_max:
@@ -169,4 +185,7 @@ class QuickGet:
         key = ("get", info.resource, 200)
         self._counts[key] = self._counts.get(key, 0) + 1
         value = codec.splice(row.value, row.revision, codec.head_size(kind))
-        return _OK % (len(value) + 1, value)
+        if auditor is None:
+            return _OK % (len(value) + 1, value)
+        audit_id = auditor.audit_id(message.headers).encode("utf-8", "surrogateescape")
+        return _OK_AUDITED % (len(value) + 1, audit_id, value)

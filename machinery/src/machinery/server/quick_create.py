@@ -17,6 +17,9 @@ from aiohttp.http import RawRequestMessage
 from machinery.meta.errors import StatusError
 from machinery.meta.resource import Document
 from machinery.server import codec
+from machinery.server.audit.auditor import Auditor
+from machinery.server.audit.event import HEADER
+from machinery.server.audit.policy import Level
 from machinery.server.call import Call
 from machinery.server.handlers import call_of, warning_headers
 from machinery.server.negotiate import media_type
@@ -29,7 +32,7 @@ from machinery.store.interface import Row
 log = logging.getLogger(__name__)
 
 _CREATED = (
-    b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b\n"
+    b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b\r\n%b\n"
 )
 _PARAMETERS = frozenset({"fieldManager", "fieldValidation"})
 _ANSWER_GROWTH = 8
@@ -39,11 +42,19 @@ _ANSWER_GROWTH = 8
 class QuickCreate:
     """Begins what it can."""
 
-    def __init__(self, gate: Gate, registry: Registry, bytes_max: int, counts: Counts) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        registry: Registry,
+        bytes_max: int,
+        counts: Counts,
+        auditor: Auditor | None = None,
+    ) -> None:
         self._gate = gate
         self._registry = registry
         self._body_bytes_max = bytes_max // _ANSWER_GROWTH
         self._counts = counts
+        self._auditor = auditor
         self.begun = 0
         """Those that were begun here."""
 
@@ -52,6 +63,7 @@ class QuickCreate:
         message: RawRequestMessage,
         body: bytes,
         peer: UserInfo | None,
+        remote: str,
         reply: Callable[[bytes], None],
     ) -> bool:
         """Whether the request was taken; `reply` is then called once, later, with the whole answer."""
@@ -66,6 +78,11 @@ class QuickCreate:
             or not _PARAMETERS.issuperset(admitted.info.query)
         ):
             return False
+        trail = None
+        if self._auditor is not None:
+            if self._auditor.decide(admitted.user, admitted.info).level > Level.METADATA:
+                return False
+            trail = self._auditor.seen(admitted.info, message.headers)
         try:
             call = call_of(message.headers, admitted.info, admitted.user)
             begun = self._judged(message, body, admitted, call)
@@ -79,6 +96,10 @@ class QuickCreate:
             return False
         self.begun += 1
         document, write = begun
+        if self._auditor is not None and trail is not None:
+            user, headers = admitted.user, message.headers
+            self._auditor.identified(trail, user, headers, message.path, remote)
+            self._auditor.judged(trail, user, admitted.asked, allowed=True)
         write.add_done_callback(lambda done: reply(self._answer(admitted, call, document, done)))
         return True
 
@@ -96,19 +117,25 @@ class QuickCreate:
         self, admitted: Admitted, call: Call, document: Document, write: asyncio.Future[Row]
     ) -> bytes:
         """The whole answer, as the usual way has it."""
-        info, kind, _ = admitted
+        info, kind = admitted.info, admitted.kind
         status = 201
+        refused: StatusError | None = None
+        headers = () if info.audit is None else ((HEADER, info.audit.audit_id),)
         try:
             row = self._registry.created(kind, info.namespace, document, write)
             value = codec.splice(row.value, row.revision, codec.head_size(kind))
             if call.warnings:
-                headers = warning_headers(call.warnings)
-                answer = Reply(201, value + b"\n", headers=headers).head("POST", True, False)
+                warned = (*warning_headers(call.warnings), *headers)
+                answer = Reply(201, value + b"\n", headers=warned).head("POST", True, False)
             else:
-                answer = _CREATED % (len(value) + 1, value)
+                line = b"" if info.audit is None else info.audit.header()
+                answer = _CREATED % (len(value) + 1, line, value)
         except StatusError as error:
-            status = error.status_code
-            answer = error_reply(error).head("POST", True, False)
+            refused, status = error, error.status_code
+            answer = error_reply(error, headers).head("POST", True, False)
+        if self._auditor is not None and info.audit is not None and info.audit.recorded:
+            info.audit.found(document["metadata"])
+            self._auditor.completed(info.audit, status, refused)
         key = ("create", info.resource, status)
         self._counts[key] = self._counts.get(key, 0) + 1
         return answer

@@ -36,6 +36,7 @@ class UserInfo:
         return UserInfo(self.name, (*self.groups, AUTHENTICATED), self.uid, self.extra)
 
 
+ANONYMOUS = UserInfo("system:anonymous", ("system:unauthenticated",))
 ADMIN = UserInfo("kubernetes-admin", (MASTERS, AUTHENTICATED))
 LOOPBACK = UserInfo("system:apiserver", (MASTERS, AUTHENTICATED))
 

@@ -11,6 +11,7 @@ from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
 from machinery.meta.errors import Expired
 from machinery.server import render
+from machinery.server.audit.event import Trail
 from machinery.server.cache import Entry, KindCache, Selection, WatchCache
 from machinery.server.config import ServerConfig
 from machinery.server.http import Connection
@@ -83,7 +84,7 @@ class WatchServer:
             past = cache.since(start)
             if past is None:
                 return self._expired(too_old(start, cache.floor))
-        transport.write(HEAD)
+        transport.write(HEAD if info.audit is None else _head(info.audit))
         watcher = Watcher(transport, start, bookmarks)
         hub = self._watches.hub(stored)
         channel = hub.join(watcher, selection, encode, form)
@@ -180,6 +181,12 @@ class WatchServer:
 async def _ended(watcher: Watcher, seconds: float) -> bool:
     done, _ = await asyncio.wait([watcher.done], timeout=seconds)
     return bool(done)
+
+
+def _head(trail: Trail) -> bytes:
+    """The head with its audit id: a watch begins to be answered here."""
+    trail.begun(200)
+    return HEAD[:-2] + trail.header() + b"\r\n"
 
 
 def _initial_end(line: bytes) -> bytes:
