@@ -9,10 +9,12 @@ from tests.tidy import tree
 CONTRACTS: list[dict[str, Any]] = tomllib.loads(tree.text("pyproject.toml"))["tool"][
     "importlinter"
 ]["contracts"]
-LOCAL_VERBS = {"lab": {"lab"}, "debug": {"lab"}, "join": {"clusters"}, "divide": {"placement"}}
+LOCAL_VERBS = {
+    "lab": {"lab"}, "debug": {"lab"}, "audit": {"lab"}, "join": {"clusters"}, "divide": {"placement"},
+}  # fmt: skip
 """Verbs of fedctl that may use rooms of the federation, and which; all others see only the API.
 
-`join` shares the format of bootstrap tokens with the server that reads them; `divide` is a calculator and asks no server.
+`audit` finds the lab's files; `join` shares the format of bootstrap tokens with the server that reads them; `divide` is a calculator and asks no server.
 """
 
 

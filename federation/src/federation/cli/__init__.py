@@ -21,6 +21,7 @@ VERBS = {
     "why": "why a workload is where it is",
     "get": "the journal's decisions, also of one workload",
     "replay": "decide a journaled decision again and compare",
+    "audit": "who deployed what, when: the audit logs of servers, read from their files",
     "cordon": "a cluster gets nothing new; what runs there stays",
     "drain": "a cluster's replicas start elsewhere, then leave it",
     "uncordon": "a cluster is used again; ends cordon and drain",
