@@ -219,11 +219,8 @@ class Registry:
         """In its namespace. A rehearsal may carry a resourceVersion and gets it back, as upstream has it."""
         faces.check_lasting(kind)
         metadata = dict(document.get("metadata") or {})
+        self._check_namespace(kind, metadata, namespace)
         given = metadata.get("namespace", "")
-        if kind.namespaced and given and given != namespace:
-            raise errors.BadRequest(
-                "the namespace of the provided object does not match the namespace sent on the request"
-            )
         if kind.namespaced:
             metadata["namespace"] = namespace
         elif given:
@@ -393,6 +390,7 @@ class Registry:
             row = await self.row(kind, namespace, name)
             live = faces.live(kind, codec.decode(row.value, row.revision))
             wanted = make(live)
+            self._check_namespace(kind, wanted.get("metadata") or {}, namespace)
             asked = expected or str((wanted.get("metadata") or {}).get("resourceVersion") or "")
             if asked and asked != "0" and asked != str(row.revision):
                 raise errors.conflict(kind.plural, kind.group, name)

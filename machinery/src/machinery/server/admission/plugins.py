@@ -267,6 +267,7 @@ class CertificateIdentity:
         spec = dict(document.get("spec") or {})
         if request.verb == "create":
             user = request.call.user
+            spec = {key: value for key, value in spec.items() if key not in ("uid", "extra")}
             spec |= {"username": user.name, "groups": list(user.groups)}
             spec |= {"uid": user.uid} if user.uid else {}
             if user.extra:
