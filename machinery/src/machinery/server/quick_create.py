@@ -19,7 +19,7 @@ from machinery.meta.resource import Document
 from machinery.server import codec
 from machinery.server.audit.auditor import Auditor
 from machinery.server.audit.event import HEADER
-from machinery.server.audit.policy import Level
+from machinery.server.audit.policy import NOTHING, Level
 from machinery.server.call import Call
 from machinery.server.handlers import call_of, warning_headers
 from machinery.server.negotiate import media_type
@@ -78,9 +78,10 @@ class QuickCreate:
             or not _PARAMETERS.issuperset(admitted.info.query)
         ):
             return False
-        trail = None
+        trail, decision = None, NOTHING
         if self._auditor is not None:
-            if self._auditor.decide(admitted.user, admitted.info).level > Level.METADATA:
+            decision = self._auditor.decide(admitted.user, admitted.info)
+            if decision.level > Level.METADATA:
                 return False
             trail = self._auditor.seen(admitted.info, message.headers)
         try:
@@ -98,7 +99,7 @@ class QuickCreate:
         document, write = begun
         if self._auditor is not None and trail is not None:
             user, headers = admitted.user, message.headers
-            self._auditor.identified(trail, user, headers, message.path, remote)
+            self._auditor.begin(trail, decision, user, headers, message.path, remote)
             self._auditor.judged(trail, user, admitted.asked, allowed=True)
         write.add_done_callback(lambda done: reply(self._answer(admitted, call, document, done)))
         return True

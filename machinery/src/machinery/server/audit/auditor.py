@@ -63,7 +63,7 @@ class Auditor:
         self._clock = clock
         self._ids = ids
         self._index: Index | None = None
-        self._reasons: dict[tuple[UserInfo, Attributes], str] = {}
+        self._reasons: dict[tuple[str, tuple[str, ...], Attributes], str] = {}
         self.log = AuditLog(RotatingFile(config.path, config.bytes_max, config.backups_max), clock)
 
     def start(self) -> None:
@@ -94,9 +94,9 @@ class Auditor:
         self, trail: Trail, user: UserInfo, headers: Mapping[str, str], uri: str, remote: str
     ) -> None:
         """It is known who asks: the policy decides, and the request has been received."""
-        self._begin(trail, self._policy.decide(user, trail.info), user, headers, uri, remote)
+        self.begin(trail, self._policy.decide(user, trail.info), user, headers, uri, remote)
 
-    def _begin(
+    def begin(
         self,
         trail: Trail,
         decision: Decision,
@@ -105,6 +105,7 @@ class Auditor:
         uri: str,
         remote: str,
     ) -> None:
+        """The same, where the policy has decided."""
         trail.decision, trail.user = decision, user
         if decision.level is Level.NONE:
             return
@@ -116,7 +117,7 @@ class Auditor:
         """Nobody that we know: upstream tells one event of it, when the answer starts."""
         decision = self._policy.decide(None, trail.info)
         silent = Decision(decision.level, decision.omit | {REQUEST_RECEIVED}, decision.bare)
-        self._begin(trail, silent, None, headers, uri, remote)
+        self.begin(trail, silent, None, headers, uri, remote)
         if decision.level is Level.NONE or RESPONSE_STARTED in decision.omit:
             return
         bearer = headers.get("Authorization", "")[:7].lower() == "bearer "
@@ -156,7 +157,7 @@ class Auditor:
         index = self._authorizer.index
         if index is not self._index or len(self._reasons) >= REASONS_MAX:
             self._index, self._reasons = index, {}
-        key = (user, asked)
+        key = (user.name, user.groups, asked)
         found = self._reasons.get(key)
         if found is None:
             found = self._reasons[key] = index.reason(user, asked)

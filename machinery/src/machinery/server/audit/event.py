@@ -27,12 +27,20 @@ _SECRETIVE = frozenset({"secrets", "tokenreviews", "serviceaccounts/token"})
 
 
 class Trail:
-    """What is known of one request so far. Without a decision it is only an id."""
+    """What is known of one request so far. Without a decision it is only an id, as most are."""
 
-    __slots__ = (
-        "agent", "audit_id", "code", "decision", "impersonated", "info", "name", "namespace", "on_start",
-        "reason", "received", "request", "response", "sources", "uid", "uri", "user", "verdict", "version",
-    )  # fmt: skip
+    decision: Decision = NOTHING
+    user: UserInfo | None = None
+    impersonated: UserInfo | None = None
+    uri = agent = ""
+    sources: Sequence[str] = ()
+    namespace = name = uid = version = ""
+    """Of the object that was meant, where its path does not say it."""
+    verdict = reason = ""
+    request: Document | None = None
+    response: Document | None = None
+    code = 0
+    """Of a long answer whose head is on its way."""
 
     def __init__(
         self,
@@ -44,18 +52,7 @@ class Trail:
         self.audit_id = audit_id
         self.info = info
         self.received = received
-        self.decision: Decision = NOTHING
-        self.user: UserInfo | None = None
-        self.impersonated: UserInfo | None = None
-        self.uri = self.agent = ""
-        self.sources: Sequence[str] = ()
-        self.namespace, self.name = info.namespace, info.name
-        self.uid = self.version = self.verdict = self.reason = ""
-        self.request: Document | None = None
-        self.response: Document | None = None
         self.on_start = on_start
-        self.code = 0
-        """Of a long answer whose head is on its way."""
 
     @property
     def recorded(self) -> bool:
@@ -170,10 +167,10 @@ def reference(trail: Trail) -> Document:
     """ObjectReference: what is empty is left out."""
     info = trail.info
     found: Document = {"resource": info.resource}
-    if trail.namespace:
-        found["namespace"] = trail.namespace
-    if trail.name:
-        found["name"] = trail.name
+    if namespace := info.namespace or trail.namespace:
+        found["namespace"] = namespace
+    if name := info.name or trail.name:
+        found["name"] = name
     if trail.uid:
         found["uid"] = trail.uid
     if info.group:
