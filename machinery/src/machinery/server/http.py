@@ -15,8 +15,9 @@ from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from machinery.kit.clock import Clock
 from machinery.meta import errors
@@ -129,6 +130,14 @@ class Connection(RequestHandler):
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """A client that sends no HTTP, or hangs up in the middle, is no error of ours and fills no log."""
+        error = kw.get("exc_info")
+        if isinstance(error, (HttpProcessingError, ConnectionError, RequestPayloadError)):
+            log.debug("a request was broken", extra={"error": str(error).partition("\n")[0]})
+            return
+        super().log_exception(*args, **kw)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         if self.on_lost is not None:
@@ -146,7 +155,8 @@ class Server(web.Server):
     """aiohttp's low-level server with our connections and our limit on bodies."""
 
     def __init__(self, handler: Any, body_bytes_max: int, quick: Quick | None) -> None:
-        super().__init__(handler, access_log=None, keepalive_timeout=3600)
+        # bodies are what they are, as upstream: whoever compresses one is told that it is no JSON
+        super().__init__(handler, access_log=None, keepalive_timeout=3600, auto_decompress=False)
         self._body_bytes_max = body_bytes_max
         self._quick = quick
 
@@ -254,9 +264,8 @@ class Front:
         except StatusError as error:
             refused = error
             reply = self._refusal(request, error)
-        except web.HTTPRequestEntityTooLarge:
-            limit = self._config.body_bytes_max
-            refused = errors.TooLarge(f"Request entity too large: limit is {limit}")
+        except (web.HTTPRequestEntityTooLarge, RequestPayloadError) as error:
+            refused = self._unreadable(error)
             reply = error_reply(refused)
         except (asyncio.CancelledError, ConnectionError):
             if auditor is not None and trail is not None:
@@ -273,6 +282,13 @@ class Front:
         key = (info.verb, info.resource, reply.status)
         self.requests[key] = self.requests.get(key, 0) + 1
         return reply
+
+    def _unreadable(self, error: Exception) -> StatusError:
+        """Why a body was not read to its end."""
+        if isinstance(error, RequestPayloadError):
+            return errors.BadRequest("the request body does not end where its head says")
+        limit = self._config.body_bytes_max
+        return errors.TooLarge(f"Request entity too large: limit is {limit}")
 
     def _record(
         self,
