@@ -9,13 +9,17 @@ import json
 import os
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from tests.support.apiserver import RunningServer, running_server
 
+from machinery.server.audit import default, policy
+from machinery.server.audit.config import AuditConfig
 from machinery.server.config import ServerConfig
 from machinery.server.pki import client_context, server_context
 from machinery.server.user import UserInfo
@@ -146,7 +150,13 @@ class World:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    async with running_server(config=CONFIG) as server:
+    async with made(CONFIG) as world:
+        yield world
+
+
+@asynccontextmanager
+async def made(config: ServerConfig) -> AsyncIterator[World]:
+    async with running_server(config=config) as server:
         kubelet = Kubelet()
         pair = server.api.authority.issue_serving("system:node:n1", ["n1"])
         tls = server_context(server.api.ca_pem, pair)
@@ -292,3 +302,51 @@ async def test_a_kubelet_that_is_away(world: World) -> None:
     code, text = await world.get("/api/v1/namespaces/default/pods/r/log?container=c")
     assert code == 500
     assert "error dialing backend: dial tcp 127.0.0.1" in text
+
+
+# ------------------------------------------------------------------------------------------------------------ audit
+async def told(world: World, path: Path, verb: str) -> list[tuple[str, int]]:
+    """(stage, code) of what was recorded of a subresource so far."""
+    assert world.server.api.auditor is not None
+    await world.server.api.auditor.log.flush()
+    events = [json.loads(line) for line in path.read_bytes().splitlines()]
+    return [
+        (event["stage"], event.get("responseStatus", {}).get("code", 0))
+        for event in events
+        if event["objectRef"].get("subresource") == verb
+    ]
+
+
+async def test_an_exec_is_recorded_while_it_runs(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    async with made(replace(CONFIG, audit=AuditConfig(str(path), default.policy()))) as world:
+        reader, writer = await world.upgrade("GET", EXEC)
+        await reader.readuntil(b"hello")
+        begun = [("RequestReceived", 0), ("ResponseStarted", 101)]
+        assert await told(world, path, "exec") == begun
+        writer.write(b"bye")
+        await reader.read()
+        writer.close()
+        code, _ = await world.get(f"{POD}/exec?command=ls&stdout=1&container=c")
+        assert code == 400
+        assert await told(world, path, "exec") == [
+            *begun, ("ResponseComplete", 101),
+            ("RequestReceived", 0), ("ResponseStarted", 400), ("ResponseComplete", 400),
+        ]  # fmt: skip
+
+
+async def test_logs_that_a_policy_wants_are_recorded_from_their_start(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    rules = policy.read(
+        "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: Metadata}]}", "test"
+    )
+    async with made(replace(CONFIG, audit=AuditConfig(str(path), rules))) as world:
+        url = f"{world.server.api.url}{POD}/log?container=c&follow=true"
+        async with world.session.get(url, headers=ROOT) as answer:
+            assert len(answer.headers["Audit-Id"]) == 36
+            assert await answer.content.readline() == b"first\n"
+            begun = [("RequestReceived", 0), ("ResponseStarted", 200)]
+            assert await told(world, path, "log") == begun
+            world.kubelet.follow.set()
+            await answer.read()
+        assert await told(world, path, "log") == [*begun, ("ResponseComplete", 200)]
