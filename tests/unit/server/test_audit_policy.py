@@ -1,12 +1,15 @@
 """Audit policies: which rule decides, what is refused, and what the built-in one leaves out."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from machinery.server import launch
 from machinery.server.audit import default, policy
 from machinery.server.audit.policy import Level, PolicyError
+from machinery.server.audit.settings import AuditSettings
 from machinery.server.request import parse_target
 from machinery.server.user import LOOPBACK, UserInfo
 
@@ -217,3 +220,40 @@ def test_the_built_in_policy_passes_its_own_check_and_holds_no_bodies() -> None:
     held = policy.read(yaml.safe_dump(default.document()), "built-in")
     assert held.rules == default.policy().rules
     assert max(rule.decision.level for rule in held.rules) is Level.METADATA
+
+
+@pytest.mark.parametrize(
+    ("rules", "wanted"),
+    [
+        ([{"level": "Metadata"}], []),
+        ([{"level": "Request", "resources": core("pods")}], []),
+        ([{"level": "Request", "resources": core("secrets"), "users": ["bob"]}], ["secrets"]),
+        ([{"level": "Metadata", "resources": core("secrets")}, {"level": "Request", "resources": core("secrets")}], []),
+        ([{"level": "Request", "verbs": ["get"]}], []),
+        ([{"level": "RequestResponse", "verbs": ["get"]}], ["secrets"]),
+        ([{"level": "Request"}], ["secrets", "serviceaccounts/token", "tokenreviews"]),
+    ],
+)  # fmt: skip
+def test_policies_that_write_secrets_into_the_log_are_told(
+    rules: list[dict[str, Any]], wanted: list[str]
+) -> None:
+    assert policy.spilled(of(*rules)) == wanted
+    assert policy.spilled(default.policy()) == []
+
+
+def test_settings_become_the_servers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert launch.audit_config(AuditSettings(enabled=False), "/data") is None
+    made = launch.audit_config(AuditSettings(), "/data")
+    assert made is not None
+    assert (made.path, made.bytes_max, made.backups_max) == ("/data/audit/audit.log", 10_000_000, 9)
+    assert made.policy.rules == default.policy().rules
+    assert not caplog.records
+    file = tmp_path / "policy.yaml"
+    document = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Request"}]}
+    file.write_text(yaml.safe_dump(document))
+    made = launch.audit_config(AuditSettings(policyFile=str(file), path="/log/a"), "/data")
+    assert made is not None
+    assert made.path == "/log/a"
+    [record] = caplog.records
+    assert record.message == "the audit policy writes secrets into the audit log"
+    assert "secrets" in record.resources  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """What both programs do alike when they launch an API server: addresses, certificates' names, the operator's access."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ from machinery.server.audit.files import audit_file
 from machinery.server.audit.settings import AuditSettings
 from machinery.server.config import SERVICE_CIDR, Listen, ServerConfig
 from machinery.server.user import MASTERS
+
+log = logging.getLogger(__name__)
 
 ADMIN = "kubernetes-admin"
 ADMIN_KUBECONFIG = "admin.kubeconfig"
@@ -63,6 +66,11 @@ def audit_config(settings: AuditSettings, data_dir: str) -> AuditConfig | None:
     if not settings.enabled:
         return None
     rules = policy.load(settings.policyFile) if settings.policyFile else default.policy()
+    if spilled := policy.spilled(rules):
+        log.warning(
+            "the audit policy writes secrets into the audit log",
+            extra={"policy": settings.policyFile, "resources": spilled},
+        )
     return AuditConfig(
         audit_file(data_dir, settings.path),
         rules,

@@ -197,6 +197,27 @@ class Policy:
                 return
 
 
+SECRETIVE = (
+    ("create", "", "secrets", ""), ("update", "", "secrets", ""), ("patch", "", "secrets", ""),
+    ("create", "", "serviceaccounts", "token"), ("create", "authentication.k8s.io", "tokenreviews", ""),
+)  # fmt: skip
+"""Requests whose bodies hold what nobody should find in a log; of reads of a Secret it is the answer."""
+_READS = (("get", "", "secrets", ""), ("list", "", "secrets", ""))
+
+
+def spilled(held: Policy) -> list[str]:
+    """Resources whose secret bodies such a policy writes into the log, of anybody at all."""
+    asked = [(key, Level.REQUEST) for key in SECRETIVE]
+    asked += [(key, Level.REQUEST_RESPONSE) for key in _READS]
+    return sorted(
+        {
+            f"{key[2]}/{key[3]}" if key[3] else key[2]
+            for key, least in asked
+            if any(one.rule.decision.level >= least for one in held.candidates(*key))
+        }
+    )
+
+
 # ------------------------------------------------------------------------------------------------------------ reading
 def read(text: str | bytes, place: str) -> Policy:
     """A policy from YAML. Raises PolicyError, which names `place`."""
