@@ -19,6 +19,7 @@ from tests.support.widgets import DEFINITIONS, GROUP, SCALE, definition, version
 
 from machinery.api.scheme import ServedKind
 from machinery.meta.resource import Document
+from machinery.server.config import ServerConfig
 
 CUSTOM: Document = {
     "type": "object",
@@ -185,7 +186,7 @@ def arena() -> Iterator[Arena]:
     logging.getLogger().addHandler(faults)
     try:
         with asyncio.Runner() as runner:
-            running = running_server()
+            running = running_server(config=ServerConfig(shutdown_grace_s=0.2))
             found = Arena(runner, runner.run(running.__aenter__()), faults)
             try:
                 runner.run(found.open())

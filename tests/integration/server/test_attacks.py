@@ -881,3 +881,43 @@ async def test_who_asks_does_not_approve(scene: Scene, subresource: str) -> None
     }
     status, told = await scene.ask(TENANT, "PATCH", f"{CSRS}/a/{subresource}", approved, **MERGE)
     assert status == 403, told
+
+
+@pytest.mark.parametrize("subresource", ["approval", "status"])
+async def test_nor_without_the_signers_leave(scene: Scene, subresource: str) -> None:
+    """The right to write the endpoint is not the right to make somebody a node."""
+    signer = "kubernetes.io/kube-apiserver-client-kubelet"
+    await scene.made(CSRS, csr(request_for("system:node:n9", "system:nodes"), signer))
+    verbs = rule(
+        "get patch update",
+        "certificatesigningrequests/approval certificatesigningrequests/status",
+        "certificates.k8s.io",
+    )
+    await scene.made(f"{RBAC}/clusterroles", {"metadata": {"name": "half"}, "rules": [verbs]})
+    await scene.made(
+        f"{RBAC}/clusterrolebindings",
+        {"metadata": {"name": "half"}, "subjects": ME, "roleRef": {**REF, "name": "half"}},
+    )
+    change = {
+        "status": {
+            "conditions": [
+                {
+                    "type": "Approved" if subresource == "approval" else "Failed",
+                    "status": "True",
+                    "reason": "x",
+                }
+            ]
+        }
+    }
+    status, told = await scene.ask(TENANT, "PATCH", f"{CSRS}/a/{subresource}", change, **MERGE)
+    assert status == 403, told
+    verb = "approve" if subresource == "approval" else "sign"
+    assert f'user not permitted to {verb} requests with signerName "{signer}"' in told["message"]
+    leave = {**rule(verb, "signers", "certificates.k8s.io"), "resourceNames": ["kubernetes.io/*"]}
+    await scene.made(f"{RBAC}/clusterroles", {"metadata": {"name": "whole"}, "rules": [leave]})
+    await scene.made(
+        f"{RBAC}/clusterrolebindings",
+        {"metadata": {"name": "whole"}, "subjects": ME, "roleRef": {**REF, "name": "whole"}},
+    )
+    status, told = await scene.ask(TENANT, "PATCH", f"{CSRS}/a/{subresource}", change, **MERGE)
+    assert status == 200, told

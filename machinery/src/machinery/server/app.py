@@ -19,7 +19,7 @@ from machinery.kit.metrics import METRICS
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.resource import Document
 from machinery.server import bootstrap
-from machinery.server.admission.escalation import RbacEscalation
+from machinery.server.admission.escalation import RbacEscalation, SignerRights
 from machinery.server.admission.interface import Admission, Plugin
 from machinery.server.admission.plugins import (
     CertificateIdentity,
@@ -178,6 +178,7 @@ class ApiServer:
             *((TaintNewNodes(),) if self.config.taint_new_nodes else ()),
             CertificateIdentity(self.clock),
             RbacEscalation(self.authorizer),
+            SignerRights(self.authorizer),
             NodeRestriction(self.peek),
         ]
 

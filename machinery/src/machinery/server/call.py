@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from machinery.api.scheme import ServedKind
 from machinery.meta.resource import Document
-from machinery.server.request import EMPTY_QUERY, Query
+from machinery.server.request import EMPTY_QUERY, Query, readable
 from machinery.server.user import UserInfo
 
 
@@ -18,6 +18,9 @@ class Call:
     dry_run: bool = False
     field_validation: str = "Warn"
     warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.manager = readable(self.manager)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Nobody gives away more rights than they hold.
 
 A Role may only be written by who holds all of its rules (or the verb `escalate` on it), a binding only by who holds all
-rules of the role it names (or the verb `bind` on that role). system:masters hold everything.
+rules of the role it names (or the verb `bind` on that role). A certificate is a right too: approving and signing requests needs
+the verbs `approve` and `sign` on the signer. system:masters hold everything.
 """
 
 from typing import ClassVar
@@ -92,3 +93,38 @@ class RbacEscalation:
             request,
             f'user "{user.name}" (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:\n{text}',
         )
+
+
+_SIGNING = {"approval": "approve", "status": "sign"}
+
+
+class SignerRights:
+    """CertificateApproval and CertificateSigning: who writes a request's conditions or certificate needs the signer's leave."""
+
+    kinds: ClassVar[Kinds] = frozenset({("certificates.k8s.io", "CertificateSigningRequest")})
+
+    def __init__(self, authorizer: Authorizer) -> None:
+        self._authorizer = authorizer
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        return request.document
+
+    def validate(self, request: AdmissionRequest) -> None:
+        verb = _SIGNING.get(request.subresource)
+        if request.verb != "update" or verb is None or request.old is None:
+            return
+        if (request.old.get("status") or {}) == (request.document.get("status") or {}):
+            return
+        signer = (request.old.get("spec") or {}).get("signerName", "")
+        domain = signer.partition("/")[0]
+        allowed = any(
+            self._authorizer.allows(
+                request.call.user,
+                Attributes(verb, "certificates.k8s.io", "signers", name=name),
+            )
+            for name in (signer, f"{domain}/*")
+        )
+        if not allowed:
+            raise refuse(
+                request, f'user not permitted to {verb} requests with signerName "{signer}"'
+            )
