@@ -342,6 +342,35 @@ def test_a_grace_that_no_calendar_has(field: str, body: int) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "x",
+        [],
+        1,
+        True,
+        ["a"],
+        {"name": []},
+        {"namespace": {}},
+        {"labels": "x"},
+        {"managedFields": "x"},
+        {"name": "stock", "labels": {"a": {}}},
+    ],
+    ids=str,
+)
+def test_metadata_of_an_applied_configuration(metadata: Any) -> None:
+    arena = there()
+    for item in arena.items[:3]:
+        body = {"apiVersion": item.kind.api_version, "kind": item.kind.kind, "metadata": metadata}
+        for target in (item.path, f"{item.path}/status"):
+            arena.tried(
+                "PATCH",
+                f"{target}?fieldManager=m",
+                json.dumps(body).encode(),
+                Content_Type=patching.APPLY,
+            )
+
+
 def test_copies_of_copies_nest_no_deeper_than_anything_may() -> None:
     arena = there()
     item = next(item for item in arena.items if item.kind.kind == "Widget")

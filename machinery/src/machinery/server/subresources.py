@@ -162,6 +162,8 @@ class Subresources:
         if (version, name) != (kind.api_version, kind.kind):
             raise errors.BadRequest(f"invalid object type: {version or '/'}, Kind={name}")
         metadata = document.get("metadata") or {}
+        if not isinstance(metadata, dict):
+            raise errors.BadRequest("error decoding YAML: metadata is not an object")
         given = metadata.get("name") or info.name
         patching.check_name(given, info.name)
         if metadata.get("managedFields"):
