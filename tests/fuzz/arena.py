@@ -180,13 +180,13 @@ class Arena:
 
 
 @contextlib.contextmanager
-def arena() -> Iterator[Arena]:
-    """An arena while the block runs; nothing was logged as an error."""
+def arena(**more: Any) -> Iterator[Arena]:
+    """An arena while the block runs; `more` is for the server: kinds, extensions."""
     faults = Faults()
     logging.getLogger().addHandler(faults)
     try:
         with asyncio.Runner() as runner:
-            running = running_server(config=ServerConfig(shutdown_grace_s=0.2))
+            running = running_server(config=ServerConfig(shutdown_grace_s=0.2), **more)
             found = Arena(runner, runner.run(running.__aenter__()), faults)
             try:
                 runner.run(found.open())

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from machinery.api import schemas
 from machinery.meta.resource import Document
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -126,3 +127,53 @@ def mangled(draw: st.DrawFn, sound: st.SearchStrategy[bytes]) -> bytes:
                     st.sampled_from([b"\x00", b"\xff", b"\xed\xa0\x80", b"[" * 300, b'{"a":' * 300, b"9" * 5000, b"&a *a", b"\r\n"])
                 )  # fmt: skip
     return bytes(raw)
+
+
+PLAIN = (
+    "a",
+    "b",
+    "stock",
+    "default",
+    "10.0.0.1",
+    "1Gi",
+    "5",
+    "50%",
+    "v1",
+    "Pod",
+    "apps/v1",
+    "app=web",
+    "*",
+    "2026-01-01T00:00:00Z",
+    "1h",
+    "a.b/c",
+)
+
+
+@st.composite
+def shaped(draw: st.DrawFn, node: Any, depth: int = 7) -> Any:
+    """A value as an OpenAPI schema describes it, with something else in its place now and then."""
+    node = schemas.resolve(node)
+    if depth == 0 or draw(st.integers(0, 24)) == 0:
+        return draw(values)
+    if choices := node.get("enum"):
+        return draw(st.sampled_from(list(choices)))
+    kind = node.get("type")
+    if properties := node.get("properties"):
+        chosen = draw(st.sets(st.sampled_from(sorted(properties)), max_size=4))
+        chosen |= set(node.get("required") or ()) & set(properties)
+        return {key: draw(shaped(properties[key], depth - 1)) for key in sorted(chosen)}
+    if kind == "object":
+        inner = node.get("additionalProperties")
+        return {
+            key: draw(shaped(inner if isinstance(inner, dict) else {}, depth - 1))
+            for key in draw(st.lists(st.sampled_from(PLAIN), max_size=2))
+        }
+    if kind == "array":
+        return [
+            draw(shaped(node.get("items") or {}, depth - 1)) for _ in range(draw(st.integers(0, 2)))
+        ]
+    if kind in ("integer", "number"):
+        return draw(st.sampled_from([0, 1, 5, 80, -1, 2**31 - 1, 2**31, 2**63 - 1, 1.5]))
+    if kind == "boolean":
+        return draw(st.booleans())
+    return draw(st.sampled_from(PLAIN) | words | st.integers(0, 9))

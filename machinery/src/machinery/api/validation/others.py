@@ -93,7 +93,7 @@ def runtime_class_update(new: Document, old: Document, causes: Causes) -> None:
 # ------------------------------------------------------------------------------------------ CertificateSigningRequest
 def signing_request(document: Document, causes: Causes) -> None:
     spec = document.get("spec") or {}
-    _request(spec.get("request", ""), causes)
+    _request(spec.get("request") or "", causes)
     usages = spec.get("usages") or []
     if not usages:
         causes.required("spec.usages")

@@ -299,7 +299,7 @@ class CertificateIdentity:
         if spec.get("signerName") == "kubernetes.io/kube-apiserver-client":
             from machinery.server.pki import requested_groups  # noqa: PLC0415 - cryptography, rarely needed
 
-            if "system:masters" in requested_groups(spec.get("request", "")):
+            if "system:masters" in requested_groups(spec.get("request") or ""):
                 raise refuse(
                     request,
                     "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed",
