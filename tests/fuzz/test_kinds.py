@@ -56,7 +56,7 @@ def encoded(value: Any) -> bytes:
     return json.dumps(value).encode("utf-8", "replace")
 
 
-@fuzzed(150, kind=st.sampled_from(KINDS), name=st.sampled_from(NAMES), data=st.data())
+@fuzzed(90, kind=st.sampled_from(KINDS), name=st.sampled_from(NAMES), data=st.data())
 def test_written_and_read(kind: ServedKind, name: str, data: st.DataObject) -> None:
     server = _held[0]
     collection = server.collection(kind)
@@ -73,7 +73,7 @@ def test_written_and_read(kind: ServedKind, name: str, data: st.DataObject) -> N
 
 
 @fuzzed(
-    120,
+    70,
     kind=st.sampled_from(KINDS),
     name=st.sampled_from(NAMES),
     media=st.sampled_from([patching.MERGE, patching.STRATEGIC, patching.APPLY]),
