@@ -24,8 +24,8 @@ DEPTH_MAX: Final = 150
 """How deep objects and lists may nest. The deepest definitions in use have about eighty; Go's decoder stops at 10,000, which no
 walk in Python survives."""
 TOO_DEEP: Final = "exceeded max depth"
-YAML_BYTES_MAX: Final = 1024 * 1024
-"""Of YAML proper, which costs a second for each megabyte. JSON, which is YAML too, has the request's own limit."""
+YAML_BYTES_MAX: Final = 512 * 1024
+"""Of YAML proper, of which so much costs a second. JSON, which is YAML too, has the request's own limit."""
 TWICE_MAX: Final = 1000
 """How many duplicate fields are told."""
 YAML_NODES_MAX: Final = 500_000
