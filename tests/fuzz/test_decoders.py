@@ -16,6 +16,7 @@ from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme
 from machinery.meta import quantity, selectors
 from machinery.meta.errors import BadRequest, Invalid, NotAcceptable, StatusError
+from machinery.server import nodehttp
 from machinery.server.listing import (
     decode_token,
     encode_token,
@@ -313,6 +314,49 @@ def test_numbers_of_the_query(text: str) -> None:
         assert abs(found) < 1 << 64
 
 
+def token_of(**document: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        ("", "unexpected end of JSON input"),
+        ("AAAA!", "invalid character"),
+        (token_of(v="meta.k8s.io/v1", rv="x", start="a"), "cannot unmarshal string into Go struct field continueToken.rv of type int64"),
+        (token_of(v="meta.k8s.io/v1", rv=[1], start="a"), "cannot unmarshal array"),
+        (token_of(v="meta.k8s.io/v1", rv=True, start="a"), "cannot unmarshal bool"),
+        (token_of(v="meta.k8s.io/v1", rv=1, start=5), "cannot unmarshal number into Go struct field continueToken.start of type string"),
+        (token_of(v="meta.k8s.io/v1", rv=1, start={}), "cannot unmarshal object"),
+        (token_of(v=[], rv=1, start="a"), "does not recognize this encoded version"),
+    ],
+)  # fmt: skip
+def test_continue_tokens_that_are_none(token: str, why: str) -> None:
+    with pytest.raises(BadRequest) as raised:
+        decode_token(token)
+    assert why in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1_0",
+        " 1",
+        "1 ",
+        "١",
+        "0x1",
+        "1.0",
+        "9" * 5000,
+        "18446744073709551616",
+        "-9223372036854775809",
+    ],
+)
+def test_numbers_that_go_does_not_read(text: str) -> None:
+    for parse in (parse_int, parse_revision):
+        with pytest.raises(BadRequest, match="strconv.Parse"):
+            parse(text)
+
+
 QUERY_KEYS = (
     "labelSelector", "fieldSelector", "limit", "continue", "resourceVersion", "resourceVersionMatch", "timeoutSeconds", "watch",
     "sendInitialEvents", "dryRun", "fieldManager", "fieldValidation", "pretty", "force", "gracePeriodSeconds", "propagationPolicy",
@@ -397,6 +441,78 @@ def incompatible_told(head: ResponseHead) -> str:
 
 
 CHUNKED = b"5\r\nhello\r\n0\r\n\r\n"
+
+
+async def refusal(raw: bytes, headers: dict[str, str]) -> bytes:
+    reader = asyncio.StreamReader(limit=1 << 16)
+    reader.feed_data(raw)
+    reader.feed_eof()
+    return await read_refusal(reader, headers)
+
+
+@pytest.mark.parametrize(
+    "size", [b"-5", b"+5", b"0x5", b"5_0", b"", b"9" * 5000, b"fffffff", b"\xb2"]
+)
+def test_chunks_of_a_refusal_that_have_no_size(size: bytes) -> None:
+    with pytest.raises((MalformedHead, asyncio.IncompleteReadError)):
+        asyncio.run(refusal(size + b"\r\nhello\r\n0\r\n\r\n", {"Transfer-Encoding": "chunked"}))
+
+
+@pytest.mark.parametrize(
+    ("length", "left"),
+    [
+        ("9" * 5000, None),
+        ("²", b""),
+        ("-1", b""),
+        ("+5", b""),
+        ("5", b"hello"),
+        ("00005", b"hello"),
+    ],
+)
+def test_lengths_of_a_refusal(length: str, left: bytes | None) -> None:
+    if left is None:
+        with pytest.raises(asyncio.IncompleteReadError):
+            asyncio.run(refusal(b"hello", {"Content-Length": length}))
+    else:
+        assert asyncio.run(refusal(b"hello", {"Content-Length": length})) == left
+
+
+# ------------------------------------------------------------------------------------------------ what a kubelet answers
+KUBELET = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+)
+
+
+async def answered(raw: bytes) -> bytes:
+    reader = asyncio.StreamReader(limit=1 << 16)
+    reader.feed_data(raw)
+    reader.feed_eof()
+    head = await nodehttp.read_head(reader)
+    return b"".join([piece async for piece in nodehttp.open_body(head, reader)])
+
+
+@fuzzed(150, raw=mangled(st.sampled_from(KUBELET)))
+def test_answers_of_a_kubelet(raw: bytes) -> None:
+    """A node may be anybody's: what it sends is refused or passed on, and never waited for beyond its end."""
+    try:
+        assert len(asyncio.run(answered(raw))) <= len(raw)
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 \xb2\xb20 OK\r\n\r\n",
+        b"HTTP/1.1 " + b"2" * 5000 + b" OK\r\n\r\n",
+        KUBELET[1].replace(b"5\r\nhello", b"-1\r\nhello"),
+        KUBELET[1].replace(b"5\r\nhello", b"5" * 70_000 + b"\r\nhello"),
+    ],
+)
+def test_answers_of_a_kubelet_that_are_none(raw: bytes) -> None:
+    with pytest.raises(ConnectionError):
+        asyncio.run(answered(raw))
 
 
 @fuzzed(150, raw=mangled(st.just(CHUNKED)), chunked=st.booleans(), length=texts)

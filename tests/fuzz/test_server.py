@@ -321,6 +321,61 @@ def test_headers(header: str, value: str) -> None:
         assert status < 500
 
 
+MANAGED = [
+    {"f:metadata": 5},
+    {"f:spec": {"f:a": "x"}},
+    {"k:{": {}},
+    {"k:[]": {}},
+    {"v:": {}},
+    {"x": {}},
+    {"i:x": {}},
+    {"f:spec": {"k:{": {}, 'k:{"a":1}': {}}},
+]
+
+
+@pytest.mark.parametrize("fields", MANAGED, ids=str)
+def test_sets_of_fields_that_are_none(fields: Any) -> None:
+    """They are what nobody manages: the live managers stay, also where a refusal has to quote them."""
+    arena = there()
+    for item in arena.items[:2]:
+        entry = {
+            "manager": "m",
+            "operation": "Update",
+            "apiVersion": item.kind.api_version,
+            "fieldsType": "FieldsV1",
+            "fieldsV1": fields,
+        }
+        metadata = {"managedFields": [entry], "labels": {"a": "1"}}
+        assert (
+            arena.tried(
+                "PATCH",
+                item.path,
+                json.dumps({"metadata": metadata}).encode(),
+                Content_Type=patching.MERGE,
+            )
+            == 200
+        )
+        refused = {"metadata": {**metadata, "labels": {"a": 1}}}
+        assert (
+            arena.tried(
+                "PATCH", item.path, json.dumps(refused).encode(), Content_Type=patching.MERGE
+            )
+            == 422
+        )
+        told = json.loads(arena.runner.run(arena.ask("GET", item.path, None, {}))[2])
+        assert fields not in [row["fieldsV1"] for row in told["metadata"]["managedFields"]]
+
+
+def test_a_signing_request_without_a_request() -> None:
+    body = {
+        "metadata": {"name": "none"},
+        "spec": {"signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]},
+    }
+    assert there().tried(
+        "POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests", json.dumps(body).encode()
+    ) in (400, 422)
+
+
 @pytest.mark.parametrize(
     ("field", "body"), [("gracePeriodSeconds", 2**62), ("gracePeriodSeconds", -(2**62))]
 )
