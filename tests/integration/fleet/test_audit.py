@@ -22,7 +22,7 @@ IDLE_S = 3.0
 def recorded(folder: Path, wanted: Wanted, *servers: str) -> list[Recorded]:
     logs = [Log(name, audit_file(str(folder / name))) for name in servers]
     damage = Damage()
-    found = read(logs, wanted, damage)
+    found = list(read(logs, wanted, damage))
     assert not damage.lines
     return found
 

@@ -170,7 +170,7 @@ def test_all_files_are_read_oldest_first_and_servers_are_merged(tmp_path: Path) 
     written(tmp_path / "one.log.10", event(at="10:00:01"))
     written(two, event(at="10:00:04"))
     logs = [Log("one", str(one)), Log("two", str(two))]
-    found = audit_events.read(logs, Wanted(), Damage())
+    found = list(audit_events.read(logs, Wanted(), Damage()))
     assert [(r.server, r.event["stageTimestamp"][17:19]) for r in found] == [
         ("one", "01"), ("one", "03"), ("two", "04"), ("one", "05"),
     ]  # fmt: skip
@@ -191,6 +191,21 @@ def test_json_is_the_lines_as_they_are(tmp_path: Path, capfdbinary: Any) -> None
     path = written(tmp_path / "a.log", event(), event(user="bob"))
     assert cli.main(["audit", "--file", str(path), "--user", "bob", "-o", "json"]) == 0
     assert capfdbinary.readouterr().out == path.read_bytes().splitlines(keepends=True)[1]
+
+
+def test_a_table_shows_the_newest_and_says_what_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path / "a.log", *(event(at=f"10:00:0{n}") for n in range(5)))
+    assert cli.main(["audit", "--file", str(path), "--limit", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert [line[17:19] for line in out.splitlines()[1:]] == ["03", "04"]
+    assert err == "3 older events are not shown; --limit 0 shows all\n"
+    assert cli.main(["audit", "--file", str(path), "--limit", "0"]) == 0
+    out, err = capsys.readouterr()
+    assert (len(out.splitlines()), err) == (6, "")
+    assert cli.main(["audit", "--file", str(path), "--limit", "-1"]) == 1
+    assert "--limit" in capsys.readouterr().err
 
 
 def test_nothing_found_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,13 +16,19 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 
 from federation.cli import audit_events
 from federation.cli.audit_events import Damage, Log, Recorded, Tail, Wanted
 from federation.cli.errors import CliError
 from machinery.kit.clock import SystemClock
 from machinery.server.audit.files import audit_file
+
+LIMIT = 10_000
+"""Events of a table: it is held in memory to be aligned."""
+RECENT = 1_000
+"""Events that may be written between the look at a log's end and the reading of the log."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +44,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--since", default="", help="90m, 2h, 3d ago, or a time (UTC)")
     parser.add_argument("--until", default="", help="the same")
     parser.add_argument("--failed", action="store_true", help="only what was refused or failed")
+    parser.add_argument(
+        "--limit", type=int, default=LIMIT, metavar="N",
+        help="the table shows the newest N events; 0: all (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     parser.add_argument("-f", "--follow", action="store_true", help="and what comes")
     parser.add_argument(
@@ -58,25 +68,56 @@ def run(arguments: argparse.Namespace) -> int:
     """Read, print."""
     if arguments.print_policy:
         return _print_policy()
+    if arguments.limit < 0:
+        raise CliError("--limit: a number of events, or 0 for all")
     wanted = asked(arguments)
     logs = places(arguments)
+    try:
+        _tell(arguments, logs, wanted)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _tell(arguments: argparse.Namespace, logs: Sequence[Log], wanted: Wanted) -> None:
     damage = Damage()
     tails = [tail(log) for log in logs] if arguments.follow else []
-    found = audit_events.read(logs, wanted, damage)
-    several = len(logs) > 1
-    if arguments.output == "json":
+    several, as_json = len(logs) > 1, arguments.output == "json"
+    recent: deque[bytes] = deque(maxlen=RECENT)
+    found = noted(audit_events.read(logs, wanted, damage), recent)
+    if as_json:
         sys.stdout.buffer.writelines(one.line for one in found)
         sys.stdout.buffer.flush()
-    elif found or arguments.follow:
-        print("\n".join(table(audit_events.requests(found), several=several)), flush=True)
     else:
-        print("Nothing of that kind is recorded.")
+        rows, older = newest(found, arguments.limit)
+        if rows or arguments.follow:
+            print("\n".join(table(audit_events.requests(rows), several=several)), flush=True)
+        else:
+            print("Nothing of that kind is recorded.")
+        if older:
+            print(f"{older} older events are not shown; --limit 0 shows all", file=sys.stderr)
     if damage.lines:
         where = ", ".join(sorted(damage.where))
         print(f"{damage.lines} lines are no events and were left out: {where}", file=sys.stderr)
     if arguments.follow:
-        _follow(tails, wanted, json=arguments.output == "json", several=several)
-    return 0
+        _follow(tails, wanted, frozenset(recent), as_json=as_json, several=several)
+
+
+def noted(found: Iterable[Recorded], recent: deque[bytes]) -> Iterator[Recorded]:
+    """The same; the lines of the last ones are in `recent` afterwards."""
+    for one in found:
+        recent.append(one.line)
+        yield one
+
+
+def newest(found: Iterable[Recorded], limit: int) -> tuple[list[Recorded], int]:
+    """The last `limit` of them (0: all), and how many came before."""
+    kept: deque[Recorded] = deque(maxlen=limit or None)
+    number = 0
+    for one in found:
+        kept.append(one)
+        number += 1
+    return list(kept), number - len(kept)
 
 
 def _print_policy() -> int:
@@ -88,10 +129,15 @@ def _print_policy() -> int:
     return 0
 
 
-def _follow(tails: Sequence[Tail], wanted: Wanted, *, json: bool, several: bool) -> None:
+def _follow(
+    tails: Sequence[Tail], wanted: Wanted, shown: frozenset[bytes], *, as_json: bool, several: bool
+) -> None:
+    """What comes; the ends were marked before the files were read, so some of it has been shown."""
     try:
         for one in audit_events.follow(tails, wanted, Damage(), time.sleep):
-            if json:
+            if one.line in shown:
+                continue
+            if as_json:
                 sys.stdout.buffer.write(one.line)
                 sys.stdout.buffer.flush()
             elif one.event.get("stage") != "RequestReceived":
@@ -152,7 +198,7 @@ def plural(word: str) -> str:
 
 def places(arguments: argparse.Namespace) -> list[Log]:
     """The logs that are meant. Raises CliError."""
-    given = [Log(directory, audit_file(directory)) for directory in arguments.data_dir]
+    given = [Log(path, audit_file(path)) for path in arguments.data_dir]
     given += [Log(path, path) for path in arguments.file]
     if given:
         if arguments.cluster or arguments.dir:

@@ -1,6 +1,7 @@
 """Events of audit logs as `fedctl audit` reads them: from files, filtered, one row a request."""
 
 import datetime as dt
+import heapq
 import json
 import os
 import re
@@ -97,10 +98,13 @@ class Damage:
     where: set[str] = field(default_factory=set)
 
 
-def read(logs: Iterable[Log], wanted: Wanted, damage: Damage) -> list[Recorded]:
-    """All that match, in the order of time. Raises CliError, PermissionError."""
-    found = [one for log in logs for one in _of_log(log, wanted, damage)]
-    return sorted(found, key=lambda one: str(one.event.get("stageTimestamp") or ""))
+def read(logs: Iterable[Log], wanted: Wanted, damage: Damage) -> Iterator[Recorded]:
+    """All that match, in the order of time, one held at a time. Raises CliError, PermissionError."""
+    return heapq.merge(*(_of_log(log, wanted, damage) for log in logs), key=_moment)
+
+
+def _moment(one: Recorded) -> str:
+    return str(one.event.get("stageTimestamp") or "")
 
 
 def _of_log(log: Log, wanted: Wanted, damage: Damage) -> Iterator[Recorded]:
@@ -184,7 +188,7 @@ def follow(
     """What comes, for ever; `sleep` waits so many seconds."""
     while True:
         fresh = [one for tail in tails for one in tail.more(wanted, damage)]
-        yield from sorted(fresh, key=lambda one: str(one.event.get("stageTimestamp") or ""))
+        yield from sorted(fresh, key=_moment)
         sleep(POLL_S)
 
 
@@ -201,7 +205,7 @@ def requests(found: Iterable[Recorded]) -> list[Recorded]:
         elif (key := _identity(one)) not in ended:
             last[key] = one
     rows += last.values()
-    return sorted(rows, key=lambda one: str(one.event.get("stageTimestamp") or ""))
+    return sorted(rows, key=_moment)
 
 
 def _identity(one: Recorded) -> tuple[Any, ...]:
