@@ -5,7 +5,7 @@ count from the end, `replace` of a missing map key sets it, `add` without a valu
 against null holds. Everything that does not fit is one answer, 422, without the reason.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -16,6 +16,11 @@ from machinery.meta.resource import Document
 _FIELDS = ("op", "path", "from")
 _OPERATION = "handlers.jsonPatchOp"
 _APPENDING = "-"
+
+
+Mine: TypeAlias = dict[int, Any]
+"""Maps and lists that were copied for this patch, by identity, and held so that it stays theirs: each is copied once, or ten
+thousand operations on a list of a hundred thousand would copy it as often."""
 
 
 class _Unfit(Exception):
@@ -48,15 +53,17 @@ def apply(document: Document, operations: Any) -> Any:
     """The document after all operations; none of them applies when one does not fit."""
     result: Any = document
     copied = 0
+    mine: Mine = {}
     try:
         for operation in check(operations):
             if operation.get("op") == "copy":
                 value = _member(result, _path(operation, "from"))
                 copied += _size(value)
                 _check_copied(copied)
-                result = _changed(result, _path(operation), _add, value)
+                _shared(value, mine)
+                result = _changed(result, _path(operation), _add, value, mine)
             else:
-                result = _step(result, operation)
+                result = _step(result, operation, mine)
     except _Unfit:
         raise errors.rejected() from None
     return result
@@ -75,24 +82,33 @@ def _check_copied(size: int) -> None:
         raise _Unfit
 
 
-def _step(document: Any, operation: Document) -> Any:
+def _shared(value: Any, mine: Mine) -> None:
+    """From now on it stands in two places, and neither may be changed where it stands."""
+    mine.pop(id(value), None)
+    if isinstance(value, (dict, list)):
+        for one in value.values() if isinstance(value, dict) else value:
+            _shared(one, mine)
+
+
+def _step(document: Any, operation: Document, mine: Mine) -> Any:
     path = _path(operation)
     match operation.get("op"):
         case "add":
-            return _changed(document, path, _add, operation.get("value"))
+            return _changed(document, path, _add, operation.get("value"), mine)
         case "replace":
             value = operation.get("value")
             if path:
-                return _changed(document, path, _replace, value)
+                return _changed(document, path, _replace, value, mine)
             if not isinstance(value, (dict, list)):
                 raise _Unfit
             return value
         case "remove":
-            return _changed(document, path, _remove, None)
+            return _changed(document, path, _remove, None, mine)
         case "move":
             origin = _path(operation, "from")
             value = _member(document, origin)
-            return _changed(_changed(document, origin, _remove, None), path, _add, value)
+            document = _changed(document, origin, _remove, None, mine)
+            return _changed(document, path, _add, value, mine)
         case "test":
             held = document if not path else _member(document, path)
             if not _same(held, operation.get("value")):
@@ -147,23 +163,29 @@ def _index(step: str, length: int) -> int:
     return index + length if index < 0 else index
 
 
-def _changed(document: Any, path: list[str], change: Any, value: Any) -> Any:
-    """A copy of the document along the path, with the last step changed."""
+def _changed(document: Any, path: list[str], change: Any, value: Any, mine: Mine) -> Any:
+    """The document with the last step of the path changed; copied along the path, but for what is a copy already."""
     if not path:
         raise _Unfit
-    if isinstance(document, dict):
-        copy: Any = dict(document)
-    elif isinstance(document, list):
-        copy = list(document)
-    else:
-        raise _Unfit
+    copy = _own(document, mine)
     if len(path) == 1:
         change(copy, path[0], value)
     elif isinstance(copy, dict):
-        copy[path[0]] = _changed(copy.get(path[0]), path[1:], change, value)
+        copy[path[0]] = _changed(copy.get(path[0]), path[1:], change, value, mine)
     else:
         index = _index(path[0], len(copy))
-        copy[index] = _changed(copy[index], path[1:], change, value)
+        copy[index] = _changed(copy[index], path[1:], change, value, mine)
+    return copy
+
+
+def _own(holder: Any, mine: Mine) -> Any:
+    """The map or list itself, if it was copied for this patch; else a copy of it."""
+    if id(holder) in mine:
+        return holder
+    if not isinstance(holder, (dict, list)):
+        raise _Unfit
+    copy = dict(holder) if isinstance(holder, dict) else list(holder)
+    mine[id(copy)] = copy
     return copy
 
 
