@@ -116,6 +116,7 @@ def _retain_keys(result: Document, patch: Document) -> Document:
     rest = {key: value for key, value in patch.items() if key != _RETAIN}
     if not isinstance(kept, list):
         raise errors.malformed("invalid patch format of retainKeys")
+    kept = set(map(_scalar, kept))
     for key, value in rest.items():
         if value is None or key.startswith((_ORDER, _DELETE_FROM)):
             continue
@@ -131,7 +132,15 @@ def _delete_primitives(result: Document, name: str, values: Any) -> None:
         raise errors.malformed("invalid patch format of primitive list")
     live = result.get(name)
     if isinstance(live, list):
-        result[name] = [item for item in live if item not in values]
+        gone = set(map(_scalar, values))
+        result[name] = [item for item in live if _scalar(item) not in gone]
+
+
+def _scalar(value: Any) -> Any:
+    """What a value is found by, in time that does not grow with their number; what cannot be one says so."""
+    if isinstance(value, (dict, list)):
+        raise errors.broken(f"not a scalar in a list of scalars: {gotext.text(value)}")
+    return value
 
 
 def _merge_ordered(result: Document, patch: Document, key: str, shape: Shape) -> None:
@@ -193,6 +202,7 @@ def _all_maps(original: Sequence[Any], patch: Sequence[Any]) -> bool:
 def _special_items(original: list[Any], patch: list[Any], key: str) -> tuple[list[Any], list[Any]]:
     """The live items and the patch's, after the items that are directives have been obeyed."""
     plain: list[Any] = []
+    deleted: set[Any] = set()
     replace = False
     for item in patch:
         directive = item.get(_DIRECTIVE, _DIRECTIVE)
@@ -201,27 +211,31 @@ def _special_items(original: list[Any], patch: list[Any], key: str) -> tuple[lis
         elif directive == "delete":
             if key not in item:
                 raise _no_merge_key(item, key)
-            original = [live for live in original if live.get(key) != item[key]]
+            deleted.add(_scalar(item[key]))
         elif directive == "replace":
             replace = True
         elif directive == "merge":
             raise errors.broken("merging lists cannot yet be specified in the patch")
         else:
             raise _unknown_directive(directive, item)
+    if deleted:
+        original = [live for live in original if _scalar(live.get(key)) not in deleted]
     return (plain, []) if replace else (original, plain)
 
 
 def _merge_items(original: list[Any], patch: list[Any], key: str, shape: Shape) -> list[Any]:
     result = list(original)
+    places: dict[Any, int] = {}
+    for index, live in enumerate(result):
+        places.setdefault(_scalar(live.get(key)), index)
     for item in patch:
         if key not in item:
             raise _no_merge_key(item, key)
-        for index, live in enumerate(result):
-            if live.get(key) == item[key]:
-                result[index] = _merge_map(live, item, shape)
-                break
-        else:
+        held = places.setdefault(_scalar(item[key]), len(result))
+        if held == len(result):
             result.append(item)
+        else:
+            result[held] = _merge_map(result[held], item, shape)
     return result
 
 
