@@ -174,10 +174,14 @@ def many_laughs(levels: int) -> str:
         ("a: 2026-13-01", "unmarshal errors"),
         ('a: "\\ud800"', "yaml"),
         ("a: !!int x", "unmarshal errors"),
+        ("a: !!int\n", "unmarshal errors"),
+        ("a: !!float\n", "unmarshal errors"),
         ("a: " + "x " * syntax.YAML_BYTES_MAX, "document is larger than"),
         ("\n".join(f"k{n}: &k{n} {{<<: [{', '.join([f'*k{n - 1}'] * 9)}]}}" for n in range(1, 9)).replace("*k0", "{a: 1}"), "excessive aliasing"),
     ],
-    ids=["laughs", "itself", "not-a-number", "infinite", "nan", "digits", "65-bits", "month", "surrogate", "tag", "large", "merges"],
+    ids=["laughs", "itself", "not-a-number", "infinite", "nan", "digits", "65-bits", "month", "surrogate", "tag",
+        "tag-of-nothing",
+        "float-of-nothing", "large", "merges"],
 )  # fmt: skip
 def test_yaml_is_bounded(text: str, why: str | None) -> None:
     with quick():

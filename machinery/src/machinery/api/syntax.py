@@ -204,7 +204,7 @@ def parse_yaml(raw: bytes) -> tuple[Any, tuple[str, ...]]:
         raise BadSyntax(f"{_YAML}yaml: {TOO_DEEP}") from None
     except BadSyntax:
         raise
-    except (ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
+    except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         # PyYAML's constructors trust that a tag fits its text: `!!int x`, `2026-13-01`
         raise BadSyntax(f"{_YAML}yaml: unmarshal errors: {error}") from None
     if too_deep(value):
