@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 ROUND_EXAMPLES = 500
-INPUT_CPU_S_MAX = 2.0
+INPUT_CPU_S_MAX = 8.0
 """CPU of one input, generously: a busy machine is slow, not quadratic."""
 GROWTH_MIB_MAX = 256
 """What a whole fuzzer may add to the process."""

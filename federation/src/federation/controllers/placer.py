@@ -186,7 +186,10 @@ def _again(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[A
 
 
 def _partly(binding: ResourceBinding, decision: Decision, now: str) -> list[Action]:
-    """Some of what was lost; the question stays open, and the placer comes back when the fleet changes."""
+    """Some of what was lost; the question stays open, and the placer comes back when the fleet changes.
+
+    The question that was answered before is forgotten: should it be asked again, these clusters are no answer to it.
+    """
     state = moves.decided(moves.state_of(binding), decision.targets, now)
     placed, wanted = sum(decision.targets.values()), binding.spec.replicas
     result = ", ".join(f"{name}:{count}" for name, count in decision.targets.items())
@@ -195,7 +198,9 @@ def _partly(binding: ResourceBinding, decision: Decision, now: str) -> list[Acti
         moves.patch(
             binding,
             state,
-            {PARTLY: now} | _warning(binding, decision) | _waiting(binding, decision),
+            {PARTLY: now, QUESTION: None}
+            | _warning(binding, decision)
+            | _waiting(binding, decision),
         ),
         *say(binding, "Warning", "FailoverShortOfRoom", text),
         *_warned(binding, decision),
