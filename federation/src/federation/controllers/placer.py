@@ -148,7 +148,7 @@ def _note(binding: ResourceBinding, asked: Asked, came_to: Decision | NoFit) -> 
     return Note("placer", asked, came_to, before, question(binding))
 
 
-def needs(binding: ResourceBinding) -> Iterator[str]:
+def waits_for(binding: ResourceBinding) -> Iterator[str]:
     """What the binding waits for."""
     if placeable(binding) and open_question(binding):
         yield OPEN
@@ -498,7 +498,7 @@ def _place(
     manager: Manager, settings: Callable[[], Settings], room: Reservations, scope: Scope
 ) -> None:
     bindings = manager.informer(scope.bindings)
-    bindings.add_index(BY_NEED, needs)
+    bindings.add_index(BY_NEED, waits_for)
 
     def open_questions(_: Cluster) -> list[ObjectKey]:
         return by_priority(bindings.by_index(BY_NEED, OPEN))
