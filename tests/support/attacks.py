@@ -1,6 +1,5 @@
 """A server with something to steal, and those who would like to: for the tables of attacks."""
 
-import contextlib
 import datetime as dt
 import json
 import ssl
@@ -8,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import pytest
 from tests.support.apiserver import RunningServer, running_server
 from yarl import URL
 
@@ -105,8 +105,8 @@ def secret_volume(name: str) -> Any:
     return [{"name": "v", "secret": {"secretName": name}}]
 
 
-@contextlib.asynccontextmanager
-async def attacked() -> AsyncIterator[Scene]:
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
     """A server with two namespaces, a secret in each, and a tenant who has some rights in one of them."""
     clock = Wall()
     async with running_server(clock=clock) as server, aiohttp.ClientSession() as session:

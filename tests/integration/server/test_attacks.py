@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,18 +17,13 @@ from tests.support.attacks import (
     REF,
     TENANT,
     Scene,
-    attacked,
     pod,
     rule,
+    scene,
 )
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    async with attacked() as found:
-        yield found
+__all__ = ["scene"]  # the fixture
 
 
 # -------------------------------------------------------------------------------------------------------- path tricks

@@ -3,7 +3,6 @@
 import base64
 import datetime as dt
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import jwt
@@ -23,19 +22,14 @@ from tests.support.attacks import (
     REF,
     TENANT,
     Scene,
-    attacked,
     pod,
     rule,
+    scene,
     secret_volume,
 )
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    async with attacked() as found:
-        yield found
+__all__ = ["scene"]  # the fixture
 
 
 # ----------------------------------------------------------------------------------------------------------- a node
