@@ -106,6 +106,8 @@ class ServedKind:
     scale: ScalePaths | None = None
     list_name: str = ""
     """The kind of its lists, where it is not the kind's name and `List`."""
+    computed: bool = False
+    """Objects are made when they are asked for, by an extension of the server; nothing is kept, nothing is watched."""
 
     @property
     def list_kind(self) -> str:
@@ -127,8 +129,8 @@ class ServedKind:
 
     @property
     def storable(self) -> bool:
-        """Whether objects of the kind are kept; reviews and bindings are answered and forgotten."""
-        return "get" in self.verbs
+        """Whether objects of the kind are kept; reviews, bindings and metrics are answered and forgotten."""
+        return "get" in self.verbs and not self.computed
 
     def subresource(self, name: str) -> Subresource | None:
         """The subresource of that name, or None."""

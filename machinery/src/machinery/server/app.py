@@ -39,6 +39,7 @@ from machinery.server.cache import KindCache, WatchCache
 from machinery.server.call import Interceptor
 from machinery.server.codec import REGISTRY
 from machinery.server.committed import Committed
+from machinery.server.computed import ComputedKinds, Sources
 from machinery.server.config import ServerConfig
 from machinery.server.definitions import Definitions
 from machinery.server.handlers import Api, ListWarnings
@@ -93,6 +94,8 @@ class Extensions:
     """Asked at each LIST of a kind over HTTP; its texts become `Warning: 299` headers."""
     bootstrap: Sequence[Document] = ()
     """Objects that are created at start when missing."""
+    computed: Sources = field(default_factory=dict)
+    """(group, plural) of a computed kind -> who makes its objects."""
 
 
 class ApiServer:
@@ -145,9 +148,10 @@ class ApiServer:
             self.extensions.reviews,
         )
         self.mirror = MirrorWriter(store)
+        self._computed = ComputedKinds(self.extensions.computed)
         self._local = Local(
             scheme, self.registry, self.lister, self.watches, self.subresources, self.authorizer,
-            self.extensions.interceptors,
+            self.extensions.interceptors, self._computed,
         )  # fmt: skip
         self.auditor = (
             None
@@ -187,7 +191,7 @@ class ApiServer:
         api = Api(
             self.scheme, self.registry, self.lister, watch_server, self.subresources, self.config,
             self.clock, self.extensions.interceptors, self.extensions.list_warnings,
-            self.definitions,
+            self.definitions, self._computed,
         )  # fmt: skip
         checks = {
             "etcd": self._store_fault,

@@ -165,6 +165,13 @@ def _user_roles() -> Iterable[Document]:
     )
 
 
+def metrics_reader() -> Document:
+    """What a server of metrics.k8s.io adds: whoever may view may see metrics, as with metrics-server."""
+    reads = rule(("metrics.k8s.io",), ("pods", "nodes"), READ)
+    into = {role: role for role in ("view", "edit", "admin")}
+    return cluster_role("system:aggregated-metrics-reader", [reads], **into)
+
+
 def _component_roles() -> Iterable[Document]:
     yield cluster_role(
         "system:node-bootstrapper",

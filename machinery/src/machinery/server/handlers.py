@@ -16,6 +16,7 @@ from machinery.server import faces, patching, render
 from machinery.server.audit.bodies import DELETE_OPTIONS
 from machinery.server.audit.event import HEADER
 from machinery.server.call import Call, Deletion, Intercepted, Interceptor
+from machinery.server.computed import ComputedKinds
 from machinery.server.config import ServerConfig
 from machinery.server.definitions import Definitions
 from machinery.server.deletion import RETURNS_OBJECT, deletion_of, dry_run_causes
@@ -62,6 +63,7 @@ class Api:
         interceptors: Mapping[tuple[str, str, str], Interceptor],
         list_warnings: ListWarnings | None = None,
         definitions: Definitions | None = None,
+        computed: ComputedKinds | None = None,
     ) -> None:
         self._scheme = scheme
         self._registry = registry
@@ -73,6 +75,7 @@ class Api:
         self._interceptors = dict(interceptors)
         self._list_warnings = list_warnings
         self._definitions = definitions
+        self._computed = computed or ComputedKinds({})
 
     async def __call__(
         self, request: web.BaseRequest, info: RequestInfo, user: UserInfo
@@ -99,6 +102,8 @@ class Api:
             answer = await self._intercept(interceptor, request, info, kind, user)
             if answer is not None:
                 return answer
+        if kind.computed:
+            return await self._compute(request, info, kind)
         if info.verb == "get":
             return await self._get(request, info, kind)
         if info.verb == "list":
@@ -165,6 +170,16 @@ class Api:
             await self._lister.reached(info.first("resourceVersion"))
         found = await self._registry.get(self.stored(kind), info.namespace, info.name)
         return self._object(200, found, info, kind, accepted, self._registry.stale())
+
+    async def _compute(
+        self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind
+    ) -> Reply:
+        accepted = negotiate(request.headers.get("Accept", ""))
+        document, warnings = await self._computed.answer(kind, info, accepted, self._clock.now())
+        headers = tuple(warning_headers(tuple(warnings)))
+        if accepted.yaml:
+            return Reply(200, yaml_bytes(document), YAML, headers)
+        return Reply(200, dumps(document), headers=headers)
 
     def _object(
         self,

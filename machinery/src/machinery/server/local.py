@@ -29,6 +29,7 @@ from machinery.server import codec, faces, patching, render
 from machinery.server.authz import Authorizer
 from machinery.server.cache import Entry, KindCache
 from machinery.server.call import Call, Deletion, Intercepted, Interceptor
+from machinery.server.computed import ComputedKinds
 from machinery.server.listing import Lister, ListQuery, parse_revision, selection_of, wait_until
 from machinery.server.rbac import Attributes
 from machinery.server.registry import Registry, Stored, unavailable
@@ -64,6 +65,7 @@ class Local:
         subresources: Subresources,
         authorizer: Authorizer,
         interceptors: Mapping[tuple[str, str, str], Interceptor],
+        computed: ComputedKinds,
     ) -> None:
         self.scheme = scheme
         self.registry = registry
@@ -72,6 +74,7 @@ class Local:
         self.subresources = subresources
         self.authorizer = authorizer
         self.interceptors = dict(interceptors)
+        self.computed = computed
 
 
 class LocalClient:
@@ -86,6 +89,9 @@ class LocalClient:
     async def get(self, resource: Resource[T], key: ObjectKey, *, subresource: str = "") -> T:
         kind = self._kind(resource)
         self._check("get", kind, key, subresource)
+        if kind.computed:
+            given = await self._local.computed.get(kind, key.namespace, key.name)
+            return self._read(resource, given)
         found = await self._local.registry.get(self._stored_kind(kind), key.namespace, key.name)
         if subresource == "scale":
             return self._read(resource, scale_of(kind, found.read()))
@@ -96,8 +102,12 @@ class LocalClient:
     ) -> Listing[T]:
         kind = self._kind(resource)
         self._check("list", kind, ObjectKey(namespace, ""))
-        cache = self._cache(kind)
         selection = selection_of(kind, namespace, options.label_selector, options.field_selector)
+        if kind.computed:
+            given = await self._local.computed.list(kind, selection)
+            made = [self._read(resource, document) for document in given.items]
+            return Listing(made, "", warnings=given.warnings)
+        cache = self._cache(kind)
         query = ListQuery(
             selection, options.resource_version, options.resource_version_match, options.limit,
             options.continue_,

@@ -4,7 +4,7 @@ import datetime as dt
 from typing import Any
 
 from machinery.api.scheme import ServedKind
-from machinery.api.table import events, nodes, pods, services, templates
+from machinery.api.table import events, metrics, nodes, pods, services, storage, templates
 from machinery.api.table.cells import (
     AGE,
     CREATED_AT,
@@ -280,7 +280,9 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
         AGE,
         TableColumn("PreemptionPolicy", _PRIORITY + "preemptionPolicy"),
     ),
+    **metrics.PRINTERS,
     **templates.PRINTERS,
+    **storage.PRINTERS,
 }
 
 
