@@ -8,10 +8,11 @@ import pytest
 from tests.support.tables import Row, cases
 
 from federation.controllers import evictor
-from federation.controllers.evictor import Due, Round, Workload
+from federation.controllers.evictor import Round
 from federation.domains.settings import Settings
 from federation.placement.model import Candidate
 from federation.propagation import moves
+from federation.propagation.departures import Due, Workload, cause_of, due_of
 from federation.propagation.moves import UNREACHABLE, Facts, Seen, State
 from machinery.api.fleet.cluster import GRANTS_ENFORCED, Cluster
 from machinery.api.fleet.resilience import FailureDomain, ResilienceSpec
@@ -47,7 +48,7 @@ def due(row: Row, silent_s: float) -> Due | None:
     """What the evictor finds due at so many seconds of silence."""
     verdict = {"metadata": {"name": "cluster.alpha"}, "status": {"verdict": row["verdict"]}}
     seen = cluster(row)
-    cause = evictor.cause_of(seen, msgspec.convert(verdict, FailureDomain))
+    cause = cause_of(seen, msgspec.convert(verdict, FailureDomain))
     if cause is None:
         return None
     wire = {
@@ -61,7 +62,7 @@ def due(row: Row, silent_s: float) -> Due | None:
     }
     binding = msgspec.convert(wire, ResourceBinding)
     workload = Workload(template(row), msgspec.convert(row.get("policy", {}), ResilienceSpec))
-    return evictor.due_of(binding, workload, "alpha", seen, cause, NOW, silent_s)
+    return due_of(binding, workload, "alpha", seen, cause, NOW, silent_s)
 
 
 @pytest.mark.parametrize("row", cases("disconnect", "leaving"))

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 from tests.support.tables import Row, cases
 
-from federation.controllers.evictor import toleration_s
 from federation.placement.model import Candidate, NoFit, Request
 from federation.placement.plan import place
+from federation.propagation.departures import toleration_s
 from machinery.api.core import Taint, Toleration
 from machinery.api.fleet.cluster import Cluster
 from machinery.api.fleet.policy import Placement

@@ -14,10 +14,18 @@ import msgspec
 from federation.clusters.candidates import candidates
 from federation.controllers import applications as accounts
 from federation.controllers import detector, dispatcher, evictor, failover, placer
-from federation.controllers.evictor import Round, Workload
+from federation.controllers.evictor import Round
 from federation.domains.settings import Settings
 from federation.propagation import applications, evictions, moves, questions
 from federation.propagation.admission import defaults
+from federation.propagation.departures import (
+    Due,
+    Workload,
+    cause_of,
+    drained,
+    due_of,
+    dues_of_health,
+)
 from federation.propagation.resilience import DEFAULT
 from machinery.api.fleet.cluster import Cluster
 from machinery.api.fleet.policy import PropagationPolicy
@@ -166,27 +174,27 @@ class Story:
         facts = moves.Facts(
             questions.question(view),
             moves.reported(view.status.aggregated_status, seen),
-            frozenset(name for name, c in self.clusters.items() if evictor.drained(c)),
+            frozenset(name for name, c in self.clusters.items() if drained(c)),
             settled=not questions.open_question(view),
             healthy=evictions.healthy(view, seen),
             now=now,
         )
         yield failover.plan(view, facts)
 
-    def _due(self) -> Iterator[evictor.Due]:
+    def _due(self) -> Iterator[Due]:
         view, clusters = self.view, self.clusters
         workload = Workload(self.template, DEFAULT)
         leaving = set()
         for name, cluster in clusters.items():
-            cause = evictor.cause_of(cluster, None)
+            cause = cause_of(cluster, None)
             if cause is not None:
                 leaving.add(name)
-                found = evictor.due_of(view, workload, name, cluster, cause, self.now)
+                found = due_of(view, workload, name, cluster, cause, self.now)
                 if found is not None:
                     yield found
         settled = {name: 1e6 for name in NAMES if name not in leaving}
         survivors = candidates(c for name, c in clusters.items() if name not in leaving)
-        for item in evictor.dues_of_health(view, workload, settled, self.now, START):
+        for item in dues_of_health(view, workload, settled, self.now, START):
             if item.wait_s > 0 or not evictor.elsewhere(item, survivors):
                 yield item
 

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from tests.unit.controllers_federation.moving_fleet import BINDING, WEB, Fleet, play
 
-from federation.controllers.evictor import Cause, Due, ordered
 from federation.propagation import moves
 from federation.propagation.applications import ACCOUNT, CONDITION, account_of
+from federation.propagation.departures import Cause, Due, ordered
 from federation.propagation.templates import DEPLOYMENTS
 from federation.simulator.member import Ref
 from federation.simulator.workload import BROKEN_IMAGE, NEVER

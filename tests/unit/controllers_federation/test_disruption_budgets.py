@@ -5,8 +5,9 @@ from typing import Any
 
 from tests.unit.controllers_federation.moving_fleet import BINDING, EVEN, TWO, WEB, Fleet, play
 
-from federation.controllers.evictor import Cause, Due, within_budgets
+from federation.controllers.evictor import within_budgets
 from federation.propagation import moves
+from federation.propagation.departures import Cause, Due
 from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.rollouts import DISRUPTION_BUDGETS
 from machinery.api.fleet.work import ResourceBinding

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from tests.unit.controllers_federation.moving_fleet import EVEN, TWO, WEB, Fleet, play
 
-from federation.controllers.evictor import Cause, silence_wait_s
 from federation.controllers.health import UNREACHABLE_TAINT
 from federation.propagation import moves
+from federation.propagation.departures import Cause, silence_wait_s
 from federation.propagation.resilience import stopped_s
 from machinery.api.fleet.cluster import CLUSTERS, READY
 from machinery.api.fleet.resilience import (

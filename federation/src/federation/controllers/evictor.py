@@ -37,26 +37,33 @@ from federation.controllers.checkpoints import held_back, lost
 from federation.controllers.health import Heartbeats, ready_s
 from federation.controllers.reservations import Reservations
 from federation.controllers.rollouts import guard
-from federation.domains.clock import LOOK_LATE_S, FailureClock
+from federation.domains.clock import LOOK_LATE_S
 from federation.domains.names import cluster_verdict, domain_name
 from federation.domains.settings import DRY_RUN, ENABLED, Settings
 from federation.domains.verdict import Finding
 from federation.placement.model import Candidate, NoFit
 from federation.placement.plan import place
-from federation.propagation import applications, evictions, interpreter, moves, questions
+from federation.propagation import evictions, interpreter, moves, questions
+from federation.propagation.departures import (
+    Cause,
+    Due,
+    Workload,
+    cause_of,
+    due_of,
+    dues_of_health,
+    mark,
+    ordered,
+    witnessed,
+)
 from federation.propagation.replays import Eviction, evicted, noted
-from federation.propagation.resilience import CONSISTENCY, resilience, stop_s, stopped_s
+from federation.propagation.resilience import resilience
 from federation.propagation.sources import Sources
-from machinery.api.core import Toleration
-from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster, enforces_grants
+from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
 from machinery.api.fleet.resilience import (
     FAILURE_DOMAINS,
     FEDERATION_CONFIGS,
     RESILIENCE_POLICIES,
-    Checkpoint,
-    FailureDomain,
     ResiliencePolicy,
-    ResilienceSpec,
 )
 from machinery.api.fleet.rollouts import DISRUPTION_BUDGETS
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
@@ -67,7 +74,6 @@ from machinery.kit.clock import parse_time, rfc3339
 from machinery.meta.objectmeta import is_true
 from machinery.meta.resource import Document, ObjectKey
 from machinery.scheduling.resources import amounts
-from machinery.scheduling.tolerations import tolerates
 
 EVERYTHING = ObjectKey("", "fleet")
 PRIORITY_CLASSES = dynamic("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False)
@@ -81,37 +87,6 @@ LOOKED_AT = int(RATE_MAX * ROUND_S)
 HELD_S = 30.0
 """Those that have none are looked at again after so long."""
 PODS = "pods"
-YOUNGEST = dt.datetime.max.replace(tzinfo=dt.UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Why a cluster is to be left: dead (`reason` UNREACHABLE) or drained, with its NoExecute taints."""
-
-    reason: str
-    why: str
-    since: str = ""
-    serves: bool = False
-    """Whether its pods are known to serve: only its link is cut."""
-    drain: "Cause | None" = None
-    """With `serves`: it is to be emptied besides, which then holds for what does not need to have stopped first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """One binding that is to leave one cluster, `wait_s` from now."""
-
-    binding: ResourceBinding
-    cluster: str
-    cause: Cause
-    priority: int = 0
-    wait_s: float = 0.0
-    fenced: bool = False
-    stop_s: float = 0.0
-    """Mode consistency: how long its replicas may take to end."""
-    hook: Checkpoint | None = None
-    silent_s: float = 0.0
-    """Since the cluster was last heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,20 +117,6 @@ def rate(due: Iterable[Due], survivors: Iterable[Candidate]) -> float:
             free[name] = free.get(name, 0) + max(0, value)
     shares = [free[name] / wanted for name, wanted in need.items() if wanted and name in free]
     return max(RATE_MIN, RATE_MAX * min([1.0, *(share / 2 for share in shares)]))
-
-
-def ordered(due: Iterable[Due]) -> list[Due]:
-    """The highest priority first; of equals the older binding, then by name."""
-    return sorted(
-        due,
-        key=lambda d: (
-            -d.priority,
-            d.binding.metadata.creation_timestamp or YOUNGEST,
-            d.binding.metadata.namespace,
-            d.binding.metadata.name,
-            d.cluster,
-        ),
-    )
 
 
 def plan(round_: Round) -> list[Action]:
@@ -213,11 +174,6 @@ def after_checkpoints(due: Iterable[Due]) -> tuple[list[Due], list[Action]]:
     return passed, actions
 
 
-def mark(due: Due) -> tuple[str, str, str]:
-    """What is told once in a dry run."""
-    return due.binding.metadata.uid, due.cluster, due.cause.since
-
-
 def _would(due: Due) -> list[Action]:
     count = moves.running(due.binding).get(due.cluster, 0)
     text = f"would evict {count} replicas from {due.cluster} (dry run): {due.cause.why}"
@@ -261,147 +217,6 @@ def _evicted(due: Due, now: str) -> list[Action]:
         *problems,
     ]
     return noted(actions, evicted(binding, asked))
-
-
-# ---------------------------------------------------------------------------------------------------- what is due
-def cause_of(cluster: Cluster, domain: FailureDomain | None) -> Cause | None:
-    """Why workloads shall leave the cluster; None: they stay."""
-    if domain is not None and not is_true(cluster.status.conditions, READY):
-        since = rfc3339(domain.status.since) if domain.status.since is not None else ""
-        verdict = cluster_verdict(domain)
-        if verdict == Finding.DEAD.value:
-            message = f"the cluster is dead: {domain.status.message}"
-            return Cause(moves.UNREACHABLE, message, since)
-        if verdict == Finding.LINK_CUT.value:
-            message = (
-                "the cluster's link is cut, and there the workload stops without the federation"
-            )
-            return Cause(moves.UNREACHABLE, message, since, serves=True, drain=_drain(cluster))
-    return _drain(cluster)
-
-
-def witnessed(silent_s: float | None, clock: FailureClock) -> bool:
-    """Whether this server has seen the silence of a verdict itself: one before it may have judged, or a heartbeat has come."""
-    return silent_s is not None and silent_s >= clock.unreachable_s
-
-
-def _drain(cluster: Cluster) -> Cause | None:
-    if drained(cluster):
-        names = ", ".join(sorted(t.key for t in cluster.spec.taints if t.effect == "NoExecute"))
-        return Cause(moves.DRAINED, f"the cluster is drained (taint {names})", names)
-    return None
-
-
-def drained(cluster: Cluster) -> bool:
-    """Whether the cluster has a taint that drives workloads away."""
-    return any(t.effect == "NoExecute" for t in cluster.spec.taints)
-
-
-def toleration_s(
-    cluster: Cluster, tolerations: tuple[Toleration, ...], now: dt.datetime
-) -> float | None:
-    """Seconds until the workload must leave a drained cluster; None: never."""
-    waits: list[float] = []
-    for taint in cluster.spec.taints:
-        if taint.effect != "NoExecute":
-            continue
-        matching = [t for t in tolerations if tolerates((t,), taint)]
-        if not matching:
-            waits.append(0.0)
-            continue
-        limits = [t.toleration_seconds for t in matching if t.toleration_seconds is not None]
-        if len(limits) < len(matching):
-            continue
-        since = taint.time_added or now
-        waits.append(max(0.0, min(limits) - (now - since).total_seconds()))
-    return min(waits, default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What a binding places: its template (None: gone), how it shall outlive failures, and how much it matters."""
-
-    template: Document | None
-    spec: ResilienceSpec
-    priority: int = 0
-
-
-def due_of(
-    binding: ResourceBinding,
-    workload: Workload,
-    name: str,
-    cluster: Cluster | None,
-    cause: Cause,
-    now: dt.datetime,
-    silent_s: float = 0.0,
-) -> Due | None:
-    """Whether and when the binding leaves the cluster; `cluster` None: it has left the federation.
-
-    `silent_s`: since the cluster was last heard, or since this server's start.
-    """
-    placement, spec = binding.spec.placement, workload.spec
-    if binding.deleting or placement is None or not binding.spec.replicas:
-        return None
-    if name not in {t.name for t in binding.spec.clusters} or name in moves.evicting(binding):
-        return None
-    fenced = spec.mode == CONSISTENCY
-    why = cause if cause.drain is None or fenced else cause.drain
-    wait: float | None = 0.0
-    if cluster is None:
-        pass
-    elif why.reason == moves.UNREACHABLE:
-        if (fenced or why.serves) and not enforces_grants(cluster):
-            return None  # no grant runs out there: what runs may run for ever
-        wait = silence_wait_s(why, spec, workload.template, silent_s)
-    else:
-        wait = toleration_s(cluster, placement.cluster_tolerations, now)
-    if wait is None:
-        return None
-    ends = stop_s(workload.template)
-    hook = spec.checkpoint
-    return Due(binding, name, why, workload.priority, wait, fenced, ends, hook, silent_s)
-
-
-def silence_wait_s(
-    cause: Cause, spec: ResilienceSpec, document: Document | None, silent_s: float
-) -> float | None:
-    """Seconds until the workload leaves a cluster that is not heard; None: it stays."""
-    if spec.failover == "Disabled":
-        return None
-    if not cause.serves and spec.mode != CONSISTENCY:
-        return 0.0
-    stopped = stopped_s(spec, document)
-    return None if stopped is None else max(0.0, stopped - silent_s)
-
-
-# ------------------------------------------------------------------------------------------------ for its own health
-def dues_of_health(
-    binding: ResourceBinding,
-    workload: Workload,
-    settled_s: Mapping[str, float],
-    now: dt.datetime,
-    since: dt.datetime,
-) -> list[Due]:
-    """Clusters that the binding leaves for its health, and when. `settled_s`: how long clusters have been heard of that are
-    not to be left anyway."""
-    policy, spec, template = applications.policy_of(binding), workload.spec, workload.template
-    if policy is None or template is None or spec.failover == "Disabled":
-        return []
-    account = applications.account_of(binding.metadata.annotations)
-    tolerated = applications.limits(policy, spec, template)
-    found: list[Due] = []
-    for target in binding.spec.clusters:
-        name = target.name
-        wait = applications.wait_s(account, name, tolerated, now, since)
-        if wait is None or name not in settled_s or name in moves.evicting(binding):
-            continue
-        wait = max(wait, applications.SETTLE_S - settled_s[name])
-        entry = account.clusters[name]
-        cause = Cause(moves.APPLICATION, applications.why(entry, tolerated), entry.at)
-        fenced = spec.mode == CONSISTENCY
-        ends, hook = stop_s(template), spec.checkpoint
-        found.append(Due(binding, name, cause, workload.priority, wait, fenced, ends, hook))
-    return found
 
 
 def elsewhere(due: Due, fleet: Sequence[Candidate]) -> str:

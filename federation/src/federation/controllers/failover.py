@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from federation.controllers import placer
-from federation.controllers.evictor import drained
 from federation.propagation import evictions, moves, questions, replays
+from federation.propagation.departures import drained
 from federation.propagation.moves import Facts, State
 from federation.propagation.replays import Settling, noted
 from federation.propagation.resilience import resilience
