@@ -25,12 +25,12 @@ WORK: Document = {
 }
 
 
-def saying(**scripts: str) -> Customizations:
+def saying(language: str = "luaScript", /, **scripts: str) -> Customizations:
     document = {
         "metadata": {"name": "c"},
         "spec": {
             "target": {"apiVersion": "example.io/v1", "kind": "Shard"},
-            "customizations": {field: {"luaScript": text} for field, text in scripts.items()},
+            "customizations": {field: {language: text} for field, text in scripts.items()},
         },
     }
     return Customizations([msgspec.convert(document, ResourceInterpreterCustomization)])
@@ -59,6 +59,17 @@ def test_what_stays() -> None:
     assert retained(BUILT_IN, wanted, LIVE) is wanted
     with pytest.raises(InterpretationFailed, match="Retain by"):
         retained(saying(retention="function Retain() return 1 end"), wanted, LIVE)
+
+
+def test_expressions_are_asked_as_scripts_are() -> None:
+    said = {
+        "healthInterpretation": "observed.status.ready == observed.spec.count",
+        "statusReflection": "{'ready': observed.status.ready}",
+        "retention": "{'spec': {'count': observed.spec.count}}",
+    }
+    scripts = saying("expression", **said)
+    assert report(scripts, LIVE) == ("Unhealthy", {"ready": 2}, [])
+    assert retained(scripts, LIVE | {"spec": {"count": 1}}, LIVE)["spec"] == {"count": 9}
 
 
 def test_a_script_that_fails_is_told_and_its_end_too() -> None:

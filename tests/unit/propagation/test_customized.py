@@ -15,6 +15,7 @@ from machinery.api.fleet.interpretation import (
     RESOURCE_INTERPRETER_CUSTOMIZATION,
     ResourceInterpreterCustomization,
 )
+from machinery.api.validation import validate_create
 from machinery.meta.errors import Forbidden
 from machinery.meta.resource import Document, ObjectKey
 from machinery.server.admission.interface import AdmissionRequest
@@ -52,14 +53,16 @@ end
 """
 
 
-def document(name: str = "c", kind: str = "Shard", **scripts: str) -> Document:
+def document(
+    name: str = "c", kind: str = "Shard", language: str = "luaScript", **scripts: str
+) -> Document:
     return {
         "apiVersion": "config.karmada.io/v1alpha1",
         "kind": "ResourceInterpreterCustomization",
         "metadata": {"name": name},
         "spec": {
             "target": {"apiVersion": "example.io/v1", "kind": kind},
-            "customizations": {field: {"luaScript": text} for field, text in scripts.items()},
+            "customizations": {field: {language: text} for field, text in scripts.items()},
         },
     }
 
@@ -156,6 +159,56 @@ def test_what_is_refused() -> None:
         judge(document(healthInterpretation=HEALTHY), document("o", healthInterpretation=HEALTHY))
 
 
+def test_expressions_are_compiled_and_in_the_way_of_scripts() -> None:
+    good = document(language="expression", healthInterpretation="observed.spec.count > 1")
+    assert judge(good) == []
+    bad = document(language="expression", healthInterpretation="observed.spec.count +")
+    with pytest.raises(Forbidden, match="healthInterpretation.expression: ERROR: <input>:1:22"):
+        judge(bad)
+    with pytest.raises(Forbidden, match=r"InterpreterOperation\(InterpretHealth\) of existing"):
+        judge(good, document("o", healthInterpretation=HEALTHY))
+    with pytest.raises(Forbidden, match=r"InterpreterOperation\(InterpretHealth\) of existing"):
+        judge(document("o", healthInterpretation=HEALTHY), good)
+
+
+def test_the_library_for_pods_is_there_for_expressions() -> None:
+    said = "{'replicas': object.spec.count, 'replicaRequirements': kube.accuratePodRequirements(object.spec.template)}"
+    scripts = Customizations([view(document(language="expression", replicaResource=said))])
+    assert customized.replicas(scripts, SHARD) == (3, {"resourceRequest": {"cpu": "500m"}})
+    said = "kube.getPodDependencies(object.spec.template, object.metadata.namespace)"
+    scripts = Customizations([view(document(language="expression", dependencyInterpretation=said))])
+    assert customized.dependencies(scripts, SHARD)["ConfigMap"] == {ObjectKey("demo", "settings")}
+
+
+@pytest.mark.parametrize(
+    ("said", "causes"),
+    [
+        ({"luaScript": HEALTHY}, []),
+        ({"expression": "true"}, []),
+        ({}, [("FieldValueRequired", "luaScript", "Required value")]),
+        ({"expression": ""}, [("FieldValueRequired", "expression", "Required value")]),
+        (
+            {"luaScript": HEALTHY, "expression": "true"},
+            [
+                (
+                    "FieldValueForbidden",
+                    "expression",
+                    "Forbidden: it may not be set beside luaScript",
+                )
+            ],
+        ),
+    ],
+)
+def test_one_language_answers(said: Document, causes: list[tuple[str, str, str]]) -> None:
+    one = document()
+    one["spec"]["customizations"] = {"healthInterpretation": said}
+    where = "spec.customizations.healthInterpretation"
+    assert validate_create(RESOURCE_INTERPRETER_CUSTOMIZATION, one) == [
+        {"reason": reason, "message": message, "field": f"{where}.{field}"}
+        for reason, field, message in causes
+    ]
+
+
 def test_what_is_warned_about() -> None:
     (warning,) = judge(document(healthInterpretation="function WrongName(x) return true end"))
     assert "no function InterpretHealth" in warning
@@ -165,4 +218,6 @@ def test_what_is_warned_about() -> None:
 
 def test_the_schema_knows_every_field() -> None:
     fields = RESOURCE_INTERPRETER_CUSTOMIZATION.schema["properties"]["spec"]["properties"]
-    assert json.dumps(fields["customizations"]).count("luaScript") == 2 * 8
+    text = json.dumps(fields["customizations"])
+    assert text.count('"luaScript": {') == 8
+    assert text.count('"expression": {') == 7

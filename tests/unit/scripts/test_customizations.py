@@ -129,3 +129,22 @@ def test_nothing_reflected_and_nothing_needed() -> None:
     for text in ("", "return {}"):
         script = f"function GetDependencies() {text} end"
         assert saying("dependencyInterpretation", script).dependencies(OBJECT, {}) == []
+
+
+def test_an_expression_answers_in_the_place_of_a_script() -> None:
+    document = {
+        "metadata": {"name": "c"},
+        "spec": {
+            "target": {"apiVersion": "example.io/v1", "kind": "Shard"},
+            "customizations": {
+                "replicaResource": {"expression": "object.spec.count"},
+                "replicaRevision": {"expression": "{'metadata': {'name': 'other'}}"},
+            },
+        },
+    }
+    scripts = Customizations([msgspec.convert(document, ResourceInterpreterCustomization)])
+    assert scripts.replicas(OBJECT, {}) == (3, None)
+    with pytest.raises(InterpretationFailed, match="give the object back"):
+        scripts.revised(OBJECT, 1)
+    with pytest.raises(InterpretationFailed, match=r"by ResourceInterpreterCustomization\(c\): no"):
+        scripts.replicas(OBJECT | {"spec": {}}, {})

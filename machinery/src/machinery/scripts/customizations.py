@@ -1,6 +1,6 @@
 """Which script answers which question about a kind, and the answers in the shapes that the federation works with.
 
-A script goes before what is built in for its kind. Where two ResourceInterpreterCustomizations answer the same question, the
+A script is a Lua function, or an expression in CEL (`expressions`). It goes before what is built in for its kind. Where two ResourceInterpreterCustomizations answer the same question, the
 older one counts (admission refuses the younger; two servers may accept both at once). A script that fails is no answer: whoever
 asked keeps what was, and says why.
 """
@@ -23,7 +23,7 @@ from machinery.api.fleet.interpretation import (
     ResourceInterpreterCustomization,
 )
 from machinery.meta.resource import Document
-from machinery.scripts import lua
+from machinery.scripts import expressions, lua
 
 Kind = tuple[str, str]
 """apiVersion and kind."""
@@ -46,6 +46,8 @@ class Script:
 
     customization: str
     text: str
+    cel: bool = False
+    """Whether it is an expression in CEL, and not Lua."""
 
 
 class Customizations:
@@ -56,10 +58,11 @@ class Customizations:
         for one in sorted(held, key=_age):
             target = (one.spec.target.api_version, one.spec.target.kind)
             for operation in OPERATIONS:
-                text = one.spec.customizations.get(operation.field, {}).get("luaScript", "")
-                if text:
-                    script = Script(one.metadata.name, text)
-                    self._scripts.setdefault((target, operation.field), script)
+                said = one.spec.customizations.get(operation.field, {})
+                script, expression = said.get("luaScript"), said.get("expression")
+                if text := script or expression:
+                    answer = Script(one.metadata.name, text, cel=not script)
+                    self._scripts.setdefault((target, operation.field), answer)
 
     def __bool__(self) -> bool:
         return bool(self._scripts)
@@ -136,8 +139,10 @@ class Customizations:
     ) -> list[Any]:
         script = self.script(_kind(about), operation)
         assert script is not None, "asked only where somebody answers"
-        function = operation.function
         try:
+            if script.cel:
+                return expressions.call(operation, script.text, *args, library=library)
+            function = operation.function
             found = lua.call(script.text, function, *args, likeness=likeness, library=library)
         except lua.ScriptError as error:
             raise InterpretationFailed(operation, script.customization, str(error)) from error

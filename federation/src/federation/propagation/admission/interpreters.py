@@ -1,10 +1,10 @@
-"""The admission of users' interpreters: each script is Lua, and each question about a kind is answered by one of them.
+"""The admission of users' interpreters: each script is Lua or CEL, and each question about a kind is answered by one of them.
 
 As in Karmada a script with a wrong function name is accepted; here it is warned about.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -18,7 +18,7 @@ from machinery.api.fleet.interpretation import (
     script_of,
 )
 from machinery.meta.resource import Document, Resource
-from machinery.scripts import lua
+from machinery.scripts import expressions, lua
 from machinery.server.admission.interface import AdmissionRequest
 
 WEBHOOK: Final = "resourceinterpretercustomization.karmada.io"
@@ -60,18 +60,25 @@ def refusal(document: Document, others: list[ResourceInterpreterCustomization]) 
         script = script_of(document, operation.field)
         if script and (why := lua.why_not(script)):
             return f"spec.customizations.{operation.field}.luaScript: {why}"
+        expression = script_of(document, operation.field, "expression")
+        if expression and (why := expressions.why_not(operation, expression)):
+            return f"spec.customizations.{operation.field}.expression: {why}"
     own = msgspec.convert(document, ResourceInterpreterCustomization)
     for other in others:
         if other.metadata.name == own.metadata.name or other.spec.target != own.spec.target:
             continue
         for operation in OPERATIONS:
-            held = other.spec.customizations.get(operation.field, {}).get("luaScript")
-            if held and script_of(document, operation.field):
+            held = other.spec.customizations.get(operation.field, {})
+            if _answers(held) and _answers(own.spec.customizations.get(operation.field, {})):
                 return (
                     f"conflicting with InterpreterOperation({operation.name}) of existing "
                     f"ResourceInterpreterCustomization({other.metadata.name})"
                 )
     return ""
+
+
+def _answers(said: Mapping[str, str]) -> bool:
+    return bool(said.get("luaScript") or said.get("expression"))
 
 
 def remarks(document: Document) -> Iterator[str]:

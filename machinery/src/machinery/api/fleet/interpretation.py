@@ -47,7 +47,7 @@ class CustomizationTarget(View):
 class CustomizationSpec(View):
     target: CustomizationTarget = CustomizationTarget()
     customizations: dict[str, dict[str, str]] = {}
-    """By field of an operation: `luaScript`."""
+    """By field of an operation: `luaScript`, or `expression`, which is ours."""
 
 
 class ResourceInterpreterCustomization(Object):
@@ -60,6 +60,8 @@ CUSTOMIZATIONS: Resource[ResourceInterpreterCustomization] = Resource(
 )  # fmt: skip
 
 _SCRIPT = struct(("luaScript",), luaScript=TEXT)
+_ANSWER = struct(luaScript=TEXT, expression=TEXT)
+"""One of both, which `machinery.api.validation.fleet` checks: an expression in CEL is no field of Karmada's."""
 RESOURCE_INTERPRETER_CUSTOMIZATION = served(
     "config.karmada.io/v1alpha1", "ResourceInterpreterCustomization",
     "resourceinterpretercustomizations", "ric", namespaced=False,
@@ -67,7 +69,7 @@ RESOURCE_INTERPRETER_CUSTOMIZATION = served(
         ("customizations", "target"),
         target=struct(("apiVersion", "kind"), apiVersion=TEXT, kind=TEXT),
         customizations=struct(
-            **{operation.field: _SCRIPT for operation in OPERATIONS},
+            **{operation.field: _ANSWER for operation in OPERATIONS},
             componentResource=_SCRIPT,
         ),
     ),
@@ -81,7 +83,7 @@ RESOURCE_INTERPRETER_CUSTOMIZATION = served(
 INTERPRETATION: tuple[ServedKind, ...] = (RESOURCE_INTERPRETER_CUSTOMIZATION,)
 
 
-def script_of(customization: Document, field: str) -> str:
-    """The script of one field of a document; empty where it has none."""
+def script_of(customization: Document, field: str, language: str = "luaScript") -> str:
+    """The script of one field of a document, or its `expression`; empty where it has none."""
     found = ((customization.get("spec") or {}).get("customizations") or {}).get(field) or {}
-    return str(found.get("luaScript") or "")
+    return str(found.get(language) or "")

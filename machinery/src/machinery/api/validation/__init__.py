@@ -43,6 +43,7 @@ NETWORKING: Final = "networking.k8s.io"
 CSR: Final[Kind] = ("certificates.k8s.io", "CertificateSigningRequest")
 DEFINITION: Final[Kind] = ("apiextensions.k8s.io", "CustomResourceDefinition")
 POLICY: Final[Kind] = ("ubernetes.io", "ResiliencePolicy")
+INTERPRETERS: Final[Kind] = ("config.karmada.io", "ResourceInterpreterCustomization")
 SERVICE_EXPORT: Final[Kind] = ("multicluster.x-k8s.io", "ServiceExport")
 
 _CREATE: Final[Mapping[Kind, Check]] = {
@@ -72,6 +73,7 @@ _CREATE: Final[Mapping[Kind, Check]] = {
     ("authentication.k8s.io", "TokenRequest"): others.token_request,
     SERVICE_EXPORT: exports.service_export,
     POLICY: fleet.resilience_policy,
+    INTERPRETERS: fleet.interpreter_customization,
     ("", "LimitRange"): limits.limit_range,
     ("", "PersistentVolumeClaim"): claims.volume_claim,
     ("apps", "DaemonSet"): sets.daemon_set,
@@ -121,6 +123,7 @@ _UPDATE: Final[Mapping[Kind, UpdateCheck]] = {
     DEFINITION: definitions.definition_update,
     SERVICE_EXPORT: exports.service_export_update,
     POLICY: _again(fleet.resilience_policy),
+    INTERPRETERS: _again(fleet.interpreter_customization),
     ("", "LimitRange"): _again(limits.limit_range),
     ("", "PersistentVolumeClaim"): claims.volume_claim_update,
     ("apps", "DaemonSet"): _again(sets.daemon_set, sets.daemon_set_update),

@@ -1,5 +1,6 @@
 """Own kinds, beyond what their schemas say: rules between fields."""
 
+from machinery.api.fleet.interpretation import OPERATIONS
 from machinery.api.validation.causes import Causes
 from machinery.meta import names
 from machinery.meta.resource import Document
@@ -20,3 +21,21 @@ def resilience_policy(document: Document, causes: Causes) -> None:
         key = rule.get("key") if isinstance(rule, dict) else None
         if isinstance(key, str) and key:
             causes.invalid_each(f"spec.spread[{index}].key", key, names.qualified_name(key))
+
+
+def interpreter_customization(document: Document, causes: Causes) -> None:
+    """Each question is answered in Lua or in CEL; without the latter in the words of Karmada's schema."""
+    spec = document.get("spec")
+    answers = spec.get("customizations") if isinstance(spec, dict) else None
+    for operation in OPERATIONS:
+        said = answers.get(operation.field) if isinstance(answers, dict) else None
+        field = f"spec.customizations.{operation.field}"
+        if not isinstance(said, dict):
+            continue
+        if "expression" not in said:
+            if "luaScript" not in said:
+                causes.required(f"{field}.luaScript")
+        elif "luaScript" in said:
+            causes.forbidden(f"{field}.expression", "it may not be set beside luaScript")
+        elif not said["expression"]:
+            causes.required(f"{field}.expression")
