@@ -214,6 +214,10 @@ class ServingCertificates:
             connection.context = self._contexts[name]
         return None
 
+    def named(self, context: ssl.SSLContext) -> str | None:
+        """The node whose certificate a connection with that context was shown."""
+        return next((name for name, own in self._contexts.items() if own is context), None)
+
     def _store(self, name: str) -> IdentityStore:
         label = "serving" if len(self._names) == 1 else f"serving-{name}"
         return IdentityStore(self._config.state_dir, label)

@@ -89,7 +89,7 @@ class NodeProcess:
         await self._build(shared)
         serving = ServingCertificates(config, self._clock, access.ca, list(self.parts))
         server = self.server = KubeletServer(
-            config, self.parts, serving.context, lambda: self.ready, self._clock
+            config, self.parts, serving.context, lambda: self.ready, self._clock, serving.named
         )
         await server.start()
         for name, parts in self.parts.items():

@@ -8,6 +8,10 @@ from cluster_agent.node.kubelet.hollowprobes import HollowHandlers, HollowProber
 from cluster_agent.node.kubelet.kubelet import Kubelet
 from cluster_agent.node.kubelet.services import Services
 from cluster_agent.node.parts import NodeParts, Shared, no_image_auth
+from cluster_agent.node.registration import capacity
+from cluster_agent.node.stats import Sampler
+from cluster_agent.node.stats_hollow import HollowMeter
+from machinery.meta.quantity import quantity_of
 
 
 def build_hollow(config: NodeConfig, shared: Shared, name: str, pod_cidr: str) -> NodeParts:
@@ -35,4 +39,13 @@ def build_hollow(config: NodeConfig, shared: Shared, name: str, pod_cidr: str) -
     )
     kubelet = Kubelet(services)
     background = [recorder.run] if recorder is not None else []
-    return NodeParts(runtime, kubelet, background, grants=grants)
+    sampler = Sampler(
+        name,
+        HollowMeter(shared.clock),
+        kubelet.workers.values,
+        shared.clock,
+        started_at=shared.clock.now(),
+        memory_total=quantity_of(capacity(config, shared.machine)["memory"]).whole,
+        threaded=False,
+    )
+    return NodeParts(runtime, kubelet, background, grants=grants, sampler=sampler)

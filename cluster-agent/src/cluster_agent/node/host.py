@@ -28,12 +28,14 @@ from cluster_agent.node.kubelet.hooks.security import Security
 from cluster_agent.node.kubelet.hooks.volumes import Volumes
 from cluster_agent.node.kubelet.kubelet import Kubelet
 from cluster_agent.node.kubelet.probes import Checker, Handlers, ProbeManager
-from cluster_agent.node.kubelet.resources import burstable_cpu
+from cluster_agent.node.kubelet.resources import burstable_cpu, qos_class
 from cluster_agent.node.kubelet.services import Services
 from cluster_agent.node.objects import NotSynced, Objects, Ref, references
 from cluster_agent.node.parts import NodeParts, Shared
 from cluster_agent.node.registration import allocatable, capacity
 from cluster_agent.node.services import NodeServices
+from cluster_agent.node.stats import Sampler
+from cluster_agent.node.stats_cgroups import CgroupMeter, boot_time
 from cluster_agent.node.volumes.manager import VolumeManager
 from cluster_agent.node.volumes.tokens import Tokens
 from machinery.api.core import Pod
@@ -134,7 +136,15 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
         served = NodeServices(config, shared.client, clock, recorder, annotations)
         background.append(served.run)
         closers.append(served.close)
-    return NodeParts(runtime, kubelet, background, closers, grants, annotations)
+    meter = CgroupMeter(
+        config.cgroup_mount,
+        lambda pod: groups.parent(qos_class(pod.spec), pod.metadata.uid),
+        v2=groups.v2,
+    )
+    sampler = Sampler(
+        name, meter, kubelet.workers.values, clock, started_at=boot_time(), memory_total=memory
+    )
+    return NodeParts(runtime, kubelet, background, closers, grants, annotations, sampler)
 
 
 def _write_network(config: NodeConfig) -> None:

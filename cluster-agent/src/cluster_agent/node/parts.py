@@ -10,6 +10,7 @@ from cluster_agent.node.kubelet.grants import Grants
 from cluster_agent.node.kubelet.kubelet import Kubelet
 from cluster_agent.node.kubelet.statuswriter import StatusWriter
 from cluster_agent.node.registration import Machine
+from cluster_agent.node.stats import Sampler
 from machinery.api.core import Pod
 from machinery.client.rest import RestClient
 from machinery.kit.clock import Clock
@@ -40,6 +41,8 @@ class NodeParts:
     closers: Sequence[Callable[[], Awaitable[None]]] = field(default=())
     grants: Grants | None = None
     annotations: Annotations = field(default_factory=Annotations)
+    sampler: Sampler | None = None
+    """What the node and its pods use."""
 
     async def close(self) -> None:
         """Let go of what the node holds; pods stay."""

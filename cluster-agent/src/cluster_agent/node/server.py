@@ -25,6 +25,7 @@ from cluster_agent.node.cri.interface import (
 )
 from cluster_agent.node.kubelet.podworker import PodWorker
 from cluster_agent.node.parts import NodeParts
+from cluster_agent.node.stats_routes import StatsRoutes
 from cluster_agent.node.streaming import WebSocketStreams
 from machinery.kit.clock import Clock
 from machinery.kit.metrics import METRICS
@@ -54,8 +55,11 @@ class KubeletServer:
         context: ssl.SSLContext,
         ready: Callable[[], bool],
         clock: Clock,
+        named: Callable[[ssl.SSLContext], str | None] = lambda _: None,
     ) -> None:
+        """`named`: which node's certificate a connection with that context was shown."""
         self._config, self._parts, self._context = config, parts, context
+        self._stats = StatsRoutes(parts, lambda request: _node_of(request, named))
         self._ready, self._clock = ready, clock
         self._runners: list[web.AppRunner] = []
         self.port = config.kubelet_port
@@ -71,6 +75,7 @@ class KubeletServer:
                 app.router.add_post(f"/{verb}/{path}", self._spdy)
         app.router.add_route("*", "/portForward/{tail:.*}", self._port_forward)
         app.router.add_get("/pods", self._pods)
+        self._stats.add_to(app)
         self._add_health(app)
         address = self._config.kubelet_address or self._config.node_ip
         self.port = await self._listen(app, address, self._config.kubelet_port, self._context)
@@ -245,6 +250,13 @@ class KubeletServer:
         streams = WebSocketStreams(socket, wanted, v5=protocol == channels.V5)
         await streams.run(work)
         return socket
+
+
+def _node_of(request: web.Request, named: Callable[[ssl.SSLContext], str | None]) -> str | None:
+    """The node that the client asked for by TLS."""
+    transport = request.transport
+    connection = transport.get_extra_info("ssl_object") if transport is not None else None
+    return named(connection.context) if connection is not None else None
 
 
 def subject_of(request: web.Request) -> tuple[str, tuple[str, ...]]:
