@@ -28,7 +28,7 @@ from federation.domains.settings import ENABLED
 from federation.placement import divide
 from federation.placement import filter as placement_filter
 from federation.placement import plan as placement_plan
-from federation.propagation import moves, questions, works
+from federation.propagation import departures, moves, questions, works
 from federation.propagation.resilience import CONSISTENCY
 from federation.simulator.virtual import EPOCH
 from machinery.api.fleet.cluster import READY, Cluster
@@ -230,12 +230,12 @@ BUGS: Mapping[str, Bug] = {
     "fence ignored": _bug(
         "a workload of mode consistency leaves a dead cluster before its grant has ended",
         "one",
-        (evictor, "silence_wait_s", _unwaited(evictor.silence_wait_s)),
+        (departures, "silence_wait_s", _unwaited(departures.silence_wait_s)),
     ),
     "link taken for life": _bug(
         "a cluster whose link alone is cut is evacuated though other members reach it",
         "serves",
-        (evictor, "silence_wait_s", _left_behind(evictor.silence_wait_s)),
+        (departures, "silence_wait_s", _left_behind(departures.silence_wait_s)),
     ),
     "drain overlaps": _bug(
         "a drained workload of mode consistency starts elsewhere before it has ended",
