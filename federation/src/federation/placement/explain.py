@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from federation.placement import capacity, divide, scores, select, tiers
+from federation.placement import components, divide, scores, select, tiers
 from federation.placement.filter import domain_of, filter_candidates
 from federation.placement.model import Candidate, Decision, NoFit, Request
 from federation.placement.plan import (
     chosen_of,
     closed,
     place,
+    rooms_of,
     scores_of,
     static_weights,
     strategy_of,
@@ -83,6 +84,10 @@ def explain(request: Request, fleet: Sequence[Candidate]) -> Report:
     if decision is None or any(w.reason == scores.SET_ASIDE for w in decision.warnings):
         request = replace(request, scores=())  # the answer is that of the question without them
     notes = _Notes(request, decision.targets if decision is not None else {})
+    if request.sets is not None:
+        parts = ", ".join(f"{part.replicas} {part.name}" for part in request.sets.parts)
+        notes.whole.append(f"it goes whole to a cluster: a set ({parts}) counts as one replica")
+        notes.request = request = components.as_one(request)
     affinity = _affinity(request, fleet, decision, notes)
     ranks = () if strategy_of(request) == "Duplicated" else tiers.of(affinity)
     passed, left_out = _filtered(request, affinity, fleet, ranks)
@@ -198,7 +203,7 @@ def _divided(
     for before, narrowed in zip(whole, passed, strict=True):
         if narrowed.free != before.free or narrowed.shapes != before.shapes:
             notes.say(before.name, "only its nodes of the workload's platforms count")
-    room = capacity.rooms(passed, request.asks)
+    room = rooms_of(request, passed)
     held = {c.name: request.previous[c.name] for c in passed if c.name in request.previous}
     if not passed:
         return room, {}, {}

@@ -6,6 +6,7 @@
     Divided, Aggregated        on as few members as possible
     preferences on the object      federation v1's planner, in place of what the policy says of division
     any Divided + a group      (zone, region, provider, label): groups are balanced, members inside a group by free room
+    several components         a set of them is one replica (`federation.placement.components`)
 
 What a ResiliencePolicy asks of the spread is kept over each of them (`federation.placement.spread`). Where it scores clusters
 (`federation.placement.scores`), the better ones come first in each choice and weigh more in a division by room; scores that
@@ -19,8 +20,11 @@ tiers before them have no room for.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import msgspec
+
 from federation.placement import (
     capacity,
+    components,
     divide,
     ledger,
     platforms,
@@ -42,18 +46,28 @@ from federation.placement.model import (
     Warned,
 )
 from federation.placement.scores import Scores
-from machinery.api.fleet.policy import ClusterAffinity, Placement
+from machinery.api.fleet.policy import ClusterAffinity, Placement, SpreadConstraint
 from machinery.api.fleet.resilience import SpreadRule
 
 Rooms = Sequence[tuple[str, int]]
 Share = Callable[[int, Rooms, Mapping[str, int], str, str], dict[str, int]]
 """Of so many replicas, over clusters with room, which hold some already, for a uid; and what a refusal begins with."""
 REGION = "region"
+BEST_OF_EACH = SpreadConstraint(spread_by_field="cluster", max_groups=1)
+"""Of a placement that counts regions alone, which admission refuses in policies: the best cluster of each, as in Karmada."""
 SCALE_UP = "failed to scale up: "
 
 
 def place(request: Request, candidates: Sequence[Candidate]) -> Decision:
     """The decision for one workload. Raises NoFit or one of its kinds, with the sentence for the condition."""
+    if request.sets is not None:
+        found = _placed(components.as_one(request), candidates)
+        counted = components.single(request.placement)
+        return found if counted else replace(found, targets=dict.fromkeys(found.targets, 0))
+    return _placed(request, candidates)
+
+
+def _placed(request: Request, candidates: Sequence[Candidate]) -> Decision:
     terms = request.placement.cluster_affinities
     if not terms:
         return _place_in(request, request.placement.cluster_affinity, candidates, "")
@@ -123,7 +137,7 @@ def _decide(
     passed = usable(passed, request)
     previous = request.previous
     held = {c.name: previous[c.name] for c in passed if c.name in previous} if previous else {}
-    room = capacity.rooms(passed, request.asks)
+    room = rooms_of(request, passed)
     scored = scores_of(request, passed, room, held) if request.scores else None
     chosen, groups = chosen_of(request, passed, room, held, tiers.numbers(ranks, passed), scored)
     shared = preferred.Shared({})
@@ -135,6 +149,8 @@ def _decide(
     else:
         targets = _assigned(request, chosen, groups, room, held, strategy, scored)
     targets, warnings = _resilient(request, targets, chosen, passed, room, held, scored)
+    if request.empties:
+        targets = {c.name: 0 for c in chosen if not c.cut or c.name in held} | targets
     for candidate in passed:
         if candidate.name not in targets:
             left_out[candidate.name] = "other clusters fit better"
@@ -145,6 +161,13 @@ def _decide(
         (*shared.told, *warnings, *_preferred(request, scored)),
         shared.waiting,
     )
+
+
+def rooms_of(request: Request, passed: Sequence[Candidate]) -> dict[str, int]:
+    """How much more of the workload each member holds: replicas, or sets of its components."""
+    if request.sets is not None:
+        return components.rooms(passed, request)
+    return capacity.rooms(passed, request.asks)
 
 
 def usable(passed: Sequence[Candidate], request: Request) -> list[Candidate]:
@@ -172,7 +195,7 @@ def _choosing(request: Request) -> bool:
     constraint = select.cluster_constraint(request.placement)
     match strategy_of(request):
         case "Static":
-            return group is not None and (group.spread_by_field != REGION or constraint is None)
+            return group is not None and group.spread_by_field != REGION
         case "Duplicated" | "Preferences":
             return group is not None or constraint is not None
         case _:
@@ -209,7 +232,7 @@ def chosen_of(
     constraint = select.cluster_constraint(request.placement)
     group = select.group_constraint(request.placement)
     by_region = group is not None and group.spread_by_field == REGION
-    if strategy == "Static" and (group is None or (by_region and constraint is not None)):
+    if strategy == "Static" and (group is None or by_region):
         return passed, None
     unlimited = strategy in ("Duplicated", "Preferences")
     if group is None:
@@ -221,6 +244,9 @@ def chosen_of(
     offer = regions.Offer(passed, room, held, request.replicas, strategy == "Duplicated", scored)
     if by_region and constraint is not None:
         return regions.select(group, constraint, offer), None
+    if by_region:
+        chosen = regions.select(group, BEST_OF_EACH, offer)
+        return chosen, None if unlimited else {c.region: [c] for c in chosen}
     least = None if unlimited else request.replicas
     groups = select.select_groups(group, passed, room, held, least, scored)
     if constraint is not None:
@@ -277,6 +303,8 @@ def _tiered(
 
 def assess(request: Request, candidates: Sequence[Candidate]) -> list[Warned]:
     """What the workload asks for and the present placement (`request.previous`) does not give."""
+    if request.sets is not None:
+        request = components.as_one(request)
     passed = [
         candidate
         for candidate in candidates
@@ -284,7 +312,7 @@ def assess(request: Request, candidates: Sequence[Candidate]) -> list[Warned]:
     ]
     held = {c.name: request.previous[c.name] for c in passed if c.name in request.previous}
     passed = platforms.all_narrowed((closed(c, request) for c in passed), request)
-    room = capacity.rooms(passed, request.asks)
+    room = rooms_of(request, passed)
     told = _unspreadable(request)
     if request.spread and request.replicas and not told:
         told = spread.unmet(held, request.spread, spread.Pool(passed, held, held))
@@ -348,7 +376,7 @@ def _groups(placement: Placement) -> tuple[SpreadRule, ...]:
 def closed(candidate: Candidate, request: Request) -> Candidate:
     """A member that holds replicas in spite of a taint keeps them, and gets no more than one whose link is cut."""
     taint = untolerated(request.placement.cluster_tolerations, candidate.taints)
-    return candidate if taint is None else replace(candidate, cut=True)
+    return candidate if taint is None else msgspec.structs.replace(candidate, cut=True)
 
 
 def strategy_of(request: Request) -> str:

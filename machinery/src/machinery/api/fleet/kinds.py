@@ -147,20 +147,41 @@ OBJECT_REF = struct(
     ("apiVersion", "kind", "name"),
     apiVersion=TEXT, kind=TEXT, namespace=TEXT, name=TEXT, uid=TEXT, resourceVersion=TEXT,
 )  # fmt: skip
-TARGET = struct(("name",), name=TEXT, replicas=NUMBER)
+_COMPONENT_NAME = TEXT | {"maxLength": 32}
+TARGET = struct(
+    ("name",),
+    name=TEXT,
+    replicas=NUMBER,
+    components=array(
+        struct(("name", "replicas"), name=_COMPONENT_NAME, replicas=NUMBER | {"minimum": 0})
+    ),
+)
+_NODE_CLAIM = struct(
+    hardNodeAffinity=ANY, nodeSelector=mapping(TEXT), tolerations=array(TOLERATION)
+)
 BINDING_SPEC = struct(
     ("resource",),
     resource=OBJECT_REF,
     propagateDeps=FLAG,
     replicaRequirements=struct(
-        nodeClaim=struct(
-            hardNodeAffinity=ANY, nodeSelector=mapping(TEXT), tolerations=array(TOLERATION)
-        ),
+        nodeClaim=_NODE_CLAIM,
         resourceRequest=mapping(QUANTITY),
         namespace=TEXT,
         priorityClassName=TEXT,
     ),
     replicas=NUMBER,
+    components=array(
+        struct(
+            ("name", "replicas"),
+            name=_COMPONENT_NAME,
+            replicas=NUMBER | {"minimum": 0},
+            replicaRequirements=struct(
+                nodeClaim=_NODE_CLAIM,
+                resourceRequest=mapping(QUANTITY),
+                priorityClassName=TEXT,
+            ),
+        )
+    ),
     clusters=array(TARGET),
     placement=PLACEMENT,
     gracefulEvictionTasks=array(

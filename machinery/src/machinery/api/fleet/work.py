@@ -49,9 +49,32 @@ class ReplicaRequirements(View):
     priority_class_name: str = ""
 
 
+class ComponentRequirements(View):
+    node_claim: NodeClaim | None = None
+    resource_request: dict[str, str | int] = {}
+    priority_class_name: str = ""
+
+
+class Component(View):
+    """One of several pod templates of a workload, as it is asked for."""
+
+    name: str
+    replicas: int = 0
+    replica_requirements: ComponentRequirements | None = None
+
+
+class TargetComponent(View):
+    """How many replicas of a component one cluster was given."""
+
+    name: str
+    replicas: int = 0
+
+
 class TargetCluster(View):
     name: str
     replicas: int = 0
+    components: tuple[TargetComponent, ...] = ()
+    """Of a workload of several components that is in one cluster only."""
 
 
 class BindingSnapshot(View):
@@ -88,6 +111,8 @@ class ResourceBindingSpec(View):
     propagate_deps: bool = False
     replica_requirements: ReplicaRequirements | None = None
     replicas: int = 0
+    components: tuple[Component, ...] = ()
+    """Of a workload with several pod templates; `replicas` says nothing of it then."""
     clusters: tuple[TargetCluster, ...] = ()
     placement: Placement | None = None
     graceful_eviction_tasks: tuple[GracefulEvictionTask, ...] = ()
