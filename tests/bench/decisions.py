@@ -19,7 +19,7 @@ from machinery.client.interface import Client, dynamic
 from machinery.controller.manager import Manager
 from machinery.meta.resource import Document, ObjectKey
 from machinery.server import bootstrap
-from machinery.server.app import ApiServer, Extensions
+from machinery.server.app import ApiServer, Extensions, settle_collector
 from machinery.server.config import ServerConfig
 from machinery.store.sql import open_store
 
@@ -145,6 +145,7 @@ async def _placed(api: ApiServer, count: int) -> Decided:
                 over.set()
 
     bindings.on_change(look)
+    settle_collector()
     wall, cpu = time.monotonic(), time.process_time()
     await manager.start()
     await asyncio.wait_for(over.wait(), 600)

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from federation.clusters.candidates import candidates
 from federation.clusters.estimates import NoEstimator
@@ -172,7 +173,7 @@ class ZoneBlind(placer.PlacerReconciler):
         binding = self._bindings.get(key)
         if binding is None:
             return Result()
-        fleet = [replace(c, zones=("all",)) for c in candidates(self._clusters.list())]
+        fleet = [structs.replace(c, zones=("all",)) for c in candidates(self._clusters.list())]
         return await self._executor.apply(placer.plan(binding, fleet, rfc3339(self._clock.now())))
 
 

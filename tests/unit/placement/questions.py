@@ -1,8 +1,7 @@
 """Hypothesis' questions to the planner: requests of every kind, and fleets of up to five members."""
 
-from dataclasses import replace
-
 from hypothesis import strategies as st
+from msgspec import structs
 
 from federation.placement.model import Candidate, Request, Shape
 from federation.placement.preferences import Preference, Preferences
@@ -91,7 +90,7 @@ candidates = st.builds(
 @st.composite
 def fleets(draw: st.DrawFn) -> list[Candidate]:
     names = draw(st.lists(st.sampled_from(NAMES), unique=True, max_size=5))
-    return [replace(draw(candidates), name=name) for name in names]
+    return [structs.replace(draw(candidates), name=name) for name in names]
 
 
 requests = st.builds(

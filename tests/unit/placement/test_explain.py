@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import given
+from msgspec import structs
 from tests.unit.placement.questions import divided, fleets, requests
 
 from federation.placement.explain import Report, explain
@@ -70,38 +71,42 @@ def of(report: Report, name: str) -> str:
         (ask(), FLEET, "beta", "it has room for 20 more replicas, pods is the scarcest"),
         (
             ask(asks={"cpu": 100}),
-            [replace(ALPHA, free={"pods": 10, "cpu": 250}), BETA],
+            [structs.replace(ALPHA, free={"pods": 10, "cpu": 250}), BETA],
             "alpha",
             "it has room for 2 more replicas, cpu is the scarcest",
         ),
         (
             ask(),
-            [replace(ALPHA, reserved={"pods": 3}), BETA],
+            [structs.replace(ALPHA, reserved={"pods": 3}), BETA],
             "alpha",
             "what earlier decisions gave away and it has not reported yet is taken off",
         ),
-        (ask(), [replace(ALPHA, free=None), BETA], "alpha", "which counts as no room"),
+        (ask(), [structs.replace(ALPHA, free=None), BETA], "alpha", "which counts as no room"),
         (
             ask(),
-            [replace(ALPHA, estimate=4), BETA],
+            [structs.replace(ALPHA, estimate=4), BETA],
             "alpha",
             "it has room for 4 more replicas, by the word of its own scheduler",
         ),
         (
             ask(platforms=frozenset({"linux/arm64"})),
-            [replace(ALPHA, platforms={"linux/amd64": {"pods": 6}, "linux/arm64": {"pods": 4}})],
+            [
+                structs.replace(
+                    ALPHA, platforms={"linux/amd64": {"pods": 6}, "linux/arm64": {"pods": 4}}
+                )
+            ],
             "alpha",
             "only its nodes of the workload's platforms count; it has room for 4 more replicas",
         ),
         (
             ask(),
-            [replace(ALPHA, taints=(Taint(key="team", effect="NoSchedule"),)), BETA],
+            [structs.replace(ALPHA, taints=(Taint(key="team", effect="NoSchedule"),)), BETA],
             "alpha",
             "left out: it had untolerated taint {team:NoSchedule}",
         ),
         (
             ask(),
-            [replace(ALPHA, kinds=frozenset()), BETA],
+            [structs.replace(ALPHA, kinds=frozenset()), BETA],
             "alpha",
             "left out: it did not have the API resource",
         ),
@@ -111,16 +116,21 @@ def of(report: Report, name: str) -> str:
             "alpha",
             "left out: it is in the process of eviction",
         ),
-        (ask(), [replace(ALPHA, barred="no company"), BETA], "alpha", "left out: no company"),
+        (
+            ask(),
+            [structs.replace(ALPHA, barred="no company"), BETA],
+            "alpha",
+            "left out: no company",
+        ),
         (
             ask(previous={"alpha": 2}),
-            [replace(ALPHA, cut=True), BETA],
+            [structs.replace(ALPHA, cut=True), BETA],
             "alpha",
             "its link is cut: it keeps what it holds and gets no more; 2 before, 2 now",
         ),
         (
             ask(previous={"alpha": 3}),
-            [replace(ALPHA, taints=(Taint(key="team", effect="NoSchedule"),)), BETA],
+            [structs.replace(ALPHA, taints=(Taint(key="team", effect="NoSchedule"),)), BETA],
             "alpha",
             "it is tainted since: it keeps what it holds and gets no more; 3 before, 3 now",
         ),

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from tests.unit.placement.questions import KINDS, divided, fleets, requests
 
 from federation.placement import journal
@@ -80,7 +81,11 @@ ASK = Request("u", "apps/v1", "Deployment", Placement(replica_scheduling=divided
 
 def test_only_what_differs_is_written():
     record = stored(FLEET)
-    now = [*FLEET[:2], replace(FLEET[2], free={"pods": 3}), replace(FLEET[3], barred="no")]
+    now = [
+        *FLEET[:2],
+        structs.replace(FLEET[2], free={"pods": 3}),
+        structs.replace(FLEET[3], barred="no"),
+    ]
     change = journal.changed(now, record)
     assert change["m02"] == {"free": {"pods": 3}}
     assert change["m03"] == {"barred": "no"}
@@ -94,11 +99,11 @@ def test_only_what_differs_is_written():
     ("other", "due"),
     [
         ([], False),
-        ([replace(c, free={"pods": 1}) for c in FLEET[:6]], False),
-        ([replace(c, free={"pods": 1}) for c in FLEET[:7]], True),
-        ([replace(c, barred="by another workload") for c in FLEET], False),
-        ([replace(c, estimate=3) for c in FLEET], False),
-        ([replace(c, taints=(Taint(key="k", effect="NoSchedule"),)) for c in FLEET], False),
+        ([structs.replace(c, free={"pods": 1}) for c in FLEET[:6]], False),
+        ([structs.replace(c, free={"pods": 1}) for c in FLEET[:7]], True),
+        ([structs.replace(c, barred="by another workload") for c in FLEET], False),
+        ([structs.replace(c, estimate=3) for c in FLEET], False),
+        ([structs.replace(c, taints=(Taint(key="k", effect="NoSchedule"),)) for c in FLEET], False),
     ],
     ids=["same", "half", "most", "barred for one", "estimated for one", "tainted for one"],
 )

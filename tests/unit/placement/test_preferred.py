@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from federation.placement.capacity import available
 from federation.placement.model import Candidate, NoFit, Request, Shape, Unselectable
@@ -29,7 +30,7 @@ DYNAMIC = ReplicaSchedulingStrategy(
 
 def member(name: str, pods: int | None = 100, **more: object) -> Candidate:
     free = None if pods is None else {"pods": pods}
-    return replace(Candidate(name, free=free, zones=(f"zone-{name}",)), **more)  # type: ignore[arg-type]
+    return structs.replace(Candidate(name, free=free, zones=(f"zone-{name}",)), **more)  # type: ignore[arg-type]
 
 
 def ask(
@@ -260,9 +261,9 @@ def test_room_by_shape() -> None:
     asks = {"cpu": 3000}
     sums = Candidate("m", free={"cpu": 20_000, "pods": 100})
     assert available(sums, asks) == 6
-    halves = replace(sums, shapes=(Shape(10, {"cpu": 2000}),))
+    halves = structs.replace(sums, shapes=(Shape(10, {"cpu": 2000}),))
     assert available(halves, asks) == 0
-    mixed = replace(sums, shapes=(Shape(2, {"cpu": 2000}), Shape(3, {"cpu": 7000})))
+    mixed = structs.replace(sums, shapes=(Shape(2, {"cpu": 2000}), Shape(3, {"cpu": 7000})))
     assert available(mixed, asks) == 6
     assert available(mixed, asks | {"gpu": 1}) == 0
-    assert available(replace(mixed, free={"cpu": 20_000, "pods": 4}), asks) == 4
+    assert available(structs.replace(mixed, free={"cpu": 20_000, "pods": 4}), asks) == 4

@@ -76,7 +76,8 @@ def test_it_does_not_matter_what_the_currency_is(
     request: Request, fleet: list[Candidate], factor: int
 ) -> None:
     other = [
-        replace(c, figures={by: value * factor for by, value in c.figures.items()}) for c in fleet
+        msgspec.structs.replace(c, figures={by: value * factor for by, value in c.figures.items()})
+        for c in fleet
     ]
     assert decided(request, fleet) == decided(request, other)
 

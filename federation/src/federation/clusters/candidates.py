@@ -5,7 +5,8 @@ long as that very object is the present one.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
+
+import msgspec
 
 from federation.domains.clock import State
 from federation.placement import scores
@@ -124,7 +125,7 @@ def candidates(clusters: Iterable[Cluster], *, granted: bool = False) -> list[Ca
     """Every member that is not leaving, by name; `granted`: for a workload whose pods run on grants."""
     staying = sorted((c for c in clusters if not c.deleting), key=lambda c: c.metadata.name)
     return [
-        replace(one, taints=(*one.taints, NO_GRANTS))
+        msgspec.structs.replace(one, taints=(*one.taints, NO_GRANTS))
         if granted and not enforces_grants(cluster)
         else one
         for cluster, one in ((c, candidate(c)) for c in staying)

@@ -7,8 +7,10 @@ the review, and are never asked twice within that while.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from federation.clusters.links import Links
 from federation.placement.estimates import question, question_hash, to_ask
@@ -94,7 +96,7 @@ class Estimates:
         await self._ask(heard, spec, asked, free)
         wanted = set(names)
         return [
-            replace(c, estimate=known)
+            msgspec.structs.replace(c, estimate=known)
             if c.name in wanted and (known := self._known(c.name, asked, c.free, now)) is not None
             else c
             for c in fleet

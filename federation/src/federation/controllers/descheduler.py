@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
+
 from federation.clusters.candidates import candidates
 from federation.controllers import placer
 from federation.controllers.domains import EVERYTHING
@@ -147,7 +149,7 @@ def plan(
 def _full(candidate: Candidate) -> Candidate:
     """A cluster that has no room for this workload, whatever it reports."""
     none = dict.fromkeys((*(candidate.free or {}), POD_COUNT), 0)
-    return replace(candidate, free=none, shapes=(), reserved={})
+    return msgspec.structs.replace(candidate, free=none, shapes=(), reserved={})
 
 
 def _elsewhere(request: Request, fleet: list[Candidate]) -> Elsewhere | None:

@@ -15,8 +15,9 @@ from federation.placement.ledger import Ledger, Standing, less
 from federation.placement.model import Candidate
 from federation.propagation import moves
 from federation.propagation.resilience import demands
+from federation.propagation.scopes import Bindings
 from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import ResourceBinding
 from machinery.controller.action import Action, Patch
 from machinery.controller.manager import Manager
 from machinery.meta.objectmeta import is_true
@@ -35,8 +36,10 @@ class Decided:
     kept: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def running(self) -> dict[str, int]:
+    def running(self) -> Mapping[str, int]:
         """What each cluster is asked to run."""
+        if not self.kept:
+            return self.clusters
         names = self.clusters.keys() | self.kept.keys()
         return {n: self.clusters.get(n, 0) + self.kept.get(n, 0) for n in names}
 
@@ -158,7 +161,7 @@ class Reservations:
         self._ready: dict[str, bool] = {}
         self._made: dict[str, tuple[Candidate, int, Candidate]] = {}
         manager.informer(CLUSTERS).on_change(self._cluster)
-        manager.informer(RESOURCE_BINDINGS).on_change(self._binding)
+        Bindings(manager.informer).on_change(self._binding)
 
     def remember(self, binding: ResourceBinding, actions: Iterable[Action]) -> None:
         """A decision on the binding as it was read, which is about to be written."""

@@ -20,7 +20,7 @@ import base64
 import hashlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -41,8 +41,8 @@ SCHEDULED, SHORT = "Scheduled", "PartlyScheduled"
 SHOWN_MAX = 12
 """Clusters that a message names."""
 
-_FIELDS = tuple(f.name for f in fields(Candidate))
-_DEFAULTS = {f.name: getattr(Candidate(""), f.name) for f in fields(Candidate) if f.name != "name"}
+_FIELDS = Candidate.__struct_fields__
+_DEFAULTS = {name: getattr(Candidate(""), name) for name in _FIELDS if name != "name"}
 
 
 class JournalError(ValueError):
@@ -190,7 +190,7 @@ def recorded(fleet: Sequence[Candidate]) -> tuple[Record, bytes]:
 def _of_all(candidate: Candidate) -> Candidate:
     if not candidate.barred and candidate.estimate is None:
         return candidate
-    return replace(candidate, barred="", estimate=None)
+    return msgspec.structs.replace(candidate, barred="", estimate=None)
 
 
 def _told(candidate: Candidate) -> dict[str, Any]:
@@ -259,7 +259,7 @@ class Digests:
         if known is not None and (known[0] is candidate or known[0] == candidate):
             return known[1]
         own = hashlib.sha256(self._of_kinds(candidate.kinds))
-        own.update(canonical(replace(candidate, kinds=None)))
+        own.update(canonical(msgspec.structs.replace(candidate, kinds=None)))
         digest = own.digest()[:16]
         self._known[candidate.name] = (candidate, digest)
         return digest

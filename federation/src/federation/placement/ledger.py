@@ -28,10 +28,13 @@ the same with ten bindings and with ten thousand. Time is given by the caller, i
 
 import heapq
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import count
-from operator import attrgetter
+from typing import NamedTuple
+
+import msgspec
 
 from federation.placement.capacity import PODS
 from federation.placement.model import Candidate
@@ -49,8 +52,7 @@ UNSEEN_S = 300.0
 Amounts = Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(msgspec.Struct, frozen=True):
     """Room in one cluster for `replicas` that a binding is owed there, since the decision."""
 
     key: ObjectKey
@@ -59,11 +61,6 @@ class Reservation:
     replicas: int
     asks: Amounts
     since: float
-
-    @property
-    def amounts(self) -> dict[str, int]:
-        """All of it, each replica as one pod."""
-        return times(self.asks, self.replicas) | {PODS: self.replicas}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +113,11 @@ def times(asks: Amounts, replicas: int) -> dict[str, int]:
     return {name: value * replicas for name, value in asks.items() if value > 0}
 
 
+def room_of(asks: Amounts, replicas: int) -> dict[str, int]:
+    """What so many replicas take, each as one pod."""
+    return times(asks, replicas) | {PODS: replicas}
+
+
 def less(candidate: Candidate, taken: Amounts) -> Candidate:
     """The member without room that is spoken for. What it does not report is not made up."""
     if not taken or candidate.free is None:
@@ -123,19 +125,7 @@ def less(candidate: Candidate, taken: Amounts) -> Candidate:
     free = {name: value - taken.get(name, 0) for name, value in candidate.free.items()}
     known = candidate.reserved
     reserved = {n: known.get(n, 0) + taken.get(n, 0) for n in known.keys() | taken.keys()}
-    return _with_room(candidate, free, reserved)
-
-
-_NAMES = tuple(f.name for f in fields(Candidate))
-_VALUES = attrgetter(*_NAMES)
-_FREE, _RESERVED = _NAMES.index("free"), _NAMES.index("reserved")
-
-
-def _with_room(candidate: Candidate, free: Amounts, reserved: Amounts) -> Candidate:
-    """`dataclasses.replace` in half its time: a decision over the whole fleet makes one for every member."""
-    values = list(_VALUES(candidate))
-    values[_FREE], values[_RESERVED] = free, reserved
-    return Candidate(*values)
+    return msgspec.structs.replace(candidate, free=free, reserved=reserved)
 
 
 def whole(candidate: Candidate) -> Candidate:
@@ -144,18 +134,25 @@ def whole(candidate: Candidate) -> Candidate:
         return candidate
     taken = candidate.reserved
     free = {name: value + taken.get(name, 0) for name, value in candidate.free.items()}
-    return _with_room(candidate, free, {})
+    return msgspec.structs.replace(candidate, free=free, reserved={})
 
 
-@dataclass(order=True, slots=True)
-class _End:
-    """When room is given back: that of the binding's reservation with this number, or these amounts."""
+class _Held(NamedTuple):
+    """A reservation in the book, what it takes, and its number."""
+
+    reservation: Reservation
+    amounts: Amounts
+    number: int
+
+
+class _End(NamedTuple):
+    """When these amounts are given back, of the binding's reservation with this number or of nobody's. No two have one number."""
 
     at: float
     number: int
-    lasts_s: float = field(compare=False)
-    key: ObjectKey | None = field(compare=False, default=None)
-    amounts: Amounts = field(compare=False, default_factory=dict)
+    lasts_s: float
+    key: ObjectKey | None
+    amounts: Amounts
 
 
 class _Book:
@@ -165,7 +162,7 @@ class _Book:
         self.sums: dict[str, int] = {}
         self.version = 0
         """Grows with every change of the sums."""
-        self.open: dict[ObjectKey, tuple[Reservation, int]] = {}
+        self.open: dict[ObjectKey, _Held] = {}
         self.heard = True
         self._ends: list[_End] = []
         self._numbers = count()
@@ -179,19 +176,18 @@ class _Book:
             else:
                 self.sums.pop(name, None)
 
-    def reserve(self, reservation: Reservation, lasts_s: float) -> None:
+    def reserve(self, reservation: Reservation, amounts: Amounts, lasts_s: float) -> None:
         """In place of what the binding had reserved here."""
-        self.release(reservation.key)
-        number = next(self._numbers)
-        self.open[reservation.key] = reservation, number
-        self.add(reservation.amounts, 1)
-        end = _End(reservation.since + lasts_s, number, lasts_s, reservation.key)
-        heapq.heappush(self._ends, end)
+        key, number = reservation.key, next(self._numbers)
+        self.release(key)
+        self.open[key] = _Held(reservation, amounts, number)
+        self.add(amounts, 1)
+        heapq.heappush(self._ends, _End(reservation.since + lasts_s, number, lasts_s, key, amounts))
 
     def release(self, key: ObjectKey) -> None:
         held = self.open.pop(key, None)
         if held is not None:
-            self.add(held[0].amounts, -1)
+            self.add(held.amounts, -1)
 
     def linger(self, amounts: Amounts, now: float, lasts_s: float) -> None:
         """Keep amounts for a while."""
@@ -204,15 +200,14 @@ class _Book:
             end = heapq.heappop(self._ends)
             if end.key is None:
                 self.add(end.amounts, -1)
-            elif end.key in self.open and self.open[end.key][1] == end.number:
+            elif end.key in self.open and self.open[end.key].number == end.number:
                 self.release(end.key)
 
     def hear(self, now: float) -> None:
         """From now on it tells again, so every wait begins anew."""
         if not self.heard:
             self.heard = True
-            for end in self._ends:
-                end.at = now + end.lasts_s
+            self._ends = [end._replace(at=now + end.lasts_s) for end in self._ends]
             heapq.heapify(self._ends)
 
 
@@ -231,42 +226,56 @@ class Ledger:
             self.gone(binding.key, now)
             before = None
         self._known[binding.key] = binding
+        began = now if since is None else min(since, now)
+        takes = cache(partial(room_of, binding.asks))  # many clusters get equally many
         for name in binding.asked if before is None else binding.differs(before):
-            self._owe(before, binding, name, now if since is None else min(since, now), now)
+            self._owe(before, binding, name, takes, began, now)
         if before is not None and before.asks != binding.asks:
             self._grow(before, binding, now)
 
     def _owe(
-        self, before: Standing | None, binding: Standing, cluster: str, since: float, now: float
+        self,
+        before: Standing | None,
+        binding: Standing,
+        cluster: str,
+        takes: Callable[[int], Amounts],
+        since: float,
+        now: float,
     ) -> None:
-        book = self._books.setdefault(cluster, _Book())
+        book = self._book(cluster)
         owed = binding.owed(cluster)
         held = book.open.get(binding.key)
         if held is None:
             if before is not None and before.decides_as(binding, cluster):
                 owed -= before.owed(cluster)  # that is not waited for any more
             if owed > 0:
-                self._reserve(book, binding, cluster, owed, since)
+                self._reserve(book, binding, cluster, owed, takes(owed), since)
             return
-        old, _ = held
+        old = held.reservation
         waits = before is None or before.patience_s == binding.patience_s
         if (old.replicas, old.asks) == (owed, binding.asks) and waits:
             return
         book.release(binding.key)
         if owed:
             anew = owed > old.replicas or old.asks != binding.asks or not waits
-            self._reserve(book, binding, cluster, owed, now if anew else old.since)
+            began = now if anew else old.since
+            self._reserve(book, binding, cluster, owed, takes(owed), began)
         if owed < old.replicas:
-            came = replace(old, replicas=old.replicas - owed)
-            book.linger(came.amounts, now, SETTLE_S)
+            book.linger(room_of(old.asks, old.replicas - owed), now, SETTLE_S)
             self._lingers[binding.key] = now + SETTLE_S
 
     @staticmethod
-    def _reserve(book: _Book, binding: Standing, cluster: str, owed: int, since: float) -> None:
-        book.reserve(
-            Reservation(binding.key, binding.uid, cluster, owed, binding.asks, since),
-            binding.patience_s,
-        )
+    def _reserve(
+        book: _Book, binding: Standing, cluster: str, owed: int, amounts: Amounts, since: float
+    ) -> None:
+        made = Reservation(binding.key, binding.uid, cluster, owed, binding.asks, since)
+        book.reserve(made, amounts, binding.patience_s)
+
+    def _book(self, cluster: str) -> _Book:
+        book = self._books.get(cluster)
+        if book is None:
+            book = self._books[cluster] = _Book()
+        return book
 
     def _grow(self, before: Standing, binding: Standing, now: float) -> None:
         """Replicas that stand are replaced by ones that ask for more."""
@@ -286,7 +295,7 @@ class Ledger:
             held = book.open.get(key) if book is not None else None
             if book is not None and held is not None:
                 book.release(key)
-                book.linger(held[0].amounts, now, SETTLE_S)
+                book.linger(held.amounts, now, SETTLE_S)
 
     def void(self, key: ObjectKey) -> None:
         """What the binding was said to be asked was never written: nothing of it is in the making."""
@@ -298,7 +307,7 @@ class Ledger:
     # ------------------------------------------------------------------------------------------------- clusters
     def silent(self, cluster: str) -> None:
         """The cluster is not heard: it shows nothing, and nothing expires."""
-        self._books.setdefault(cluster, _Book()).heard = False
+        self._book(cluster).heard = False
 
     def heard(self, cluster: str, now: float) -> None:
         """The cluster is heard."""
@@ -344,4 +353,4 @@ class Ledger:
     def reservations(self, cluster: str) -> list[Reservation]:
         """Who is owed what there, in order of the decisions."""
         book = self._books.get(cluster)
-        return [] if book is None else [reservation for reservation, _ in book.open.values()]
+        return [] if book is None else [held.reservation for held in book.open.values()]

@@ -12,8 +12,9 @@ have the room of their fitting nodes. One that tells no platforms is taken as it
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from federation.placement.model import Candidate, Request
 from machinery.api.core import NodeSelectorTerm
@@ -146,7 +147,7 @@ def narrowed(candidate: Candidate, request: Request) -> Candidate:
         name: min(room, sum(_room(candidate, platform, name) for platform in fits))
         for name, room in candidate.free.items()
     }
-    return replace(candidate, free=free, shapes=())
+    return msgspec.structs.replace(candidate, free=free, shapes=())
 
 
 def _room(candidate: Candidate, platform: str, name: str) -> int:

@@ -7,7 +7,9 @@ A workload without the label belongs to no group.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+import msgspec
 
 from federation.placement.model import Candidate
 from machinery.api.fleet.policy import Placement
@@ -56,8 +58,8 @@ def barred(
     told = []
     for candidate in fleet:
         if near and candidate.name not in near:
-            candidate = replace(candidate, barred=NOT_NEAR)
+            candidate = msgspec.structs.replace(candidate, barred=NOT_NEAR)
         elif candidate.name in apart:
-            candidate = replace(candidate, barred=NOT_APART)
+            candidate = msgspec.structs.replace(candidate, barred=NOT_APART)
         told.append(candidate)
     return told
