@@ -1,17 +1,21 @@
 """Acceptance 6: two federation servers on one PostgreSQL. Lines 2 to 4 hold, whichever of them is killed.
 
-Both serve behind one address; one leads. What is asserted of a killed one is what a client at the address sees.
+Both serve behind one address; one leads. What is asserted of a killed one is what a client at the address sees. Each stands
+in a zone, and dies with it: the issue on the federation's brain wants the loss of the server's own zone tested.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 from tests.support.fleet import (
     AT_ONCE,
     KUBECTL,
     MEMBERS,
+    ZONES,
     Api,
     Fleet,
     Standing,
@@ -24,8 +28,11 @@ from tests.support.fleet import (
     until,
 )
 from tests.support.postgres import Postgres, postgres
+from tests.support.sampler import Sample
 from tests.support.storm import Storm, verify
+from tests.support.survival import FLEET, Scene
 
+from federation.app import LEASE
 from federation.lab import state
 from machinery.client import kubeconfig
 
@@ -33,17 +40,22 @@ __all__ = ["postgres"]  # the fixture
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(300)]
 
-SERVERS = ("federation-1", "federation-2")
+HOMES = {"federation-1": "zone-a", "federation-2": "zone-b"}
+SERVERS = tuple(HOMES)
 NAMESPACE = "pair"
 COUNT = 500
 AWAY_S = 30.0
+TRAFFIC_S = 6.0
+OWN_ZONE_S = 60.0
+"""A leader's lease runs out, its successor hears nothing of the zone for itself, and pods start."""
 
 
 @pytest.fixture(scope="module")
 def pair(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """The default fleet with two federation servers."""
     url = {"FEDERATION_DATABASE_URL": postgres.fresh_url()}
-    yield from standing(Fleet(tmp_path_factory.mktemp("pair") / ".lab", "--servers", "2", env=url))
+    options = ("--servers", "2", "--server-zones", ",".join(HOMES.values()))
+    yield from standing(Fleet(tmp_path_factory.mktemp("pair") / ".lab", *options, env=url))
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +140,49 @@ def test_either_is_killed_during_500_creates(
 
 def all_ready(pair: Fleet) -> bool:
     return all(process["ready"] for process in pair.processes().values())
+
+
+def leading(pair: Fleet) -> str:
+    """The server that holds the lease."""
+    known = state.load(pair.directory)
+    assert known is not None
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{LEASE.namespace}/leases/{LEASE.name}"
+    holder: str = pair.api().get(path)["spec"]["holderIdentity"]
+    return next(h.name for h in known.plan().federation if holder.startswith(f"{h.address}:"))
+
+
+def test_the_leader_dies_with_its_zone(pair: Fleet, web: Workload, tmp_path: Path) -> None:
+    """The other server takes over, believes no silence but what it heard itself, and moves what ran in the zone."""
+    leader = leading(pair)
+    zone = HOMES[leader]
+    dead = next(member for member in MEMBERS if ZONES[member] == zone)
+    scene = Scene(pair, "own-zone", tmp_path)
+    six = scene.workload("six", 6)
+    six.stands(2, 2, 2)
+    scene.export("six")
+    living = [other for other in ZONES.values() if other != zone]
+
+    def elsewhere(sample: Sample) -> bool:
+        return sum(not pod.endswith(f".{dead}") for pod in sample.serving("six") or ()) >= 6
+
+    with scene.sampler() as sampler, scene.load("six", *living, domain=FLEET) as load:
+        until(lambda: load.answering(time.time() - 2) == set(MEMBERS), "answers from all clusters")
+        time.sleep(1)
+        killed = time.time()
+        pair.lab("kill", zone)
+        until(lambda: sampler.first(elsewhere, killed), lambda: f"six elsewhere: {six.names()}")
+        moved = sampler.first(elsewhere, killed)
+        assert leading(pair) != leader
+        pair.lab("revive", zone)
+        six.total(6)
+        until(lambda: six.count()[dead] > 0, f"{dead} to be used again")
+        until(partial(all_ready, pair), f"{leader} to be back")
+    assert moved is not None
+    print(
+        f"{leader} and {dead} lost: six elsewhere after {moved.t - killed:.1f} s; {len(load.requests)} requests, "
+        f"{len(load.failed())} failed, the last {max((r.t for r in load.failed()), default=killed) - killed:.1f} s after"
+    )
+    assert moved.t - killed < OWN_ZONE_S
+    assert not load.failed(killed + TRAFFIC_S)
+    web.stands(2, 2, 2)
+    scene.end()

@@ -38,7 +38,7 @@ from machinery.api.fleet.kinds import FLEET
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.api.template_kinds import TEMPLATE_KINDS
-from machinery.client.leaderelection import LeaderElector
+from machinery.client.leaderelection import LeaderElector, candidate
 from machinery.controller.leadership import Leadership
 from machinery.controller.manager import Manager
 from machinery.kit import config as settings
@@ -94,7 +94,7 @@ class FederationServer:
         """Set when another leads."""
         self.server: ApiServer | None = None
         self._mirrors: Mirrors | None = None
-        self._identity = ids.uid()
+        self._identity = candidate(config.listen[0], ids)
         self._leadership: Leadership | None = None
         self._tasks = TaskOwner()
 

@@ -24,6 +24,23 @@ def test_places_are_the_federation_and_the_zones_with_their_hosts() -> None:
     }
 
 
+def test_servers_in_zones_die_with_them_and_their_address_does_not() -> None:
+    two = LabSpec("/x/.lab", servers=2, server_zones=(A, C), database_url="postgresql:///x")
+    found = {
+        place: [h.name for h in hosts] for place, hosts in faults.places(make_plan(two, 0)).items()
+    }
+    assert found[F] == ["front"]
+    assert found[A] == ["alpha-control", "alpha-node-1", "federation-1"]
+    assert found[C] == ["gamma-control", "gamma-node-1", "federation-2"]
+
+
+def test_where_the_only_server_stands_in_a_zone_there_is_no_place_of_its_own() -> None:
+    plan = make_plan(LabSpec("/x/.lab", server_zones=(B,)), 0)
+    assert list(faults.places(plan)) == [A, B, C]
+    with pytest.raises(FaultError, match="no zone 'federation'"):
+        faults.place_of(plan, F)
+
+
 @pytest.mark.parametrize(("word", "place"), [(B, B), ("beta", B), (F, F)])
 def test_a_place_is_found_by_its_name_or_its_clusters(word: str, place: str) -> None:
     assert faults.place_of(PLAN, word) == place

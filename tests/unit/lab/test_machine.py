@@ -172,8 +172,10 @@ def test_two_commands_do_not_meet(tmp_path: Path) -> None:
 
 def test_options_are_told_as_typed() -> None:
     spec = replace(SPEC, hollow_nodes=5, servers=2, database_url="postgresql://secret@x/y")
+    spec = replace(spec, server_zones=("zone-a", "zone-b"))
     assert describe(spec) == (
-        "--clusters alpha,beta,gamma --nodes 1 --runtime containerd --hollow-nodes 5 --servers 2 --database-url …"
+        "--clusters alpha,beta,gamma --nodes 1 --runtime containerd --hollow-nodes 5 "
+        "--servers 2 --server-zones zone-a,zone-b --database-url …"
     )
 
 

@@ -49,6 +49,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="federation servers; several need PostgreSQL",
     )
     up.add_argument(
+        "--server-zones",
+        default="",
+        metavar="ZONES",
+        help="the zone that each server dies with, with commas (default: servers are in no zone)",
+    )
+    up.add_argument(
         "--database-url",
         default=os.environ.get("FEDERATION_DATABASE_URL", ""),
         help="the federation's database: postgresql://… (default: $FEDERATION_DATABASE_URL, else SQLite)",
@@ -113,11 +119,12 @@ def _up(arguments: argparse.Namespace, directory: str) -> int:
         )
     spec = LabSpec(
         directory=directory,
-        clusters=tuple(name.strip() for name in arguments.clusters.split(",") if name.strip()),
+        clusters=_names(arguments.clusters),
         nodes=arguments.nodes,
         runtime=runtime,
         hollow_nodes=arguments.hollow_nodes,
         servers=arguments.servers,
+        server_zones=_names(arguments.server_zones),
         database_url=arguments.database_url,
         rooted=rooted,
     )
@@ -128,6 +135,10 @@ def _up(arguments: argparse.Namespace, directory: str) -> int:
     report("the fleet is up")
     lab_tables.show_fleet(plan, rows, preflight.proxy_hint(plan, dict(os.environ)))
     return 0
+
+
+def _names(given: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in given.split(",") if name.strip())
 
 
 def _down(directory: str) -> int:

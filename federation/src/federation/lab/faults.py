@@ -56,13 +56,19 @@ class Mark(msgspec.Struct, frozen=True):
 
 # ------------------------------------------------------------------------------------------------------ places
 def places(plan: LabPlan) -> dict[str, tuple[HostPlan, ...]]:
-    """Every place and its hosts; the federation first."""
-    front = (plan.front,) if plan.front else ()
-    found: dict[str, tuple[HostPlan, ...]] = {FEDERATION: (*plan.federation, *front)}
+    """Every place and its hosts; first the federation: its address, and the servers that stand in no zone."""
+    apart = [host for host in plan.federation if not host.zone]
+    front = [plan.front] if plan.front else []
+    found: dict[str, tuple[HostPlan, ...]] = {}
+    if apart or front:
+        found[FEDERATION] = (*apart, *front)
     for cluster in plan.clusters:
         hollow = (cluster.hollow,) if cluster.hollow else ()
         before = found.get(cluster.zone, ())
         found[cluster.zone] = (*before, cluster.control, *cluster.nodes, *hollow)
+    for host in plan.federation:
+        if host.zone:
+            found[host.zone] += (host,)
     return found
 
 

@@ -120,6 +120,8 @@ def describe(spec: LabSpec) -> str:
         text += f" --hollow-nodes {spec.hollow_nodes}"
     if spec.servers > 1:
         text += f" --servers {spec.servers}"
+    if spec.server_zones:
+        text += f" --server-zones {','.join(spec.server_zones)}"
     return text + (" --database-url …" if spec.database_url else "")
 
 

@@ -47,6 +47,8 @@ class LabSpec:
     runtime: Runtime = "containerd"
     hollow_nodes: int = 0
     servers: int = 1
+    server_zones: tuple[str, ...] = ()
+    """Where each server stands, in their order; none: in a place of their own."""
     database_url: str = ""
     rooted: bool = True
 
@@ -61,6 +63,8 @@ class HostPlan:
     cluster: str = ""
     node: str = ""
     pod_cidr: str = ""
+    zone: str = ""
+    """Of a server that shares the fate of a zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,20 @@ def check_spec(spec: LabSpec) -> None:
         raise PlanError(
             "--servers: several federation servers share one PostgreSQL: give --database-url postgresql://…"
         )
+    _check_zones(spec)
+
+
+def _check_zones(spec: LabSpec) -> None:
+    known = [zone_name(index) for index in range(len(spec.clusters))]
+    if spec.server_zones and len(spec.server_zones) != spec.servers:
+        raise PlanError(
+            f"--server-zones: one for each of the {spec.servers} servers, not {len(spec.server_zones)}"
+        )
+    for zone in spec.server_zones:
+        if zone not in known:
+            raise PlanError(
+                f"--server-zones: there is no zone {zone!r}; there is {', '.join(known)}"
+            )
 
 
 def _check_range(option: str, value: int, most: int) -> None:
@@ -189,7 +207,12 @@ def make_plan(spec: LabSpec, slot: int) -> LabPlan:
         prefix=20,
         root_address=_address(base + 1),
         federation=tuple(
-            HostPlan(f"federation-{i + 1}", "federation", _address(base + 11 + i))
+            HostPlan(
+                f"federation-{i + 1}",
+                "federation",
+                _address(base + 11 + i),
+                zone=spec.server_zones[i] if spec.server_zones else "",
+            )
             for i in range(spec.servers)
         ),
         front=HostPlan("front", "front", _address(base + 10)) if spec.servers > 1 else None,
@@ -221,7 +244,7 @@ def _cluster(spec: LabSpec, base: int, index: int) -> ClusterPlan:
     )
     return ClusterPlan(
         name=name,
-        zone=f"zone-{_letter(index)}",
+        zone=zone_name(index),
         region=f"region-{index // 2 + 1}",
         control=HostPlan(f"{name}-control", "control", _address(ours + 1), cluster=name),
         nodes=nodes,
@@ -234,8 +257,9 @@ def _cluster(spec: LabSpec, base: int, index: int) -> ClusterPlan:
     )
 
 
-def _letter(index: int) -> str:
-    return "abcdefghijklmnopqrstuvwxyz"[index]
+def zone_name(index: int) -> str:
+    """The zone of the cluster with this index."""
+    return f"zone-{'abcdefghijklmnopqrstuvwxyz'[index]}"
 
 
 def _address(number: int) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from machinery.api.coordination import LEASES, Lease
 from machinery.client.interface import Client
 from machinery.kit.clock import Clock, rfc3339_micro
+from machinery.kit.ids import Ids
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.errors import NotFound, StatusError
 from machinery.meta.resource import Document, ObjectKey
@@ -32,6 +33,14 @@ class ElectionConfig:
     """How long the holder goes on without a successful renewal."""
     retry_period_s: float = 2.0
     """Between two attempts to renew or to take it."""
+
+
+def candidate(address: str, ids: Ids) -> str:
+    """The identity of a process that stands for a lead: where it serves, for whoever reads the Lease, and who it is.
+
+    Unlike kube-controller-manager's `HOSTNAME_UUID`: a host name says nothing where several servers share a machine.
+    """
+    return f"{address}_{ids.uid()}"
 
 
 class LeaderElector:
