@@ -16,17 +16,21 @@ from cluster_agent.control.controllers import kubernetesservice, registry
 from cluster_agent.control.controllers.serviceimport.addresses import parse_ranges
 from cluster_agent.control.estimates import PATH as ESTIMATES_PATH
 from cluster_agent.control.estimates import Estimates
+from cluster_agent.control.metrics import MemberMetrics
 from machinery.api.fleet.capacity_kinds import ESTIMATES
 from machinery.api.fleet.multicluster_kinds import MEMBER
 from machinery.api.kinds import BUILTIN
+from machinery.api.metrics_kinds import METRICS
 from machinery.api.scheme import Scheme
 from machinery.client.interface import Client
-from machinery.client.leaderelection import LeaderElector
+from machinery.client.leaderelection import LeaderElector, candidate
 from machinery.controller.leadership import Leadership
 from machinery.controller.manager import Manager
 from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
+from machinery.kit.tasks import TaskOwner
 from machinery.meta.resource import ObjectKey
+from machinery.server import bootstrap
 from machinery.server.app import ApiServer, Extensions, settle_collector
 from machinery.server.audit.settings import AuditSettings
 from machinery.server.config import SERVICE_CIDR
@@ -74,18 +78,20 @@ class Control:
         self._clusterset = parse_ranges(config.clusterset_cidr, config.service_cidr)
         self._audit = audit_config(config.audit, config.data_dir)
         self._clock, self._ids = clock, ids
-        self._identity = ids.uid()
+        self._identity = candidate(config.listen[0], ids)
         Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
         self.store = open_store(config.store_url)
         self._extensions = extensions
         self.server: ApiServer | None = None
         self._leaderships: list[Leadership] = []
+        self._tasks = TaskOwner()
+        self._metrics = MemberMetrics(self._serving, clock)
 
     async def start(self) -> ApiServer:
         """Serve the API, then start controllers and scheduler."""
         await self.store.start()
         server = ApiServer(
-            Scheme((*BUILTIN, *MEMBER, *ESTIMATES)),
+            Scheme((*BUILTIN, *MEMBER, *ESTIMATES, *METRICS)),
             self.store,
             server_config(
                 self.config.cluster,
@@ -104,18 +110,27 @@ class Control:
         await server.start()
         write_admin_kubeconfig(server, self.config.data_dir)
         await self._start_controllers(server)
+        _ = self._tasks.spawn(self._metrics.gatherer().run_forever(), "metrics")
         settle_collector()
         return server
 
     def _extended(self) -> Extensions:
-        """What was given, and the reviews of a member."""
+        """What was given, and the reviews and metrics of a member."""
         given = self._extensions or Extensions()
         estimates = Estimates(self._own_client, self._clock)
-        return replace(given, reviews={**given.reviews, ESTIMATES_PATH: estimates.answer})
+        return replace(
+            given,
+            reviews={**given.reviews, ESTIMATES_PATH: estimates.answer},
+            computed={**given.computed, **self._metrics.sources()},
+            bootstrap=[*given.bootstrap, bootstrap.metrics_reader()],
+        )
+
+    def _serving(self) -> ApiServer:
+        assert self.server is not None, "it answers requests"
+        return self.server
 
     def _own_client(self) -> Client:
-        assert self.server is not None, "it answers requests"
-        return self.server.client(manager="estimates")
+        return self._serving().client(manager="estimates")
 
     async def _start_controllers(self, server: ApiServer) -> None:
         for build in (self._controllers, self._scheduler):
@@ -165,6 +180,7 @@ class Control:
 
     async def stop(self) -> None:
         """Controllers, API, store."""
+        await self._tasks.close()
         for leadership in reversed(self._leaderships):
             await leadership.stop()
         if self.server is not None:

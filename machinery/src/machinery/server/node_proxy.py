@@ -98,6 +98,10 @@ class NodeProxy:
             f"no preferred addresses found; known addresses: {status.get('addresses') or []}"
         )
 
+    async def open(self, node: str) -> Pipe:
+        """A connection to that node's kubelet, for requests of our own. Raises NotFound, InternalError."""
+        return await self._dial(self.address(node))
+
     # -------------------------------------------------------------------------------------------------------- logs
     async def _log(
         self, request: web.BaseRequest, info: RequestInfo, pod: Document
