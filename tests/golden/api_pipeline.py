@@ -28,8 +28,8 @@ SCHEME = Scheme((*BUILTIN, *TEMPLATE_KINDS))
 SUFFIX = "zzzzz"
 UID = "0c3e7d52-9d6b-4f0e-8a43-6f0f6e7b1a2d"
 """What stands in a Job's selector where the recording has <uid:1>."""
-CLAIM_FINALIZERS = ["kubernetes.io/pvc-protection"]
-"""Admission gives it to every claim, and a controller takes it away; the federation has neither."""
+PROTECTION = (["kubernetes.io/pvc-protection"], ["kubernetes.io/vac-protection"])
+"""Admission gives it to objects of storage, and a controller takes it away; there is neither here."""
 SERVERS_OWN = ("Service", "Endpoints")
 """What becomes of a Service depends on the addresses in use, and the advice on Endpoints is the server's own."""
 SERVER_SET = ("uid", "resourceVersion", "creationTimestamp", "managedFields")
@@ -224,7 +224,7 @@ def comparable(body: Json) -> Json:
     if body.get("kind") == "Status":
         return body
     metadata = {k: v for k, v in body["metadata"].items() if k not in SERVER_SET}
-    if metadata.get("finalizers") == CLAIM_FINALIZERS:
+    if metadata.get("finalizers") in PROTECTION:
         del metadata["finalizers"]
     out = {**body, "metadata": metadata}
     if body["kind"] == "CertificateSigningRequest":

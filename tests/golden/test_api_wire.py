@@ -21,6 +21,8 @@ Json = Any
 FILES = (
     "1-objects", "2b-fieldvalidation-updates", "3-patch", "6-lifecycle", "10-with-kcm", "11-templates",
 )  # fmt: skip
+NEVER_EQUAL = "obj-controllerrevision/04"
+"""Upstream compares the data of a patched ControllerRevision with other bytes of itself, and refuses every patch."""
 PATCH_TYPES = {api_wire.STRATEGIC, api_wire.MERGE, api_wire.JSON_PATCH}
 ECHO = re.compile(r'Invalid value: "(\{.*\})": (.*)', re.DOTALL)
 """A refusal that shows the whole patched object."""
@@ -31,7 +33,7 @@ ALL = [step for file in FILES for step in steps(file)]
 PATCHES = [
     s
     for s in ALL
-    if s.media_type in PATCH_TYPES and s.live and s.target.subresource in ("", "status")
+    if s.id != NEVER_EQUAL and s.media_type in PATCH_TYPES and s.live and s.target.subresource in ("", "status")
 ]
 CREATES = [s for s in ALL if s.method == "POST" and s.status == 201 and not s.target.subresource]
 APPLIES = [

@@ -17,7 +17,6 @@ KNOWN = {
     "kind-007": MIRRORS,
     "override-053": MIRRORS,
     "kind-010": "an empty list of rules stays one, where Karmada's store makes null of it",
-    "kindcluster-003.0": "StorageClasses are not served",
     "kindcluster-004.0": NAMESPACES,
     "kindcluster-004.1": NAMESPACES,
     "namespace-007": NAMESPACES,

@@ -39,6 +39,9 @@ ROLES = dynamic("rbac.authorization.k8s.io", "v1", "roles", "Role", True)
 ROLE_BINDINGS = dynamic("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding", True)
 
 PRIORITY_CLASSES = dynamic("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False)
+STORAGE_CLASSES = dynamic("storage.k8s.io", "v1", "storageclasses", "StorageClass", False)
+INGRESS_CLASSES = dynamic("networking.k8s.io", "v1", "ingressclasses", "IngressClass", False)
+VOLUMES = dynamic("", "v1", "persistentvolumes", "PersistentVolume", False)
 
 CLUSTER_ROLES = dynamic("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", False)
 CLUSTER_ROLE_BINDINGS = dynamic(
@@ -73,6 +76,9 @@ CLUSTER_WIDE: tuple[Resource[Document], ...] = (
     CLUSTER_ROLES,
     CLUSTER_ROLE_BINDINGS,
     PRIORITY_CLASSES,
+    STORAGE_CLASSES,
+    INGRESS_CLASSES,
+    VOLUMES,
     CUSTOM_RESOURCE_DEFINITIONS,
 )
 """Kinds without a namespace that a ClusterPropagationPolicy can select; they are followed once one does."""

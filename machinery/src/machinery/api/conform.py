@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from machinery.api.customresources.pruning import UNKNOWN_MAX
 from machinery.api.fieldpath import PATH_MAX
-from machinery.api.plans import Field, Node, node_of
+from machinery.api.plans import SECOND, Field, Node, node_of
 from machinery.kit.clock import parse_time, rfc3339, rfc3339_micro
 from machinery.meta import quantity
 from machinery.meta.resource import Document
@@ -27,6 +27,9 @@ _TIME_PARTS: Final = (
     (":", ":"), ("04", r"\d\d"), (":", ":"), ("05", r"\d\d"),
 )  # fmt: skip
 _ZONE: Final = r"(Z|[+-]\d\d:\d\d)"
+_AS_WRITTEN: Final = re.compile(SECOND + "Z", re.ASCII)
+_AS_WRITTEN_MICRO: Final = re.compile(SECOND + r"\.\d{6}Z", re.ASCII)
+"""Times in the form in which they are answered: nearly all that are sent."""
 
 
 class Mismatch(Exception):
@@ -195,10 +198,14 @@ def _first_bad_byte(text: str) -> int:
 
 # --------------------------------------------------------------------------------------------------- special leaves
 def _time(item: Any) -> str:
+    if type(item) is str and _AS_WRITTEN.fullmatch(item):
+        return item
     return rfc3339(parse_time(_time_text(item, "2006-01-02T15:04:05Z07:00", "")))
 
 
 def _micro(item: Any) -> str:
+    if type(item) is str and _AS_WRITTEN_MICRO.fullmatch(item):
+        return item
     layout = "2006-01-02T15:04:05.000000Z07:00"
     return rfc3339_micro(parse_time(_time_text(item, layout, r"\.\d{6}")))
 

@@ -84,7 +84,7 @@ def check_fields(
     is not made to pay for the spec.
     """
     raw = _dumped(document if live is None else _touched(document, live))
-    if not kind.custom and _is_quick(kind, raw):
+    if not kind.custom and _is_quick(kind.schema_name, raw):
         return document, ()
     tidy, unknown = _tidied(kind, document, live)
     complaints = tuple(f'unknown field "{path}"' for path in unknown[:_CAUSES_MAX])
@@ -121,7 +121,7 @@ def _is_tidy(kind: ServedKind, document: Document, raw: bytes) -> bool:
         not kind.custom
         and document.get("kind") == kind.kind
         and document.get("apiVersion") == kind.api_version
-        and _is_quick(kind, raw)
+        and _is_quick(kind.schema_name, raw)
     )
 
 
@@ -136,13 +136,13 @@ def _kept_falses(schema_name: str) -> "re.Pattern[bytes]":
     return re.compile(b'"(?:%b)":false' % "|".join(map(re.escape, names)).encode())
 
 
-def _is_quick(kind: ServedKind, raw: bytes) -> bool:
+def _is_quick(schema_name: str, raw: bytes) -> bool:
     """Whether the body is already as the server would write it. An explicit `false` may be one that Go leaves out."""
     falses = raw.count(b"false")
-    if falses and len(_kept_falses(kind.schema_name).findall(raw)) != falses:
+    if falses and len(_kept_falses(schema_name).findall(raw)) != falses:
         return False
     try:
-        _decoder(kind.schema_name).decode(raw)
+        _decoder(schema_name).decode(raw)
     except (
         msgspec.DecodeError,
         RecursionError,
@@ -189,8 +189,9 @@ def _custom(
             + ("array" if isinstance(metadata, list) else "string")
             + " into Go value of type v1.ObjectMeta"
         )
-    same = metadata is not None and metadata is live.get("metadata")
-    tidy = metadata if same else walk.run(META_NAME, metadata or {})
+    tidy = metadata or {}
+    if not _tidy_metadata(tidy, live.get("metadata")):
+        tidy = walk.run(META_NAME, tidy)
     unknown = ["metadata." + path for path in walk.unknown]
     body = {key: value for key, value in document.items() if key not in _STAMP}
     kept = {key: value for key, value in body.items() if value is live.get(key, _ABSENT)}
@@ -199,6 +200,19 @@ def _custom(
     stamp = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": tidy}
     known = {**kept, **pruned}
     return {**stamp, **{key: known[key] for key in body if key in known}}, unknown
+
+
+def _tidy_metadata(metadata: Document, before: Document | None) -> bool:
+    """Whether the metadata needs no walk, but for what is the very part of `before`."""
+    if metadata is before:
+        return True
+    held = before or {}
+    touched = {key: value for key, value in metadata.items() if value is not held.get(key, _ABSENT)}
+    try:
+        raw = orjson.dumps(touched)
+    except TypeError:  # nested too deeply, or no JSON at all
+        return False
+    return _is_quick(META_NAME, raw)
 
 
 def _pruned(kind: ServedKind, body: Document, unknown: list[str]) -> Document:

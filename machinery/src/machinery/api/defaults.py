@@ -9,7 +9,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from machinery.api import schemas, services, template_defaults
+from machinery.api import data_defaults, schemas, services, template_defaults
 from machinery.api.customresources.pruning import fill_object
 from machinery.api.pod_defaults import pod_spec
 from machinery.api.scheme import ServedKind
@@ -231,6 +231,13 @@ _BY_KIND: Final[dict[tuple[str, str], Callable[[Document], Document]]] = {
     ("authentication.k8s.io", "TokenRequest"): _token_request,
     ("autoscaling", "Scale"): _with_spec,
     ("", "LimitRange"): template_defaults.limit_range,
+    ("", "PersistentVolume"): data_defaults.volume,
+    ("", "PodTemplate"): data_defaults.pod_template,
+    ("networking.k8s.io", "IngressClass"): data_defaults.ingress_class,
+    ("storage.k8s.io", "CSIDriver"): data_defaults.csi_driver,
+    ("storage.k8s.io", "CSINode"): data_defaults.csi_node,
+    ("storage.k8s.io", "StorageClass"): data_defaults.storage_class,
+    ("storage.k8s.io", "VolumeAttachment"): data_defaults.volume_attachment,
     ("", "PersistentVolumeClaim"): template_defaults.volume_claim,
     ("apps", "DaemonSet"): template_defaults.daemon_set,
     ("apps", "StatefulSet"): template_defaults.stateful_set,

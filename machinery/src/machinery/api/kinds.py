@@ -1,10 +1,11 @@
 """The kinds of Kubernetes that are served, as data: one literal row a kind, in the order of discovery.
 
-Only kinds with behaviour behind them stand here. A kind that would merely be stored (Job without a controller) is absent,
+Only kinds with behaviour behind them stand here, and those that are data in Kubernetes as well (`data_kinds`). A kind that would merely be stored (Job without a controller) is absent,
 so that clients hear NotFound instead of waiting for something that never happens; so is a subresource that nobody answers
 (`pods/proxy`, `services/proxy`).
 """
 
+from machinery.api.data_kinds import APPS_DATA, CORE_DATA, INGRESS_CLASS, STORAGE_DATA
 from machinery.api.scheme import ALL_VERBS, ServedKind, Subresource
 
 CREATE_ONLY: tuple[str, ...] = ("create",)
@@ -123,10 +124,12 @@ BUILTIN: tuple[ServedKind, ...] = (
     ),  # fmt: skip
     NAMESPACE,
     NODE,
+    *CORE_DATA,
     POD,
     ServedKind("", "v1", "Secret", "secrets", "secret", True, CORE + "Secret"),
     SERVICE_ACCOUNT,
     SERVICE,
+    *APPS_DATA,
     _workload("Deployment", "deploy"),
     _workload("ReplicaSet", "rs"),
     ServedKind(
@@ -140,6 +143,8 @@ BUILTIN: tuple[ServedKind, ...] = (
     _review(AUTHZ, "SelfSubjectRulesReview"),
     _review(AUTHZ, "SubjectAccessReview"),
     CSR,
+    INGRESS_CLASS,
+    *STORAGE_DATA,
     CUSTOM_RESOURCE_DEFINITION,
     _rbac("ClusterRoleBinding", namespaced=False),
     _rbac("ClusterRole", namespaced=False),

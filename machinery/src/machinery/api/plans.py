@@ -157,7 +157,7 @@ def kept_when_false(name: str) -> frozenset[str]:
 
 
 # ------------------------------------------------------------------------------------------------- the quick type
-_SECOND: Final = (
+SECOND: Final = (
     r"^(?!0000)\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)"
     r"|02-(?:0[1-9]|1\d|2[0-8]))T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
 )
@@ -167,8 +167,8 @@ _CAREFULLY: Final = Annotated[str, msgspec.Meta(pattern="(?!)")]
 _LEAF_TYPES: Final[dict[str, Any]] = {
     "any": Any,
     "either": _CAREFULLY,
-    "time": Annotated[str, msgspec.Meta(pattern=_SECOND + "Z$")],
-    "micro": Annotated[str, msgspec.Meta(pattern=_SECOND + r"\.\d{6}Z$")],
+    "time": Annotated[str, msgspec.Meta(pattern=SECOND + "Z$")],
+    "micro": Annotated[str, msgspec.Meta(pattern=SECOND + r"\.\d{6}Z$")],
     "quantity": Annotated[
         str, msgspec.Meta(pattern=r"^(0|[1-9]\d{0,2}([munkMGTPE]|[KMGTPE]i)?)$", max_length=5)
     ],

@@ -7,7 +7,7 @@ what is wanted, so that a controller can say which wish it has seen. Pure; dicts
 
 from typing import Any, Final
 
-from machinery.api import services, template_strategy
+from machinery.api import data_defaults, services, template_strategy
 from machinery.api.qos import qos_class
 from machinery.api.scheme import ServedKind
 from machinery.meta.resource import Document
@@ -20,6 +20,8 @@ _GENERATED: Final = frozenset(
         ("scheduling.k8s.io", "PriorityClass"),
         ("discovery.k8s.io", "EndpointSlice"),
         ("apiextensions.k8s.io", "CustomResourceDefinition"),
+        ("", "PodTemplate"),
+        ("networking.k8s.io", "IngressClass"),
         *template_strategy.GENERATED,
     }
 )
@@ -170,6 +172,8 @@ _ON_CREATE: Final = {
     ("certificates.k8s.io", "CertificateSigningRequest"): _create_csr,
     ("", "Service"): services.prepare_create,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): _create_definition,
+    ("", "PersistentVolume"): data_defaults.create_volume,
+    ("storage.k8s.io", "VolumeAttachment"): data_defaults.create_volume_attachment,
     **template_strategy.ON_CREATE,
 }
 
@@ -301,7 +305,10 @@ def _resized(new: list[Document], old: list[Document]) -> list[Document]:
 
 
 def _generation(kind: ServedKind, new: Document, old: Document) -> Document:
-    if not (kind.custom or kind.group_kind in _GENERATED):
+    if kind.group_kind == ("storage.k8s.io", "CSIDriver"):
+        if not data_defaults.driver_changed(new, old):
+            return new
+    elif not (kind.custom or kind.group_kind in _GENERATED):
         return new
     if kind.group_kind == ("scheduling.k8s.io", "PriorityClass") or not _wish_changed(
         kind, new, old
@@ -320,7 +327,8 @@ def _wish_changed(kind: ServedKind, new: Document, old: Document) -> bool:
         if annotations[0] != annotations[1]:
             return True
     if not kind.custom:
-        return bool(new.get("spec") != old.get("spec"))
+        # a PodTemplate has no spec around its template
+        return any(new.get(part) != old.get(part) for part in ("spec", "template"))
     ignored = _STAMP if kind.has_status else _STAMP[:3]
     parts = [{k: v for k, v in d.items() if k not in ignored} for d in (new, old)]
     return parts[0] != parts[1]

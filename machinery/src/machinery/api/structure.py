@@ -13,6 +13,8 @@ from typing import Any
 from machinery.api import schemas
 from machinery.api.scheme import ServedKind
 
+RAW = "io.k8s.apimachinery.pkg.runtime.RawExtension"
+"""An object that nobody looks into: owned whole."""
 OBJECT_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _META_NAMES = frozenset({"apiVersion", "kind"})
 _EMBEDDED: Mapping[str, Any] = {
@@ -32,8 +34,10 @@ class Shape:
         self._target = target
         self.type = _type_of(target)
         self.list_type: str = _either(node, target, "x-kubernetes-list-type") or "atomic"
-        self.atomic = _either(node, target, "x-kubernetes-map-type") == "atomic" or (
-            self.type == "array" and self.list_type == "atomic"
+        self.atomic = (
+            _either(node, target, "x-kubernetes-map-type") == "atomic"
+            or (self.type == "array" and self.list_type == "atomic")
+            or reference(node) == RAW
         )
         self.keys: tuple[str, ...] = tuple(
             _either(node, target, "x-kubernetes-list-map-keys") or ()

@@ -26,6 +26,11 @@ TEMPLATE_KINDS: tuple[ServedKind, ...] = (
         "io.k8s.api.core.v1.LimitRange", ("limits",),
     ),
     ServedKind(
+        "", "v1", "PersistentVolume", "persistentvolumes", "persistentvolume", False,
+        "io.k8s.api.core.v1.PersistentVolume", ("pv",),
+        subresources=(_status("PersistentVolume"),), has_status=True,
+    ),
+    ServedKind(
         "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "persistentvolumeclaim", True,
         "io.k8s.api.core.v1.PersistentVolumeClaim", ("pvc",),
         subresources=(_status("PersistentVolumeClaim"),), has_status=True,

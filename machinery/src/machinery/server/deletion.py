@@ -30,7 +30,13 @@ POLICIES = ("Foreground", "Background", "Orphan")
 DELETE_TRIES = 8
 GRACE_SECONDS_MAX = (1 << 31) - 1
 """Longer is for ever all the same, and its end would be a date that no calendar here has."""
-RETURNS_OBJECT = frozenset({"Pod", "ServiceAccount", "Service", "Namespace"})
+RETURNS_OBJECT = frozenset(
+    {
+        "Pod", "ServiceAccount", "Service", "Namespace", "PodTemplate", "ResourceQuota",
+        "PersistentVolume", "PersistentVolumeClaim", "CSIDriver", "CSINode", "StorageClass",
+        "VolumeAttachment", "VolumeAttributesClass",
+    }
+)  # fmt: skip
 """Kinds whose DELETE answers the object instead of a Status when it is gone at once."""
 
 

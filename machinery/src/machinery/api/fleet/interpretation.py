@@ -20,6 +20,9 @@ class Operation(View):
 
 
 REPLICA: Final = Operation(field="replicaResource", name="InterpretReplica", function="GetReplicas")
+COMPONENT: Final = Operation(
+    field="componentResource", name="InterpretComponent", function="GetComponents"
+)
 REVISE: Final = Operation(field="replicaRevision", name="ReviseReplica", function="ReviseReplica")
 RETAIN: Final = Operation(field="retention", name="Retain", function="Retain")
 AGGREGATE: Final = Operation(
@@ -34,9 +37,7 @@ HEALTH: Final = Operation(
 DEPENDENCY: Final = Operation(
     field="dependencyInterpretation", name="InterpretDependency", function="GetDependencies"
 )
-OPERATIONS: Final = (REPLICA, REVISE, RETAIN, AGGREGATE, REFLECT, HEALTH, DEPENDENCY)
-COMPONENTS: Final = "componentResource"
-"""Kept and warned about: workloads of several pod templates are not counted part by part here."""
+OPERATIONS: Final = (REPLICA, COMPONENT, REVISE, RETAIN, AGGREGATE, REFLECT, HEALTH, DEPENDENCY)
 
 
 class CustomizationTarget(View):
@@ -59,7 +60,6 @@ CUSTOMIZATIONS: Resource[ResourceInterpreterCustomization] = Resource(
     "ResourceInterpreterCustomization", False, ResourceInterpreterCustomization,
 )  # fmt: skip
 
-_SCRIPT = struct(("luaScript",), luaScript=TEXT)
 _ANSWER = struct(luaScript=TEXT, expression=TEXT)
 """One of both, which `machinery.api.validation.fleet` checks: an expression in CEL is no field of Karmada's."""
 RESOURCE_INTERPRETER_CUSTOMIZATION = served(
@@ -68,10 +68,7 @@ RESOURCE_INTERPRETER_CUSTOMIZATION = served(
     spec=struct(
         ("customizations", "target"),
         target=struct(("apiVersion", "kind"), apiVersion=TEXT, kind=TEXT),
-        customizations=struct(
-            **{operation.field: _ANSWER for operation in OPERATIONS},
-            componentResource=_SCRIPT,
-        ),
+        customizations=struct(**{operation.field: _ANSWER for operation in OPERATIONS}),
     ),
     columns=(
         Column("TARGET-API-VERSION", "string", ".spec.target.apiVersion"),

@@ -418,6 +418,7 @@ FEDERATION_CONFIG = served(
         failback=FAILBACK,
         deletionGuard=struct(maxClusters=NUMBER | {"minimum": 0}),
         directRoutes=choice("Enabled", "Disabled"),
+        emptyWorkloads=choice("Skipped", "Propagated"),
     ),
     columns=(Column("Failover", "string", ".spec.failover"), AGE),
 )  # fmt: skip

@@ -122,6 +122,9 @@ class FederationConfigSpec(View):
     deletion_guard: DeletionGuard = DeletionGuard()
     direct_routes: str = "Enabled"
     """`Disabled`: clusters reach each other through gateways only."""
+    empty_workloads: str = "Skipped"
+    """`Propagated`: clusters that are selected and get no replica get the workload with none (Karmada's
+    `--enable-empty-workload-propagation`); decisions that stand stay until they are made anew."""
 
 
 class FederationConfig(Object):

@@ -4,6 +4,7 @@ Nulls inside objects that are new to the document vanish, also inside lists: the
 the patch meant as a deletion.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from machinery.api.patch import gotext
@@ -11,17 +12,17 @@ from machinery.api.patch.errors import malformed
 from machinery.meta.resource import Document
 
 
-def apply(document: Document, patch: Any) -> Document:
-    """The document with the patch merged in."""
+def apply(document: Document, patch: Any, *, nulls: bool = True) -> Document:
+    """The document with the patch merged in. `nulls`: it may have some; the parts of one that has none are taken as they are."""
     if not isinstance(patch, dict):
         raise malformed(
             f"error decoding patch: json: cannot unmarshal {gotext.type_name(patch)}"
             " into Go value of type map[string]interface {}"
         )
-    return _merge(document, patch)
+    return _merge(document, patch, without_nulls if nulls else _itself)
 
 
-def _merge(document: Document, patch: Document) -> Document:
+def _merge(document: Document, patch: Document, taken: Callable[[Any], Any]) -> Document:
     result = dict(document)
     for key, value in patch.items():
         if value is None:
@@ -29,10 +30,14 @@ def _merge(document: Document, patch: Document) -> Document:
             continue
         current = result.get(key)
         if isinstance(value, dict) and isinstance(current, dict):
-            result[key] = _merge(current, value)
+            result[key] = _merge(current, value, taken)
         else:
-            result[key] = without_nulls(value)
+            result[key] = taken(value)
     return result
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def without_nulls(value: Any) -> Any:

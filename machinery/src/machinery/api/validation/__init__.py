@@ -15,6 +15,7 @@ from machinery.api.validation import (
     claims,
     core,
     custom,
+    dataobjects,
     definitions,
     endpoints,
     exports,
@@ -25,10 +26,12 @@ from machinery.api.validation import (
     others,
     pod,
     pod_update,
+    pv,
     rbac,
     scaling,
     services,
     sets,
+    storage,
     workloads,
 )
 from machinery.api.validation.causes import Causes
@@ -40,6 +43,7 @@ Kind = tuple[str, str]
 
 RBAC: Final = "rbac.authorization.k8s.io"
 NETWORKING: Final = "networking.k8s.io"
+STORAGE: Final = "storage.k8s.io"
 CSR: Final[Kind] = ("certificates.k8s.io", "CertificateSigningRequest")
 DEFINITION: Final[Kind] = ("apiextensions.k8s.io", "CustomResourceDefinition")
 POLICY: Final[Kind] = ("ubernetes.io", "ResiliencePolicy")
@@ -84,6 +88,16 @@ _CREATE: Final[Mapping[Kind, Check]] = {
     (NETWORKING, "Ingress"): networking.new_ingress,
     (NETWORKING, "NetworkPolicy"): networking.network_policy,
     ("policy", "PodDisruptionBudget"): scaling.disruption_budget,
+    ("", "PersistentVolume"): pv.persistent_volume,
+    ("", "PodTemplate"): dataobjects.pod_template,
+    ("apps", "ControllerRevision"): dataobjects.controller_revision,
+    (NETWORKING, "IngressClass"): dataobjects.ingress_class,
+    (STORAGE, "CSIDriver"): storage.csi_driver,
+    (STORAGE, "CSINode"): storage.csi_node,
+    (STORAGE, "CSIStorageCapacity"): storage.storage_capacity,
+    (STORAGE, "StorageClass"): storage.storage_class,
+    (STORAGE, "VolumeAttachment"): storage.volume_attachment,
+    (STORAGE, "VolumeAttributesClass"): storage.attributes_class,
 }
 """Own kinds are held against their schemas first; what is here are rules between fields."""
 _NAMELESS: Final = frozenset({"TokenRequest", "Scale", "Eviction", "Binding"})
@@ -134,6 +148,20 @@ _UPDATE: Final[Mapping[Kind, UpdateCheck]] = {
     (NETWORKING, "Ingress"): _again(networking.ingress),
     (NETWORKING, "NetworkPolicy"): _again(networking.network_policy),
     ("policy", "PodDisruptionBudget"): _again(scaling.disruption_budget),
+    ("", "PersistentVolume"): pv.persistent_volume_update,
+    ("", "PodTemplate"): _again(dataobjects.pod_template),
+    ("apps", "ControllerRevision"): dataobjects.controller_revision_update,
+    (NETWORKING, "IngressClass"): dataobjects.ingress_class_update,
+    (STORAGE, "CSIDriver"): storage.csi_driver_update,
+    (STORAGE, "CSINode"): _again(storage.csi_node, storage.csi_node_update),
+    (STORAGE, "CSIStorageCapacity"): _again(
+        storage.storage_capacity, storage.storage_capacity_update
+    ),
+    (STORAGE, "StorageClass"): storage.storage_class_update,
+    (STORAGE, "VolumeAttachment"): _again(
+        storage.volume_attachment, storage.volume_attachment_update
+    ),
+    (STORAGE, "VolumeAttributesClass"): storage.attributes_class_update,
 }
 
 
