@@ -173,7 +173,7 @@ class Story:
         seen = frozenset(NAMES)
         facts = moves.Facts(
             questions.question(view),
-            moves.reported(view.status.aggregated_status, seen),
+            moves.reported(view, seen),
             frozenset(name for name, c in self.clusters.items() if drained(c)),
             settled=not questions.open_question(view),
             healthy=evictions.healthy(view, seen),

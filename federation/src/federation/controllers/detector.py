@@ -89,11 +89,13 @@ def wanted_spec(
     """
     spec = policy.spec
     suspension = spec.suspension
-    count, required = customized.replicas(scripts, template)
+    components = customized.components(scripts, template)
+    count, required = (0, None) if len(components) > 1 else customized.replicas(scripts, template)
     return {
         "resource": resource_reference(template),
         "replicas": count or None,
         "replicaRequirements": required,
+        "components": components or None,
         "placement": compact(to_document(spec.placement)),
         "propagateDeps": spec.propagate_deps or None,
         "schedulerName": spec.scheduler_name,

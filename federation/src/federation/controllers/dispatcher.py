@@ -14,7 +14,14 @@ from typing import Any
 
 from federation.clusters.candidates import candidate
 from federation.placement.model import Candidate
-from federation.propagation import claims, customized, evictions, interpreter, moves
+from federation.propagation import (
+    claims,
+    components,
+    customized,
+    evictions,
+    interpreter,
+    moves,
+)
 from federation.propagation.customized import (
     BUILT_IN,
     Customizations,
@@ -77,7 +84,7 @@ BY_BINDING = "binding"
 
 def targets(binding: ResourceBinding) -> dict[str, int]:
     """Clusters and replicas as decided; dependants' clusters count without replicas."""
-    return _with_dependants(binding, {t.name: t.replicas for t in binding.spec.clusters})
+    return _with_dependants(binding, components.placed(binding))
 
 
 def asked(binding: ResourceBinding) -> dict[str, int]:
@@ -150,6 +157,7 @@ def rendered(  # noqa: PLR0913
     divided = _divides(binding)
     shares = interpreter.shares(template, counts, template["metadata"]["uid"]) if divided else {}
     counted = scripts if binding.spec.replicas else BUILT_IN
+    whole = components.several(binding)
     owner = _owner(binding)
     still = moves.untouched(binding)
     for cluster, count in counts.items():
@@ -160,7 +168,9 @@ def rendered(  # noqa: PLR0913
             found.works[cluster] = as_it_is
             continue
         try:
-            body = customized.revised(counted, own, count, shares.get(cluster))
+            body = own
+            if not whole:
+                body = customized.revised(counted, own, count, shares.get(cluster))
         except InterpretationFailed as error:
             found.failed[cluster] = Failed("", str(error))
             continue

@@ -43,7 +43,7 @@ from federation.domains.settings import DRY_RUN, ENABLED, Settings
 from federation.domains.verdict import Finding
 from federation.placement.model import Candidate, NoFit
 from federation.placement.plan import place
-from federation.propagation import evictions, interpreter, moves, questions
+from federation.propagation import components, evictions, interpreter, moves, questions
 from federation.propagation.departures import (
     Cause,
     Due,
@@ -73,7 +73,6 @@ from machinery.controller.manager import Manager
 from machinery.kit.clock import parse_time, rfc3339
 from machinery.meta.objectmeta import is_true
 from machinery.meta.resource import Document, ObjectKey
-from machinery.scheduling.resources import amounts
 
 EVERYTHING = ObjectKey("", "fleet")
 PRIORITY_CLASSES = dynamic("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", False)
@@ -106,9 +105,8 @@ def rate(due: Iterable[Due], survivors: Iterable[Candidate]) -> float:
     """Bindings a second, by the scarcest resource of the survivors."""
     need: dict[str, int] = {}
     for item in due:
-        count = item.binding.spec.replicas
-        required = item.binding.spec.replica_requirements
-        asks = amounts(required.resource_request) if required is not None else {}
+        count = components.wanted(item.binding)
+        asks = components.asks_of(item.binding)
         for name, value in (asks | {PODS: 1}).items():
             need[name] = need.get(name, 0) + value * count
     free: dict[str, int] = {}
@@ -186,7 +184,7 @@ def _evicted(due: Due, now: str) -> list[Action]:
     settled = not questions.open_question(binding)
     facts = moves.Facts(
         questions.question(binding),
-        moves.reported(binding.status.aggregated_status, frozenset({due.cluster})),
+        moves.reported(binding, frozenset({due.cluster})),
         fenced=due.fenced,
         grace_s=math.ceil(due.stop_s),
         settled=settled,

@@ -28,7 +28,7 @@ from federation.placement.journal import PLACE, Asked
 from federation.placement.ledger import less
 from federation.placement.model import Candidate, NoFit
 from federation.placement.plan import place
-from federation.propagation import moves, questions, windows
+from federation.propagation import components, moves, questions, windows
 from federation.propagation.moves import State
 from federation.propagation.replays import Note, noted
 from federation.propagation.resilience import DEFAULT, speaker
@@ -317,7 +317,8 @@ class FailbackReconciler:
         self, binding: ResourceBinding, template: Document | None, target: Mapping[str, int]
     ) -> str:
         """Why a cluster that is to give up replicas may not be disturbed now."""
-        losing = [t.name for t in binding.spec.clusters if target.get(t.name, 0) < t.replicas]
+        held = components.placed(binding)
+        losing = [name for name, count in held.items() if target.get(name, 0) < count]
         why = (
             self._guard.refusal(binding, template, name, frozenset(losing[:i]))
             for i, name in enumerate(losing)

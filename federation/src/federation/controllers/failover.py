@@ -127,7 +127,7 @@ class FailoverReconciler:
         own = resilience(template, self._policies.list())
         return Facts(
             questions.question(binding),
-            moves.reported(binding.status.aggregated_status, seen),
+            moves.reported(binding, seen),
             frozenset(c.metadata.name for c in clusters if drained(c)),
             frozenset(c.metadata.name for c in clusters if not c.deleting),
             own.rejoin,

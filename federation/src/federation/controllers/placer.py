@@ -33,7 +33,7 @@ from federation.placement.model import Candidate, Decision, NoFit
 from federation.placement.plan import assess, most, place, spoken_for
 from federation.placement.preferences import ANNOTATIONS
 from federation.placement.scores import ADVICE
-from federation.propagation import affinity, moves
+from federation.propagation import affinity, components, moves
 from federation.propagation.demand import demand_of
 from federation.propagation.priority import by_priority
 from federation.propagation.questions import (
@@ -102,24 +102,29 @@ SPOKEN_FOR = "Room that is free there now is promised to other workloads."
 
 
 def plan(
-    binding: ResourceBinding, fleet: list[Candidate], now: str, *, returns: bool = True
+    binding: ResourceBinding,
+    fleet: list[Candidate],
+    now: str,
+    *,
+    returns: bool = True,
+    empties: bool = False,
 ) -> list[Action]:
     """Decide and write the decision; once it is written, say so in the status.
 
-    `returns`: it may go back by itself to where it belongs. Two steps, so that each write is a compare-and-swap on what was read, and a crash between them loses nothing.
+    `returns`: it may go back by itself to where it belongs; `empties`: clusters without a replica get the workload, too. Two steps, so that each write is a compare-and-swap on what was read, and a crash between them loses nothing.
     """
     if not placeable(binding):
         return _withdrawn(binding)
     if not open_question(binding):
         told = _confirm(binding, fleet, now)
-        return told or (_again(binding, fleet, now) if returns else [])
+        return told or (_again(binding, fleet, now, empties=empties) if returns else [])
     stopping = moves.stopping_s(binding, parse_time(now))
     if stopping is None:
         return []
     wait = max(stopping, _settling_s(binding, now))
     if wait > 0:
         return [RequeueAfter(wait)]
-    request = request_of(binding, fresh=wants_fresh(binding))
+    request = request_of(binding, fresh=wants_fresh(binding), empties=empties)
     asked = Asked(PLACE, request, fleet)
     try:
         decision = place(request, fleet)
@@ -144,7 +149,7 @@ def looks_at_fleet(binding: ResourceBinding) -> bool:
 
 
 def _note(binding: ResourceBinding, asked: Asked, came_to: Decision | NoFit) -> Note:
-    before = {target.name: target.replicas for target in binding.spec.clusters}
+    before = components.placed(binding)
     return Note("placer", asked, came_to, before, question(binding))
 
 
@@ -156,7 +161,9 @@ def waits_for(binding: ResourceBinding) -> Iterator[str]:
         yield ROOM
 
 
-def _again(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[Action]:
+def _again(
+    binding: ResourceBinding, fleet: list[Candidate], now: str, *, empties: bool
+) -> list[Action]:
     """Ask the standing question anew, when nothing moves and the last answer has settled.
 
     What failover displaced is failback's, which knows how long clusters have been well.
@@ -173,7 +180,7 @@ def _again(binding: ResourceBinding, fleet: list[Candidate], now: str) -> list[A
     wait = pause - (parse_time(now) - last).total_seconds()
     if wait > 0:
         return [RequeueAfter(wait)]
-    request = request_of(binding, fresh=False)
+    request = request_of(binding, fresh=False, empties=empties)
     asked = Asked(PLACE, replace(request, affinity_name="") if later else request, fleet)
     try:
         decision = place(asked.values, fleet)
@@ -249,7 +256,7 @@ def told_by_decision(binding: ResourceBinding) -> tuple[tuple[str, str], ...] | 
         told = msgspec.json.decode(binding.metadata.annotations.get(WARNED) or "{}", type=Told)
     except msgspec.MsgspecError:
         told = Told()
-    clusters = {t.name: t.replicas for t in binding.spec.clusters}
+    clusters = components.placed(binding)
     return told.warnings if told.clusters == clusters else None
 
 
@@ -459,7 +466,8 @@ class PlacerReconciler:
             cut_off = cluster_verdict(self._domains.get(EVERYTHING)) == Finding.CUT_OFF.value
             returns = may_return(own, self._settings()) and not cut_off
             fleet = await self._fleet(binding, granted=grant_s(own) is not None)
-        actions = plan(binding, fleet, now, returns=returns)
+        empties = self._settings().empties
+        actions = plan(binding, fleet, now, returns=returns, empties=empties)
         verdict = self._quotas.judge(binding, actions)
         if verdict.refusal:
             error = QuotaExceeded(verdict.refusal)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from federation.controllers import dispatcher
-from federation.propagation import moves, quota
+from federation.propagation import components, moves, quota
 from federation.propagation.quota import Amounts, Placed
 from federation.propagation.works import work
 from machinery.api.fleet.cluster import CLUSTERS, EXECUTION_PREFIX, Cluster
@@ -260,6 +260,7 @@ def _counted(binding: ResourceBinding) -> tuple[object, ...]:
     return (
         spec.clusters,
         spec.replicas,
+        spec.components,
         spec.replica_requirements,
         spec.placement,
         spec.graceful_eviction_tasks,
@@ -287,7 +288,7 @@ class QuotaReconciler:
         found: dict[str, dict[str, Fraction]] = {}
         for binding in self._bindings.list(namespace):
             asks = quota.asks(binding)
-            for name, count in moves.running(binding).items():
+            for name, count in components.sets(binding, moves.running(binding)).items():
                 part = {resource: value * count for resource, value in asks.items()}
                 found[name] = quota.added(found.get(name, {}), part)
         return dict(found)

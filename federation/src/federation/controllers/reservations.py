@@ -13,7 +13,7 @@ from federation.placement import platforms
 from federation.placement.headroom import Demand, Demands
 from federation.placement.ledger import Ledger, Standing, less
 from federation.placement.model import Candidate
-from federation.propagation import moves
+from federation.propagation import components, moves
 from federation.propagation.resilience import demands
 from federation.propagation.scopes import Bindings
 from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
@@ -22,7 +22,6 @@ from machinery.controller.action import Action, Patch
 from machinery.controller.manager import Manager
 from machinery.meta.objectmeta import is_true
 from machinery.meta.resource import Document, ObjectKey
-from machinery.scheduling.resources import amounts
 
 COUNTED = frozenset({"Deployment", "ReplicaSet", "StatefulSet"})
 """Kinds whose status tells how many pods there are; none means 0."""
@@ -46,7 +45,7 @@ class Decided:
 
 def stands(binding: ResourceBinding) -> Decided:
     """As the binding itself says."""
-    return Decided({t.name: t.replicas for t in binding.spec.clusters}, moves.kept(binding))
+    return Decided(components.placed(binding), moves.kept(binding))
 
 
 def written(actions: Iterable[Action]) -> Decided | None:
@@ -60,7 +59,8 @@ def written(actions: Iterable[Action]) -> Decided | None:
             for task in spec.get("gracefulEvictionTasks") or ():
                 name = task["fromCluster"]
                 kept[name] = kept.get(name, 0) + (task.get("replicas") or 0)
-            return Decided({c["name"]: c.get("replicas", 0) for c in spec["clusters"] or ()}, kept)
+            counts = {c["name"]: components.count_of(c) for c in spec["clusters"] or ()}
+            return Decided(counts, kept)
     return None
 
 
@@ -80,7 +80,7 @@ def standing(binding: ResourceBinding, decided: Decided) -> Standing:
     """The binding for the ledger."""
     told, counted = shown(binding)
     suspension, source = binding.spec.suspension, binding.spec.resource
-    asks, required = asks_of(binding), binding.spec.replica_requirements
+    asks, required = components.asks_of(binding), binding.spec.replica_requirements
     built, _ = platforms.read(binding.metadata.annotations)
     only = platforms.only_one(built, required.node_claim if required is not None else None)
     return Standing(
@@ -94,12 +94,6 @@ def standing(binding: ResourceBinding, decided: Decided) -> Standing:
     )
 
 
-def asks_of(binding: ResourceBinding) -> dict[str, int]:
-    """What one replica asks."""
-    required = binding.spec.replica_requirements
-    return amounts(required.resource_request) if required is not None else {}
-
-
 def demand(binding: ResourceBinding, decided: Decided) -> Demand | None:
     """The room that is to be kept free for it; None where none is. A cluster that runs all replicas needs nobody's room."""
     by, placement = demands(binding.metadata.annotations).headroom_key, binding.spec.placement
@@ -109,8 +103,13 @@ def demand(binding: ResourceBinding, decided: Decided) -> Demand | None:
         return None
     lost = 0
     if moves.evicting(binding):
-        lost = max(0, binding.spec.replicas - sum(decided.clusters.values()))
-    return Demand(by, placement, asks_of(binding), dict(decided.clusters), lost)
+        lost = max(0, components.wanted(binding) - sum(decided.clusters.values()))
+    return Demand(by, placement, components.asks_of(binding), dict(decided.clusters), lost)
+
+
+def _asks(binding: ResourceBinding) -> bool:
+    """Whether there is anything to reserve room for."""
+    return bool(binding.spec.replicas or binding.spec.components)
 
 
 class Lately:
@@ -212,7 +211,7 @@ class Reservations:
             return
         if self.lately.lost(new):
             self.ledger.void(new.key)
-        if new.spec.replicas or (old is not None and old.spec.replicas):
+        if _asks(new) or (old is not None and _asks(old)):
             self._stand(new, self.lately.decided(new), self._since(new) if old is None else None)
 
     def _stand(self, binding: ResourceBinding, decided: Decided, since: float | None) -> None:

@@ -21,6 +21,8 @@ class Settings:
     """Workloads that begin to move back, in a minute."""
     failback_windows: tuple[MaintenanceWindow, ...] = ()
     failback_time_zone: str = ""
+    empties: bool = False
+    """Whether clusters that are selected and get no replica get the workload all the same, with none."""
 
 
 def effective(base: Settings, config: FederationConfig | None) -> Settings:
@@ -51,4 +53,5 @@ def effective(base: Settings, config: FederationConfig | None) -> Settings:
         base.failback_per_minute if rate is None else rate,
         back.windows,
         back.time_zone,
+        spec.empty_workloads == "Propagated",
     )

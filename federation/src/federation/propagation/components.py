@@ -44,6 +44,13 @@ def _count(target: TargetCluster) -> int:
     return target.replicas or (1 if target.components else 0)
 
 
+def sets(binding: ResourceBinding, counts: Mapping[str, int]) -> Mapping[str, int]:
+    """How many times the workload's pods are in each cluster: what goes whole to several clusters is in all of them."""
+    if several(binding):
+        return {name: max(1, count) for name, count in counts.items()}
+    return counts
+
+
 def count_of(target: Mapping[str, Any]) -> int:
     """The same of one entry of `spec.clusters` as it is written."""
     return target.get("replicas") or (1 if target.get("components") else 0)

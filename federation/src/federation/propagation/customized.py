@@ -11,6 +11,7 @@ from federation.propagation import aggregation, interpreter
 from federation.propagation.aggregate import MemberStatus
 from machinery.api.fleet.interpretation import (
     AGGREGATE,
+    COMPONENT,
     DEPENDENCY,
     REPLICA,
     REVISE,
@@ -67,8 +68,9 @@ KUBE: Final[Library] = {
 
 
 def is_workload(scripts: Customizations, document: Document) -> bool:
-    """Whether the object has replicas to divide."""
-    return scripts.answers(document, REPLICA) or interpreter.is_workload(document)
+    """Whether the object has replicas to divide, or components."""
+    told = scripts.answers(document, REPLICA) or scripts.answers(document, COMPONENT)
+    return told or interpreter.is_workload(document)
 
 
 def replicas(scripts: Customizations, document: Document) -> tuple[int, Document | None]:
@@ -76,6 +78,11 @@ def replicas(scripts: Customizations, document: Document) -> tuple[int, Document
     if scripts.answers(document, REPLICA):
         return scripts.replicas(document, KUBE)
     return interpreter.replicas(document), interpreter.requirements(document)
+
+
+def components(scripts: Customizations, document: Document) -> list[Document]:
+    """Its components, where a script tells of them (no built-in kind has any): name, replicas, what one of them asks."""
+    return scripts.components(document, KUBE) if scripts.answers(document, COMPONENT) else []
 
 
 def revised(

@@ -11,6 +11,7 @@ from federation.domains.clock import FailureClock
 from federation.domains.names import cluster_verdict
 from federation.domains.verdict import Finding
 from federation.propagation import applications, moves
+from federation.propagation.components import wanted
 from federation.propagation.resilience import CONSISTENCY, stop_s, stopped_s
 from machinery.api.core import Toleration
 from machinery.api.fleet.cluster import READY, Cluster, enforces_grants
@@ -150,7 +151,7 @@ def due_of(
     `silent_s`: since the cluster was last heard, or since this server's start.
     """
     placement, spec = binding.spec.placement, workload.spec
-    if binding.deleting or placement is None or not binding.spec.replicas:
+    if binding.deleting or placement is None or not wanted(binding):
         return None
     if name not in {t.name for t in binding.spec.clusters} or name in moves.evicting(binding):
         return None

@@ -15,16 +15,12 @@ policy gave another manner (`purgeMode`), is told in `federation.propagation.evi
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from machinery.api.fleet.work import (
-    AggregatedStatusItem,
-    GracefulEvictionTask,
-    ResourceBinding,
-    binding_resource,
-)
+from federation.propagation import components
+from machinery.api.fleet.work import GracefulEvictionTask, ResourceBinding, binding_resource
 from machinery.controller.action import Patch
 from machinery.kit.clock import rfc3339
 from machinery.meta.resource import Document
@@ -184,7 +180,7 @@ def untouched(binding: ResourceBinding) -> frozenset[str]:
 
 def running(binding: ResourceBinding) -> dict[str, int]:
     """What each cluster is asked to run: decided, and kept."""
-    counts = {t.name: t.replicas for t in binding.spec.clusters}
+    counts = components.placed(binding)
     for cluster, count in kept(binding).items():
         counts[cluster] = counts.get(cluster, 0) + count
     return counts
@@ -205,7 +201,7 @@ def state_of(binding: ResourceBinding) -> State:
     }
     displaced = _read(annotations.get(DISPLACED, ""))
     return State(
-        {t.name: t.replicas for t in binding.spec.clusters},
+        components.placed(binding),
         tuple(_task(t) for t in binding.spec.graceful_eviction_tasks),
         before,
         displaced or None,
@@ -239,13 +235,14 @@ def _read(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def reported(items: Iterable[AggregatedStatusItem], seen: frozenset[str]) -> dict[str, Seen]:
-    """What those clusters say of the workload; one that says nothing has none ready."""
+def reported(binding: ResourceBinding, seen: frozenset[str]) -> dict[str, Seen]:
+    """What those clusters say of the workload; one that says nothing has none ready. A set of components is ready if healthy."""
     found = {name: Seen() for name in seen}
-    for item in items:
+    sets = components.counted(binding)
+    for item in binding.status.aggregated_status:
         if item.cluster_name in seen and item.status is not None:
             status = item.status
-            ready = status.get("readyReplicas")
+            ready = int(item.health == "Healthy") if sets else status.get("readyReplicas")
             found[item.cluster_name] = (
                 Seen(ready, _since(status), counts=True)
                 if isinstance(ready, int)
@@ -278,7 +275,7 @@ def patch(
     }
     held = binding.metadata.annotations
     changed = {k: v for k, v in marks.items() if held.get(k) != v} | dict(annotations or {})
-    fields = spec(new)
+    fields = spec(binding, new)
     if not binding.spec.graceful_eviction_tasks and not new.tasks:
         del fields["gracefulEvictionTasks"]
     body: Document = {"spec": fields}
@@ -288,12 +285,9 @@ def patch(
     return Patch(binding_resource(binding.key), binding.key, body, resource_version=version)
 
 
-def spec(state: State) -> Document:
+def spec(binding: ResourceBinding, state: State) -> Document:
     """`clusters` and `gracefulEvictionTasks` in wire shape; null removes."""
-    clusters = [
-        {"name": name, "replicas": count} if count else {"name": name}
-        for name, count in sorted(state.clusters.items())
-    ]
+    clusters = components.written(binding, sorted(state.clusters.items()))
     tasks = [wire(task) for task in state.tasks]
     return {"clusters": clusters or None, "gracefulEvictionTasks": tasks or None}
 

@@ -10,11 +10,10 @@ import msgspec
 from federation.placement import platforms
 from federation.placement.model import Request
 from federation.placement.preferences import ANNOTATIONS, Preferences, parse
-from federation.propagation import applications, interpreter, moves
+from federation.propagation import applications, components, interpreter, moves
 from federation.propagation.resilience import DEMANDS, demands
 from machinery.api.fleet.policy import Placement
 from machinery.api.fleet.work import ResourceBinding, ResourceBindingSpec
-from machinery.scheduling.resources import amounts
 
 SCHEDULER = "default-scheduler"
 """Bindings that name another scheduler are its business."""
@@ -36,6 +35,8 @@ def question(binding: ResourceBinding) -> str:
         spec.replica_requirements,
         spec.reschedule_triggered_at,
     )
+    if spec.components:
+        asked += (spec.components,)
     if demanded := binding.metadata.annotations.get(DEMANDS):
         asked += (demanded,)
     if stated := stated_preferences(binding):
@@ -69,21 +70,25 @@ def waiting_of(binding: ResourceBinding) -> dict[str, int]:
         return {}
 
 
-def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
-    """The binding as a question to the planner."""
+def request_of(binding: ResourceBinding, *, fresh: bool, empties: bool | None = None) -> Request:
+    """The binding as a question to the planner. `empties`: whether clusters that get no replica are in the answer; None: if
+    they are in the present one."""
     spec = binding.spec
     assert spec.placement is not None
     required = spec.replica_requirements
     wanted = demands(binding.metadata.annotations)
+    previous = components.placed(binding)
+    if empties is None:
+        empties = spec.replicas > 0 and 0 in previous.values()
     return Request(
         uid=spec.resource.uid,
         api_version=spec.resource.api_version,
         kind=spec.resource.kind,
         placement=_undivided(spec),
         replicas=spec.replicas,
-        asks=amounts(required.resource_request) if required is not None else {},
+        asks=components.asks_of(binding),
         node_claim=required.node_claim if required is not None else None,
-        previous={target.name: target.replicas for target in spec.clusters},
+        previous=previous,
         evicting=moves.evicting(binding) | applications.avoided(binding),
         fresh=fresh,
         affinity_name=binding.status.scheduler_observing_affinity_name,
@@ -94,13 +99,16 @@ def request_of(binding: ResourceBinding, *, fresh: bool) -> Request:
         preferences=preferences_of(binding)[0],
         platforms=platforms.read(binding.metadata.annotations)[0],
         waiting=waiting_of(binding),
+        sets=components.sets_of(binding),
+        empties=empties,
     )
 
 
 def _undivided(spec: ResourceBindingSpec) -> Placement:
     """The placement; what has no replicas to divide goes whole to every chosen cluster, whatever its policy says of replicas."""
     assert spec.placement is not None
-    if spec.replicas or interpreter.counts(spec.resource.api_version, spec.resource.kind):
+    known = interpreter.counts(spec.resource.api_version, spec.resource.kind)
+    if spec.replicas or known or len(spec.components) > 1:
         return spec.placement
     return msgspec.structs.replace(spec.placement, replica_scheduling=None)
 

@@ -21,9 +21,9 @@ from fractions import Fraction
 import msgspec
 
 from federation.placement.model import NoFit
-from federation.propagation import moves
+from federation.propagation import components, moves
 from machinery.api.fleet.operations import FederatedResourceQuota
-from machinery.api.fleet.work import ResourceBinding
+from machinery.api.fleet.work import ComponentRequirements, ReplicaRequirements, ResourceBinding
 from machinery.api.validation.resources import is_extended
 from machinery.meta.objectmeta import View
 from machinery.meta.quantity import Quantity, quantity_of
@@ -66,18 +66,30 @@ def measured(name: str) -> str:
 
 
 def asks(binding: ResourceBinding) -> dict[str, Fraction]:
-    """What one replica uses."""
-    required = binding.spec.replica_requirements
+    """What one replica uses, or one set of components."""
+    spec = binding.spec
+    if components.several(binding):
+        return added(
+            *(_times(_of_one(c.replica_requirements), c.replicas) for c in spec.components)
+        )
+    return _of_one(spec.replica_requirements)
+
+
+def _of_one(required: ReplicaRequirements | ComponentRequirements | None) -> dict[str, Fraction]:
     requests = required.resource_request if required is not None else {}
     return {name: quantity_of(raw).value for name, raw in requests.items()} | {PODS: Fraction(1)}
+
+
+def _times(asked: Amounts, count: int) -> dict[str, Fraction]:
+    return {name: value * count for name, value in asked.items()}
 
 
 def usage(binding: ResourceBinding, clusters: Mapping[str, int] | None = None) -> Amounts:
     """What the binding uses as it is decided, or would use in these clusters."""
     if clusters is None:
-        clusters = {t.name: t.replicas for t in binding.spec.clusters}
-    count = replicas(binding, clusters)
-    return {name: value * count for name, value in asks(binding).items()} if count else {}
+        clusters = components.placed(binding)
+    count = replicas(binding, components.sets(binding, clusters))
+    return _times(asks(binding), count) if count else {}
 
 
 def replicas(binding: ResourceBinding, clusters: Mapping[str, int]) -> int:
@@ -92,7 +104,7 @@ def replicas(binding: ResourceBinding, clusters: Mapping[str, int]) -> int:
         for t in binding.spec.graceful_eviction_tasks
         if t.reason != moves.REBALANCED
     )
-    return max(placed, min(binding.spec.replicas, placed + left))
+    return max(placed, min(components.wanted(binding), placed + left))
 
 
 def added(*parts: Amounts) -> dict[str, Fraction]:

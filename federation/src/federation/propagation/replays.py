@@ -13,7 +13,7 @@ import msgspec
 from federation.placement import journal
 from federation.placement.journal import Answer, Asked, Function, JournalError, Record
 from federation.placement.model import Candidate, Decision, NoFit, Request
-from federation.propagation import evictions, moves
+from federation.propagation import components, evictions, moves
 from federation.propagation.moves import Facts, Manner, State
 from machinery.api.fleet.decision import Decision as Journaled
 from machinery.api.fleet.decision import FleetRecord
@@ -130,7 +130,7 @@ def settled(binding: ResourceBinding, asked: Settling) -> "Note | None":
 
 
 def _note(controller: str, binding: ResourceBinding, asked: Asked, question: str) -> "Note":
-    before = {t.name: t.replicas for t in binding.spec.clusters}
+    before = components.placed(binding)
     answer = FUNCTIONS[asked.function].call(asked.values, asked.fleet)
     return Note(controller, asked, answer, before, question)
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from machinery.api.fleet.interpretation import (
     AGGREGATE,
+    COMPONENT,
     DEPENDENCY,
     HEALTH,
     OPERATIONS,
@@ -27,6 +28,8 @@ from machinery.scripts import expressions, lua
 
 Kind = tuple[str, str]
 """apiVersion and kind."""
+NAME_MAX: Final = 32
+"""Letters of a component's name."""
 _FIRST: Final = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
@@ -88,7 +91,25 @@ class Customizations:
             raise self._failed(REPLICA, document, f"the number of replicas is {_shown(count)}")
         if wants is not None and not isinstance(wants, Mapping):
             raise self._failed(REPLICA, document, "what a replica requires is no table")
-        return int(count), dict(wants) if wants else None
+        return int(count), _required(wants) if wants else None
+
+    def components(self, document: Document, library: lua.Library) -> list[Document]:
+        """Its pod templates: name, replicas, and ReplicaRequirements of one in `replicaRequirements`. Names differ."""
+        found, *_ = self._ask(COMPONENT, document, document, library=library)
+        if found is None or found == {}:
+            return []
+        if not isinstance(found, list):
+            raise self._failed(COMPONENT, document, "the components are no list")
+        components: list[Document] = []
+        for one in found:
+            if why := _no_component(one):
+                raise self._failed(COMPONENT, document, why)
+            wants = one.get("replicaRequirements")
+            own = {"name": one["name"], "replicas": int(one["replicas"])}
+            components.append(own | ({"replicaRequirements": _required(wants)} if wants else {}))
+        if len({one["name"] for one in components}) < len(components):
+            raise self._failed(COMPONENT, document, "two components have the same name")
+        return components
 
     def revised(self, document: Document, count: int) -> Document:
         """The object with so many replicas."""
@@ -177,6 +198,31 @@ def _identity(document: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def _no_component(value: Any) -> str:
+    """Why the value is no component; empty: it is one."""
+    if not isinstance(value, Mapping):
+        return "a component is no table"
+    name, count, wants = value.get("name"), value.get("replicas"), value.get("replicaRequirements")
+    if not isinstance(name, str) or not 0 < len(name) <= NAME_MAX:
+        return f"the name of a component is {_shown(name)}"
+    if not _is_count(count):
+        return f"the number of replicas of {name} is {_shown(count)}"
+    if wants and not isinstance(wants, Mapping):
+        return f"what a replica of {name} requires is no table"
+    return ""
+
+
+def _required(wants: Mapping[str, Any]) -> Document:
+    """ReplicaRequirements with quantities as the API takes them: scripts may say 0.5."""
+    found, asks = dict(wants), wants.get("resourceRequest")
+    if isinstance(asks, Mapping):
+        found["resourceRequest"] = {
+            name: f"{value:f}" if isinstance(value, float) else value
+            for name, value in asks.items()
+        }
+    return found
 
 
 def _is_reference(value: Any) -> bool:

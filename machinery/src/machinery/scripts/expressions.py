@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from machinery.api.fleet.interpretation import (
     AGGREGATE,
+    COMPONENT,
     DEPENDENCY,
     HEALTH,
     REFLECT,
@@ -45,6 +46,7 @@ WORK_MAX: Final = 5_000_000
 NOT_INSTALLED: Final = "the package cel-expr-python is not installed here"
 _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     REPLICA.field: ("object",),
+    COMPONENT.field: ("object",),
     REVISE.field: ("object", "replicas"),
     RETAIN.field: ("desired", "observed"),
     AGGREGATE.field: ("object", "items"),
@@ -54,6 +56,7 @@ _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _ANSWERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     REPLICA.field: ("an integer or a map", ("INT", "MAP")),
+    COMPONENT.field: ("a list", ("LIST",)),
     REVISE.field: ("a map", ("MAP",)),
     RETAIN.field: ("a map", ("MAP",)),
     AGGREGATE.field: ("a map", ("MAP",)),
@@ -61,6 +64,8 @@ _ANSWERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     HEALTH.field: ("a boolean", ("BOOL",)),
     DEPENDENCY.field: ("a list", ("LIST",)),
 }
+_HELPED: Final = (REPLICA.field, COMPONENT.field, DEPENDENCY.field)
+"""Those that may ask for what `require("kube")` offers."""
 _FAULTS: Final = (RuntimeError, ValueError, TypeError, OverflowError, ArithmeticError, LookupError)
 """What a run may raise: the library's own faults, and those of our functions."""
 _library: ContextVar[Library] = ContextVar("library", default={})  # noqa: B039 - never changed in place
@@ -80,7 +85,7 @@ def _environment(field: str) -> Any:
     for name in ("bindings", "optional", "strings", "math", "encoders"):
         module = importlib.import_module(f"cel_expr_python.ext.ext_{name}")
         extensions.append(getattr(module, f"Ext{name.capitalize()}")())
-    offered = _offered(cel) if field in (REPLICA.field, DEPENDENCY.field) else []
+    offered = _offered(cel) if field in _HELPED else []
     return cel.NewEnv(
         variables={name: types.get(name, document) for name in _VARIABLES[field]},
         extensions=extensions,

@@ -11,7 +11,6 @@ import msgspec
 
 from federation.propagation.admission.plugin import denied
 from machinery.api.fleet.interpretation import (
-    COMPONENTS,
     CUSTOMIZATIONS,
     OPERATIONS,
     ResourceInterpreterCustomization,
@@ -88,5 +87,3 @@ def remarks(document: Document) -> Iterator[str]:
         script = script_of(document, operation.field)
         if script and not re.search(rf"\b{operation.function}\b", script):
             yield f"{where}.{operation.field}.luaScript: it has no function {operation.function}: it will fail"
-    if script_of(document, COMPONENTS):
-        yield f"{where}.{COMPONENTS}: kept, but nothing acts on it yet"
