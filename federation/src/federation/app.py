@@ -20,7 +20,7 @@ from pathlib import Path
 import uvloop
 
 from federation import __version__
-from federation.clusters import access, servers
+from federation.clusters import access, metrics, servers
 from federation.clusters.commands import PodCommands
 from federation.clusters.estimates import MemberEstimator
 from federation.clusters.forward import Forwarder
@@ -36,6 +36,7 @@ from federation.reviews.registry import reviews
 from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.kinds import FLEET
 from machinery.api.kinds import BUILTIN
+from machinery.api.metrics_kinds import METRICS
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.api.template_kinds import TEMPLATE_KINDS
 from machinery.client.leaderelection import LeaderElector, candidate
@@ -48,6 +49,7 @@ from machinery.kit.config import ConfigError
 from machinery.kit.ids import Ids, SystemIds
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.resource import Document, ObjectKey, Resource
+from machinery.server import bootstrap
 from machinery.server.app import ApiServer, Extensions, settle_collector
 from machinery.server.launch import audit_config, server_config, write_admin_kubeconfig
 from machinery.server.local import MirrorWriter
@@ -102,7 +104,7 @@ class FederationServer:
         """Serve, then lead or stand by."""
         await self.store.start()
         server = self.server = ApiServer(
-            Scheme([*BUILTIN, *TEMPLATE_KINDS, *FLEET]),
+            Scheme([*BUILTIN, *TEMPLATE_KINDS, *FLEET, *METRICS]),
             self.store,
             server_config(
                 NAME,
@@ -149,7 +151,8 @@ class FederationServer:
                 committed=lambda: self.server.committed if self.server is not None else None,
                 noted=self.refusals.conflict,
             ),
-            bootstrap=access.common(),
+            bootstrap=[*access.common(), bootstrap.metrics_reader()],
+            computed=metrics.sources(metrics.Fleet(self.links, self._members, self._mirror)),
             list_warnings=self._list_warnings,
         )
 
@@ -157,18 +160,23 @@ class FederationServer:
         """Who is missing from a list of members' objects."""
         if kind.kind not in MIRRORED_KINDS or self.server is None:
             return ()
-        clusters = self.server.scheme.by_gvk(*CLUSTERS.gvk)
+        return away_warning(self._members(), self.links.connected)
+
+    def _members(self) -> list[str]:
+        server = self._serving()
+        clusters = server.scheme.by_gvk(*CLUSTERS.gvk)
         assert clusters is not None, "the federation serves Clusters"
-        members = [entry.name for entry in self.server.cache.of(clusters).entries.values()]
-        return away_warning(members, self.links.connected)
+        return [entry.name for entry in server.cache.of(clusters).entries.values()]
 
     def _serving(self) -> ApiServer:
         assert self.server is not None, "it answers when it serves"
         return self.server
 
     def _pod(self, key: ObjectKey) -> Document | None:
-        assert self.server is not None
-        return self.server.peek("core/pods", key.namespace, key.name)
+        return self._mirror("core/pods", key)
+
+    def _mirror(self, path: str, key: ObjectKey) -> Document | None:
+        return self._serving().peek(path, key.namespace, key.name)
 
     def _manager(self, server: ApiServer, on_lost: Callable[[], None]) -> Manager:
         """All controllers, not started."""

@@ -56,9 +56,9 @@ CARRIED = (
 SHOWN = (
     Right("", ("events", "nodes", "pods"), READ),
     Right("apps", ("replicasets",), READ),
-    Right("metrics.k8s.io", ("pods",), ("get", "list")),
+    Right("metrics.k8s.io", ("nodes", "pods"), ("get", "list")),
 )
-"""What the federation mirrors, and asks for its FederatedHPAs; the agent counts nodes and pods itself."""
+"""What the federation mirrors, and asks for its FederatedHPAs and `kubectl top`; the agent counts nodes and pods itself."""
 ASKED = Right("coordination.k8s.io", ("leases",), ("get", "list"), NODE_LEASES)
 MASTERS_MAY = (
     Right("", ("pods",), (*READ, "delete")),
