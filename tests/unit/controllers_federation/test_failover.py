@@ -15,10 +15,10 @@ from tests.unit.controllers_federation.moving_fleet import (
 
 from federation.cli import cordon, drain, leave, uncordon
 from federation.cli.errors import CliError
-from federation.controllers import domains, evictor
+from federation.controllers import domains
 from federation.controllers.evictor import PRIORITY_CLASSES
 from federation.domains.clock import FailureClock
-from federation.propagation import moves
+from federation.propagation import departures, moves
 from federation.propagation.templates import DEPLOYMENTS
 from federation.simulator import workload
 from federation.simulator.server import STABILIZATION_S
@@ -226,7 +226,7 @@ def test_a_verdict_that_a_server_found_when_it_started_drives_nobody_out(
     ids=["never heard", "just heard or just started", "not yet", "as long as it takes", "long"],
 )
 def test_whose_silence_a_server_has_seen(silent_s: float | None, witnessed: bool) -> None:
-    assert evictor.witnessed(silent_s, FailureClock()) is witnessed
+    assert departures.witnessed(silent_s, FailureClock()) is witnessed
 
 
 @pytest.mark.parametrize(

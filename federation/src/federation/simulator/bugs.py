@@ -25,10 +25,10 @@ from federation.controllers import (
 )
 from federation.domains import verdict
 from federation.domains.settings import ENABLED
-from federation.placement import divide
+from federation.placement import divide, scores
 from federation.placement import filter as placement_filter
 from federation.placement import plan as placement_plan
-from federation.propagation import departures, moves, questions, works
+from federation.propagation import customized, departures, interpreter, moves, questions, works
 from federation.propagation.resilience import CONSISTENCY
 from federation.simulator.virtual import EPOCH
 from machinery.api.fleet.cluster import READY, Cluster
@@ -196,6 +196,17 @@ def _first_full(
     return given
 
 
+def _dear(told: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
+    """The most expensive is the best."""
+    most = max(told.values(), default=0) or 1
+    return {name: 100 * told.get(name, 0) // most for name in names}
+
+
+def _whole(_: object, document: Any, count: int, share: int | None = None) -> Any:
+    """What a script would revise stays as the user wrote it."""
+    return interpreter.revised(document, count, share)
+
+
 def _bug(sentence: str, rules: str, *patches: Where) -> Bug:
     return Bug(sentence, frozenset(rules.split(", ")), patches)
 
@@ -333,6 +344,16 @@ BUGS: Mapping[str, Bug] = {
         "a decision does not know what others have been given since the last report",
         "overbooked",
         (reservations.Reservations, "left", lambda _, fleet, __: list(fleet)),
+    ),
+    "dear taken for cheap": _bug(
+        "of what clusters cost and emit the most is the best",
+        "best",
+        (scores, "_cheap", _dear),
+    ),
+    "customs undivided": _bug(
+        "every cluster gets all replicas of a custom kind, whatever its script says",
+        "works, status",
+        (customized, "revised", _whole),
     ),
     "ties by turns": _bug(
         "of equal shares now one cluster gets the odd replica and now another",
