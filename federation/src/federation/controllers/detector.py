@@ -32,7 +32,11 @@ from federation.propagation.resilience import DEMANDS, demanded, resilience
 from federation.propagation.scopes import scope_of
 from federation.propagation.templates import PRIORITY_CLASSES, TEMPLATES, propagatable, subject
 from federation.propagation.works import LOCAL_ANNOTATIONS, binding_name
-from machinery.api.fleet.interpretation import CUSTOMIZATIONS, ResourceInterpreterCustomization
+from machinery.api.fleet.interpretation import (
+    COMPONENT,
+    CUSTOMIZATIONS,
+    ResourceInterpreterCustomization,
+)
 from machinery.api.fleet.policy import (
     CLUSTER_OVERRIDE_POLICIES,
     CLUSTER_PROPAGATION_POLICIES,
@@ -147,7 +151,8 @@ def plan(
     try:
         spec = wanted_spec(template, claim.policy, classes.get(name), scripts)
     except InterpretationFailed as error:  # what is decided stays until a script says otherwise
-        return [_event(template, "GetReplicasFailed", str(error), "Warning")]
+        asked = "GetComponentsFailed" if error.operation == COMPONENT else "GetReplicasFailed"
+        return [_event(template, asked, str(error), "Warning")]
     if held is None or binding is None:
         return [_create(template, claim.policy, spec, demands), _said(template, claim.policy)]
     if binding.spec.resource.uid != template["metadata"]["uid"]:

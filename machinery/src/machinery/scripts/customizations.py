@@ -219,7 +219,7 @@ def _required(wants: Mapping[str, Any]) -> Document:
     found, asks = dict(wants), wants.get("resourceRequest")
     if isinstance(asks, Mapping):
         found["resourceRequest"] = {
-            name: f"{value:f}" if isinstance(value, float) else value
+            name: f"{value:.9f}".rstrip("0") if isinstance(value, float) else value
             for name, value in asks.items()
         }
     return found
