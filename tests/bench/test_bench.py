@@ -23,6 +23,7 @@ BENCHES = {
         *os.environ.get("BENCH_FEDERATION", "--quick").split(),
     ),
     "members, CPU of a second": ("bench_members.py",),
+    "metrics, CPU of a pass": ("bench_metrics.py",),
     "rollout over HTTP": (
         "bench_rollout.py",
         "--pods", os.environ.get("BENCH_PODS", "5000"),
