@@ -47,21 +47,22 @@ EVENTS = METRICS.counter("informer_events_total", "Watch events taken.", ["resou
 
 
 class _Index(Generic[T]):
-    """value -> the objects that have it; a dict keeps their order."""
+    """value -> the objects that have it; a dict keeps their order. What an object was filed under is kept, not asked again."""
 
     def __init__(self, keys_of: Callable[[T], Iterable[Hashable]]) -> None:
         self._keys_of = keys_of
         self._objects: dict[Hashable, dict[ObjectKey, T]] = {}
+        self._values: dict[ObjectKey, tuple[Hashable, ...]] = {}
 
-    def put(self, key: ObjectKey, old: T | None, new: T | None) -> None:
-        if old is not None:
-            for value in self._keys_of(old):
-                if (bucket := self._objects.get(value)) is not None:
-                    bucket.pop(key, None)
-                    if not bucket:
-                        del self._objects[value]
-        if new is not None:
-            for value in self._keys_of(new):
+    def put(self, key: ObjectKey, new: T | None) -> None:
+        for value in self._values.pop(key, ()):
+            if (bucket := self._objects.get(value)) is not None:
+                bucket.pop(key, None)
+                if not bucket:
+                    del self._objects[value]
+        if new is not None and (values := tuple(self._keys_of(new))):
+            self._values[key] = values
+            for value in values:
                 self._objects.setdefault(value, {})[key] = new
 
     def get(self, value: Hashable) -> "list[T]":
@@ -137,7 +138,7 @@ class Informer(Generic[T]):
             return
         index = self._indexes[name] = _Index(keys_of)
         for item in self.list():
-            index.put(key_of(item), None, item)
+            index.put(key_of(item), item)
 
     def on_change(self, handler: Handler[T]) -> None:
         """Call `handler` for every difference from now on, and at once for what is known already."""
@@ -256,7 +257,7 @@ class Informer(Generic[T]):
             names[key.name] = new
         self._count += (new is not None) - (old is not None)
         for index in self._indexes.values():
-            index.put(key, old, new)
+            index.put(key, new)
 
     def _notify(self, old: T | None, new: T | None) -> None:
         for handler in self._handlers:

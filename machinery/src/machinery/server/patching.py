@@ -48,9 +48,10 @@ def patcher(
 
     elif media == MERGE:
         patch, twice = _parse_object(body)
+        nulls = b"null" in body
 
         def make(live: Document) -> Any:
-            return merge.apply(live, patch)
+            return merge.apply(live, patch, nulls=nulls)
 
     elif media == STRATEGIC and not kind.custom:
         patch, twice = _parse_object(body)
