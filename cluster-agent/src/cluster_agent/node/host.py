@@ -136,15 +136,23 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
         served = NodeServices(config, shared.client, clock, recorder, annotations)
         background.append(served.run)
         closers.append(served.close)
+    sampler = _sampler(config, kubelet, groups, clock, memory)
+    return NodeParts(runtime, kubelet, background, closers, grants, annotations, sampler)
+
+
+def _sampler(
+    config: NodeConfig, kubelet: Kubelet, groups: Cgroups, clock: Clock, memory: int
+) -> Sampler:
+    """What this machine and its pods use; `memory`: bytes of the machine."""
     meter = CgroupMeter(
         config.cgroup_mount,
         lambda pod: groups.parent(qos_class(pod.spec), pod.metadata.uid),
         v2=groups.v2,
     )
-    sampler = Sampler(
-        name, meter, kubelet.workers.values, clock, started_at=boot_time(), memory_total=memory
+    workers = kubelet.workers.values
+    return Sampler(
+        config.node_name, meter, workers, clock, started_at=boot_time(), memory_total=memory
     )
-    return NodeParts(runtime, kubelet, background, closers, grants, annotations, sampler)
 
 
 def _write_network(config: NodeConfig) -> None:
