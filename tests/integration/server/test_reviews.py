@@ -2,15 +2,28 @@
 
 import pytest
 from tests.support.apiserver import RunningServer
-from tests.support.placing import ZONES, deployed, deployment, federation, plainly, policy, state
+from tests.support.placing import (
+    KINDS,
+    ZONES,
+    deployed,
+    deployment,
+    federation,
+    plainly,
+    policy,
+    state,
+    until,
+)
 
+from federation.cli import why
 from federation.propagation.templates import NAMESPACES
+from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.decision import (
     DECISION_REPLAYS,
     DECISIONS,
     PLACEMENT_EXPLANATIONS,
     PLACEMENT_PLANS,
 )
+from machinery.api.fleet.work import WORK_DOCUMENTS
 from machinery.client.interface import Client, dynamic
 from machinery.meta.errors import BadRequest, Forbidden, Invalid, NotFound
 from machinery.meta.resource import Document, ObjectKey
@@ -228,3 +241,108 @@ async def test_a_replay_finds_a_decision_by_its_end_and_says_when_it_is_another_
         status = await replayed(server.rest, "web-forged")
         assert status["same"] is False
         assert status["difference"].startswith("clusters: alpha:6 was recorded, alpha:2, beta:2")
+
+
+# ----------------------------------------------------------------------------------------- objects without a namespace
+RBAC = "rbac.authorization.k8s.io/v1"
+WIDE = dynamic(
+    "policy.karmada.io", "v1alpha1", "clusterpropagationpolicies", "ClusterPropagationPolicy", False
+)
+CLUSTER_ROLES = dynamic("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", False)
+
+
+def role(*verbs: str, **metadata: str) -> Document:
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": list(verbs)}]
+    head = {"apiVersion": RBAC, "kind": "ClusterRole", "metadata": {"name": "reader"} | metadata}
+    return head | {"rules": rules}
+
+
+def wide(*clusters: str, kind: str = "ClusterRole") -> Document:
+    selectors = [{"apiVersion": RBAC, "kind": kind}]
+    placement = {"clusterAffinity": {"clusterNames": list(clusters)}}
+    return {
+        "apiVersion": WIDE.api_version,
+        "kind": WIDE.kind,
+        "metadata": {"name": "roles"},
+        "spec": {"resourceSelectors": selectors, "placement": placement},
+    }
+
+
+async def settled(server: RunningServer) -> None:
+    """The only object without a namespace is placed, dispatched and in the journal."""
+
+    async def works() -> bool:
+        journaled = (await server.local.list(DECISIONS)).items
+        there = (await server.local.list(WORK_DOCUMENTS)).items
+        kinds = [w["spec"]["workload"]["manifests"][0]["kind"] for w in there]
+        return bool(journaled) and kinds.count("ClusterRole") == 2
+
+    await until(works, "the role is dispatched")
+
+
+async def serving_roles(client: Client) -> None:
+    enabled = [{"groupVersion": RBAC, "resources": [{"kind": "ClusterRole"}]}]
+    for name in ZONES:
+        status = {"status": {"apiEnablements": [*KINDS, *enabled]}}
+        await client.patch(CLUSTERS, ObjectKey("", name), status, subresource="status")
+
+
+async def test_a_plan_tells_of_objects_without_a_namespace_and_of_their_policies() -> None:
+    async with federation() as server:
+        await serving_roles(server.rest)
+        before = await state(server)
+        status = await planned(server.rest, role("get", namespace="default"), wide("alpha", "beta"))
+        assert await state(server) == before
+        own, rule = status["objects"]
+        assert own["object"] == {"apiVersion": RBAC, "kind": "ClusterRole", "name": "reader"}
+        assert (own["change"], own["policy"]) == ("Create", "ClusterPropagationPolicy/roles")
+        assert (own["result"], own["message"]) == ("Scheduled", "alpha:0, beta:0")
+        assert [(c["name"], c["work"]) for c in own["clusters"]] == [
+            ("alpha", "Create"),
+            ("beta", "Create"),
+        ]
+        assert rule["message"] == "it claims 1 object"
+
+
+async def test_a_plan_tells_what_of_them_changes_where() -> None:
+    async with federation() as server:
+        await serving_roles(server.rest)
+        await server.rest.create(WIDE, wide("alpha", "beta"))
+        await server.rest.create(CLUSTER_ROLES, role("get"))
+        await settled(server)
+        (one,) = (await planned(server.rest, role("get", "list")))["objects"]
+        assert (one["change"], one["message"]) == ("Update", "no new decision is needed")
+        (found,) = of(one, "alpha")["differences"]
+        assert found["path"].startswith("rules")
+        moved = await planned(server.rest, wide("beta", "gamma"))
+        (own,) = [o for o in moved["objects"] if o["object"]["kind"] == "ClusterRole"]
+        works = {c["name"]: c["work"] for c in own["clusters"]}
+        assert works == {"alpha": "Delete", "beta": "Unchanged", "gamma": "Create"}
+        unclaimed = role("get") | {"metadata": {"name": "writer"}}
+        (other,) = (await planned(server.rest, unclaimed))["objects"]
+        assert other["policy"] == "ClusterPropagationPolicy/roles"
+
+
+async def test_what_no_policy_selects_is_told_so() -> None:
+    async with federation() as server:
+        (one,) = (await planned(server.rest, role("get")))["objects"]
+        assert one["message"] == "no policy claims it: it stays at the federation"
+
+
+async def test_an_explanation_of_an_object_without_a_namespace() -> None:
+    async with federation() as server:
+        await serving_roles(server.rest)
+        await server.rest.create(WIDE, wide("alpha", "beta"))
+        await server.rest.create(CLUSTER_ROLES, role("get"))
+        await settled(server)
+        body = {
+            "apiVersion": PLACEMENT_EXPLANATIONS.api_version,
+            "kind": "PlacementExplanation",
+            "spec": {"workload": {"kind": "ClusterRole", "namespace": "default", "name": "reader"}},
+        }
+        answer = await server.rest.create(PLACEMENT_EXPLANATIONS, body)
+        assert why.what(answer["spec"]["workload"]) == "ClusterRole reader"
+        assert answer["status"]["message"] == "alpha:0, beta:0"
+        assert (answer["status"]["standing"], answer["status"]["replays"]) == (True, "same")
+        gamma = of(answer["status"], "gamma")
+        assert "did not match the placement cluster affinity" in gamma["sentences"][0]

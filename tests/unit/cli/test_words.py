@@ -15,6 +15,8 @@ from federation.cli.words import placed, workload
         ("priorityclasses/high", ("PriorityClass", "high")),
         ("crd/guestbooks.webapp.my.domain", ("CustomResourceDefinition", "guestbooks.webapp.my.domain")),
         ("Guestbook/book", ("Guestbook", "book")),
+        ("netpol/closed", ("NetworkPolicy", "closed")),
+        ("storageclasses/fast", ("StorageClass", "fast")),
     ],
 )  # fmt: skip
 def test_what_is_placed(text: str, named: tuple[str, str]) -> None:

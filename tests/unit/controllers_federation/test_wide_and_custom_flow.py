@@ -112,7 +112,7 @@ async def gone(fleet: Fleet, resource: Resource[Any], key: ObjectKey) -> bool:
     return False
 
 
-async def says(fleet: Fleet, work: Document, status: Document) -> None:
+async def says(fleet: Fleet, work: Document, status: Document, health: str = "Healthy") -> None:
     """The member's link reports."""
     (manifest,) = work["spec"]["workload"]["manifests"]
     group, _, version = manifest["apiVersion"].rpartition("/")
@@ -122,7 +122,7 @@ async def says(fleet: Fleet, work: Document, status: Document) -> None:
         "kind": manifest["kind"],
         "name": manifest["metadata"]["name"],
     }
-    said = {"identifier": {"ordinal": 0} | named, "status": status, "health": "Healthy"}
+    said = {"identifier": {"ordinal": 0} | named, "status": status, "health": health}
     key = ObjectKey(work["metadata"]["namespace"], work["metadata"]["name"])
     body = {"status": {"conditions": [APPLIED], "manifestStatuses": [said]}}
     await fleet.client.patch(WORK_DOCUMENTS, key, body, subresource="status")

@@ -8,6 +8,11 @@ from typing import TypeVar
 
 from federation.cli.errors import CliError
 from machinery.api.fleet.cluster import CLUSTERS, Cluster, taint_document
+from machinery.api.fleet.work import (
+    CLUSTER_RESOURCE_BINDINGS,
+    RESOURCE_BINDINGS,
+    ResourceBinding,
+)
 from machinery.client import kubeconfig
 from machinery.client.interface import Client
 from machinery.meta.errors import NotFound, StatusError
@@ -64,3 +69,17 @@ def taints(held: Cluster, without: frozenset[str], more: list[Document]) -> Docu
         "metadata": {"resourceVersion": held.metadata.resource_version},
         "spec": {"taints": [*kept, *more] or None},
     }
+
+
+async def bindings(client: Client) -> list[ResourceBinding]:
+    """Of objects in namespaces and of objects of a cluster."""
+    found: list[ResourceBinding] = []
+    for resource in (RESOURCE_BINDINGS, CLUSTER_RESOURCE_BINDINGS):
+        found += (await client.list(resource)).items
+    return found
+
+
+def placed(binding: ResourceBinding) -> str:
+    """`demo/web`, or the name alone of what is in no namespace."""
+    source = binding.spec.resource
+    return f"{source.namespace}/{source.name}" if source.namespace else source.name

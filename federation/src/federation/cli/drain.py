@@ -10,7 +10,7 @@ from federation.cli import connection
 from federation.cli.errors import CliError
 from machinery.api.core import Taint
 from machinery.api.fleet.cluster import CLUSTERS, DRAIN_TAINT
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import ResourceBinding
 from machinery.client.interface import Client
 from machinery.kit.clock import Clock, SystemClock, rfc3339
 from machinery.meta.resource import ObjectKey
@@ -66,8 +66,7 @@ async def emptied(client: Client, name: str, clock: Clock, timeout_s: float) -> 
     until = clock.monotonic() + timeout_s
     told: list[str] = []
     while True:
-        listing = await client.list(RESOURCE_BINDINGS)
-        left = [running(b, name) for b in listing.items if runs(b, name)]
+        left = [running(b, name) for b in await connection.bindings(client) if runs(b, name)]
         if not left or clock.monotonic() >= until:
             return left
         if left != told:
@@ -88,8 +87,7 @@ def runs(binding: ResourceBinding, name: str) -> bool:
 
 def running(binding: ResourceBinding, name: str) -> str:
     """`demo/web (2)`."""
-    source = binding.spec.resource
-    return f"{source.namespace}/{source.name} ({_count(binding, name)})"
+    return f"{connection.placed(binding)} ({_count(binding, name)})"
 
 
 def _count(binding: ResourceBinding, name: str) -> int:

@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask, print."""
-    only = words.workload(arguments.workload) if arguments.workload else None
+    only = words.placed(arguments.workload) if arguments.workload else None
     namespace = "" if arguments.all_namespaces else arguments.namespace
     found = connection.call(arguments, lambda client: listed(client, namespace, only))
     if arguments.output == "json":
@@ -49,8 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def listed(client: Client, namespace: str, only: tuple[str, str] | None) -> list[Decision]:
-    """The newest first."""
-    found = (await client.list(DECISIONS, namespace)).items
+    """The newest first; of one workload, or of all in a namespace. What may be in none is looked for everywhere."""
+    anywhere = only is not None and only[0] not in words.KINDS.values()
+    found = (await client.list(DECISIONS, "" if anywhere else namespace)).items
+    if anywhere:
+        found = [d for d in found if not namespace or d.spec.workload.namespace in ("", namespace)]
     kept = [d for d in found if only in (None, (d.spec.workload.kind, d.spec.workload.name))]
     return sorted(kept, key=lambda d: d.spec.decided_at or OLDEST, reverse=True)
 

@@ -9,7 +9,7 @@ import argparse
 from federation.cli import connection
 from federation.cli.errors import CliError
 from machinery.api.fleet.cluster import CLUSTERS
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import ResourceBinding
 from machinery.client.interface import Client, DeleteOptions
 from machinery.meta.resource import ObjectKey
 
@@ -38,8 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
 async def leave(client: Client, name: str, *, force: bool) -> list[str]:
     """Delete the Cluster unless something would be lost; what that is. Raises CliError, StatusError."""
     held = await connection.cluster(client, name)
-    bindings = await client.list(RESOURCE_BINDINGS)
-    lost = [what for binding in bindings.items if (what := last_copy(binding, name))]
+    bindings = await connection.bindings(client)
+    lost = [what for binding in bindings if (what := last_copy(binding, name))]
     if not lost or force:
         await client.delete(CLUSTERS, ObjectKey("", name), DeleteOptions(uid=held.metadata.uid))
     return lost
@@ -59,5 +59,4 @@ def last_copy(binding: ResourceBinding, name: str) -> str:
     )
     if elsewhere:
         return ""
-    source = spec.resource
-    return f"{source.kind} {source.namespace}/{source.name}"
+    return f"{spec.resource.kind} {connection.placed(binding)}"

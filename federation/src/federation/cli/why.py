@@ -2,6 +2,7 @@
 
     fedctl why deploy/web -n demo
     fedctl why deploy/web -n demo -c gamma      of one cluster only
+    fedctl why clusterrole/reader               of what is in no namespace; of a custom kind: Ring/one
 
 Exit codes: 0 told; 1 there is no such object, or you may not read it; 2 wrong usage.
 """
@@ -42,21 +43,28 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output == "json":
         print(json.dumps(status, indent=2))
     else:
-        wide = kind in words.WIDE.values()
-        print(
-            "\n".join(text(status, f"{kind} {name if wide else f'{arguments.namespace}/{name}'}"))
-        )
+        print("\n".join(text(status, what(answer["spec"]["workload"]))))
     return 0
 
 
-def text(status: Document, what: str) -> Iterator[str]:
+def what(workload: Document) -> str:
+    """`Deployment demo/web`, or `ClusterRole reader` of what is in no namespace, which the federation knows."""
+    home = workload.get("namespace")
+    return (
+        f"{workload['kind']} {home}/{workload['name']}"
+        if home
+        else f"{workload['kind']} {workload['name']}"
+    )
+
+
+def text(status: Document, name: str) -> Iterator[str]:
     """The explanation in lines."""
     if status.get("decision"):
         stands = "stands" if status.get("standing") else "does not stand any more"
-        yield f"{what}: {status['result']}: {status['message']}"
+        yield f"{name}: {status['result']}: {status['message']}"
         yield f"  decision {status['decision']} of {status.get('decidedAt', '?')}, which {stands}"
     else:
-        yield f"{what}: {status['message']}"
+        yield f"{name}: {status['message']}"
     if status.get("replays") not in (None, "same"):
         yield f"  decided again it comes out otherwise: {status['replays']}"
     for sentence in status.get("sentences", ()):

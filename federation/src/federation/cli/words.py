@@ -23,6 +23,17 @@ KINDS = {
     "pvc": "PersistentVolumeClaim",
     "ingress": "Ingress",
     "ing": "Ingress",
+    "horizontalpodautoscaler": "HorizontalPodAutoscaler",
+    "hpa": "HorizontalPodAutoscaler",
+    "poddisruptionbudget": "PodDisruptionBudget",
+    "pdb": "PodDisruptionBudget",
+    "networkpolicy": "NetworkPolicy",
+    "networkpolicies": "NetworkPolicy",
+    "netpol": "NetworkPolicy",
+    "limitrange": "LimitRange",
+    "limits": "LimitRange",
+    "role": "Role",
+    "rolebinding": "RoleBinding",
 }
 """What kubectl calls the kinds that policies place."""
 WIDE = {
@@ -32,6 +43,11 @@ WIDE = {
     "pc": "PriorityClass",
     "customresourcedefinition": "CustomResourceDefinition",
     "crd": "CustomResourceDefinition",
+    "storageclass": "StorageClass",
+    "sc": "StorageClass",
+    "ingressclass": "IngressClass",
+    "persistentvolume": "PersistentVolume",
+    "pv": "PersistentVolume",
 }
 """Those of objects without a namespace."""
 

@@ -11,10 +11,13 @@ from collections.abc import Callable
 from federation.controllers import dispatcher
 from federation.propagation import applications, interpreter
 from federation.propagation.applications import ACCOUNT, CONDITION, Limits
+from federation.propagation.demand import Demand, demand_of
 from federation.propagation.resilience import resilience
+from federation.propagation.scopes import IN_NAMESPACES, SCOPES, Scope
+from federation.propagation.sources import Sources
 from federation.propagation.templates import TEMPLATES
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES, ResiliencePolicy
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import ResourceBinding, binding_resource
 from machinery.controller.action import Action, Patch, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
@@ -42,7 +45,8 @@ def plan(
     """The account first, its words when it is written. `tolerated` None: the workload does not move for its health."""
     if not concerned(binding):
         return []
-    if tolerated is None or template is None or not interpreter.is_workload(template):
+    counts = template is not None and (interpreter.is_workload(template) or binding.spec.replicas)
+    if tolerated is None or template is None or not counts:
         return _forgotten(binding)
     account = applications.observed(binding, template, tolerated, now)
     if account != applications.account_of(binding.metadata.annotations):
@@ -58,16 +62,15 @@ def plan(
 def _noted(binding: ResourceBinding, text: str | None) -> Action:
     patch = {"metadata": {"annotations": {ACCOUNT: text}}}
     version = binding.metadata.resource_version
-    return Patch(RESOURCE_BINDINGS, binding.key, patch, resource_version=version)
+    return Patch(binding_resource(binding.key), binding.key, patch, resource_version=version)
 
 
 def _said(binding: ResourceBinding, wanted: Document | None) -> Action:
     others = [condition_document(c) for c in binding.status.conditions if c.type != CONDITION]
     conditions = [*others, wanted] if wanted is not None else others
     version = binding.metadata.resource_version
-    return SetStatus(
-        RESOURCE_BINDINGS, binding.key, {"conditions": conditions}, resource_version=version
-    )
+    own = binding_resource(binding.key)
+    return SetStatus(own, binding.key, {"conditions": conditions}, resource_version=version)
 
 
 def _forgotten(binding: ResourceBinding) -> list[Action]:
@@ -78,19 +81,19 @@ def _forgotten(binding: ResourceBinding) -> list[Action]:
 
 
 class ApplicationsReconciler:
-    """Bindings whose policy has application failover."""
+    """Bindings of one scope whose policy has application failover."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, demand: Demand, scope: Scope = IN_NAMESPACES) -> None:
         self._clock, self._executor = manager.clock, manager.executor
-        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._bindings = manager.informer(scope.bindings)
         self._policies = manager.informer(RESILIENCE_POLICIES)
-        self._templates = {r.kind: manager.informer(r) for r in TEMPLATES}
+        self._sources = Sources(manager.informer, demand=demand)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         binding = self._bindings.get(key)
         if binding is None or not concerned(binding):
             return Result()
-        template = self._template(binding)
+        template = self._sources.placed_by(binding)
         policy = applications.policy_of(binding)
         tolerated = None
         if template is not None and policy is not None:
@@ -98,20 +101,21 @@ class ApplicationsReconciler:
             tolerated = applications.limits(policy, own, template)
         return await self._executor.apply(plan(binding, template, tolerated, self._clock.now()))
 
-    def _template(self, binding: ResourceBinding) -> Document | None:
-        source = binding.spec.resource
-        informer = self._templates.get(source.kind)
-        found = informer.get(ObjectKey(source.namespace, source.name)) if informer else None
-        return found if found is not None and found["metadata"]["uid"] == source.uid else None
-
 
 def setup(manager: Manager) -> None:
     """Bindings that have an account, their templates, and the policies that say how long a start may take."""
-    bindings = manager.informer(RESOURCE_BINDINGS)
+    demand = demand_of(manager.informer)
+    for scope in SCOPES:
+        _account(manager, demand, scope)
+
+
+def _account(manager: Manager, demand: Demand, scope: Scope) -> None:
+    bindings = manager.informer(scope.bindings)
     bindings.add_index("template", dispatcher.template_key)
     bindings.add_index(BY_ACCOUNT, lambda b: ["yes"] if concerned(b) else [])
-    controller = manager.controller("applications", ApplicationsReconciler(manager))
-    controller.watches(RESOURCE_BINDINGS, lambda b: [b.key] if concerned(b) else [])
+    reconciler = ApplicationsReconciler(manager, demand, scope)
+    controller = manager.controller(scope.named("applications"), reconciler)
+    controller.watches(scope.bindings, lambda b: [b.key] if concerned(b) else [])
 
     def of_policy(_: ResiliencePolicy) -> list[ObjectKey]:
         return [b.key for b in bindings.by_index(BY_ACCOUNT, "yes")]
@@ -124,6 +128,11 @@ def setup(manager: Manager) -> None:
 
         return keys
 
+    def come(resource: Resource[Document]) -> None:
+        if resource.namespaced == scope.namespaced:
+            controller.watches(resource, of_template(resource))
+
     controller.watches(RESILIENCE_POLICIES, of_policy)
     for resource in TEMPLATES:
-        controller.watches(resource, of_template(resource))
+        come(resource)
+    demand.follow(come)

@@ -17,7 +17,7 @@ from federation.propagation.resilience import resilience
 from federation.propagation.sources import Sources
 from machinery.api.fleet.cluster import CLUSTERS, READY
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES, Checkpoint, ResiliencePolicy
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding, binding_resource
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
@@ -98,7 +98,8 @@ def held_back(
         text = checkpoints.text(words | {cluster: word})
         body = {"metadata": {"annotations": {checkpoints.WANTED: text}}}
         version = binding.metadata.resource_version
-        return [Patch(RESOURCE_BINDINGS, binding.key, body, resource_version=version)]
+        own = binding_resource(binding.key)
+        return [Patch(own, binding.key, body, resource_version=version)]
     said = f"it stays in {cluster} until its checkpoint succeeds: {why}"
     return placer.say(binding, "Warning", "MoveAborted", said) if why else []
 

@@ -44,6 +44,7 @@ from federation.domains.verdict import Finding
 from federation.placement.model import Candidate, NoFit
 from federation.placement.plan import place
 from federation.propagation import components, evictions, interpreter, moves, questions
+from federation.propagation.demand import demand_of
 from federation.propagation.departures import (
     Cause,
     Due,
@@ -57,6 +58,7 @@ from federation.propagation.departures import (
 )
 from federation.propagation.replays import Eviction, evicted, noted
 from federation.propagation.resilience import resilience
+from federation.propagation.scopes import SCOPES, Bindings
 from federation.propagation.sources import Sources
 from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
 from machinery.api.fleet.resilience import (
@@ -66,7 +68,7 @@ from machinery.api.fleet.resilience import (
     ResiliencePolicy,
 )
 from machinery.api.fleet.rollouts import DISRUPTION_BUDGETS
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import ResourceBinding
 from machinery.client.interface import dynamic
 from machinery.controller.action import Action, RequeueAfter, Result
 from machinery.controller.manager import Manager
@@ -251,8 +253,8 @@ class EvictorReconciler:
         self._domains = manager.informer(FAILURE_DOMAINS)
         self._policies = manager.informer(RESILIENCE_POLICIES)
         self._priorities = manager.informer(PRIORITY_CLASSES)
-        self._sources = Sources(manager.informer)
-        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._sources = Sources(manager.informer, demand=demand_of(manager.informer))
+        self._bindings = Bindings(manager.informer)
         self._bindings.add_index(BY_CLUSTER, lambda b: [t.name for t in b.spec.clusters])
         self._bindings.add_index(BY_FAILING, failing)
         self._since: dt.datetime | None = None
@@ -406,7 +408,8 @@ def setup(
     controller = manager.controller("evictor", reconciler, workers=1)
     controller.watches(FAILURE_DOMAINS, lambda _: [EVERYTHING])
     controller.watches(CLUSTERS, of_cluster)
-    controller.watches(RESOURCE_BINDINGS, of_binding)
+    for scope in SCOPES:
+        controller.watches(scope.bindings, of_binding)
     controller.watches(RESILIENCE_POLICIES, lambda _: [EVERYTHING])
     controller.watches(FEDERATION_CONFIGS, lambda _: [EVERYTHING])
     controller.watches(DISRUPTION_BUDGETS, lambda _: [EVERYTHING])

@@ -29,9 +29,11 @@ from federation.placement.ledger import less
 from federation.placement.model import Candidate, NoFit
 from federation.placement.plan import place
 from federation.propagation import components, moves, questions, windows
+from federation.propagation.demand import demand_of
 from federation.propagation.moves import State
 from federation.propagation.replays import Note, noted
 from federation.propagation.resilience import DEFAULT, speaker
+from federation.propagation.scopes import SCOPES, Bindings
 from federation.propagation.sources import Sources
 from machinery.api.coordination import LEASES
 from machinery.api.fleet.cluster import CLUSTER_LEASES, CLUSTERS, INVENTORY, READY, Cluster
@@ -42,7 +44,7 @@ from machinery.api.fleet.resilience import (
     Failback,
 )
 from machinery.api.fleet.rollouts import DISRUPTION_BUDGETS
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import ResourceBinding
 from machinery.controller.action import Action, RequeueAfter, Result
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
@@ -226,8 +228,8 @@ class FailbackReconciler:
         self._leases = manager.informer(LEASES, CLUSTER_LEASES)
         self._domains = manager.informer(FAILURE_DOMAINS)
         self._policies = manager.informer(RESILIENCE_POLICIES)
-        self._sources = Sources(manager.informer)
-        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._sources = Sources(manager.informer, demand=demand_of(manager.informer))
+        self._bindings = Bindings(manager.informer)
         self._bindings.add_index(BY_DISPLACED, displaced)
         self._starts: deque[float] = deque()
         self._own_starts: dict[str, deque[float]] = {}
@@ -290,8 +292,7 @@ class FailbackReconciler:
             return Wish(wait_s=wait_s)
         others = [
             (other, [t.name for t in other.spec.clusters])
-            for other in self._bindings.list(binding.metadata.namespace)
-            if other.key != binding.key
+            for other in self._bindings.beside(binding)
         ]
         allowed_there = placer.barred(binding, fleet, others, self._sources)
         found = wish(binding, allowed_there, health, window_s)
@@ -351,7 +352,8 @@ def setup(manager: Manager, settings: Callable[[], Settings], room: Reservations
     controller = manager.controller(
         "failback", FailbackReconciler(manager, settings, room), workers=1
     )
-    controller.watches(RESOURCE_BINDINGS, lambda b: [EVERYTHING] if displaced(b) else [])
+    for scope in SCOPES:
+        controller.watches(scope.bindings, lambda b: [EVERYTHING] if displaced(b) else [])
     controller.watches(CLUSTERS, of_cluster)
     controller.watches(RESILIENCE_POLICIES, lambda _: [EVERYTHING])
     controller.watches(FEDERATION_CONFIGS, lambda _: [EVERYTHING])

@@ -12,10 +12,12 @@ from dataclasses import replace
 
 from federation.controllers import placer
 from federation.propagation import evictions, moves, questions, replays
+from federation.propagation.demand import demand_of
 from federation.propagation.departures import drained
 from federation.propagation.moves import Facts, State
 from federation.propagation.replays import Settling, noted
 from federation.propagation.resilience import resilience
+from federation.propagation.scopes import IN_NAMESPACES, SCOPES, Scope
 from federation.propagation.sources import Sources
 from machinery.api.coordination import LEASES, Lease
 from machinery.api.fleet.cluster import (
@@ -27,7 +29,7 @@ from machinery.api.fleet.cluster import (
     Cluster,
 )
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import ResourceBinding
 from machinery.client.informer import Informer
 from machinery.controller.action import Action, RequeueAfter, Result
 from machinery.controller.manager import Manager
@@ -97,16 +99,16 @@ def news(old: State, new: State) -> list[tuple[str, str]]:
 
 
 class FailoverReconciler:
-    """Bindings with eviction tasks."""
+    """Bindings of one scope with eviction tasks."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, scope: Scope = IN_NAMESPACES) -> None:
         self._clock = manager.clock
         self._executor = manager.executor
         self._clusters = manager.informer(CLUSTERS)
         self._leases = manager.informer(LEASES, CLUSTER_LEASES)
         self._policies = manager.informer(RESILIENCE_POLICIES)
-        self._sources = Sources(manager.informer)
-        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._sources = Sources(manager.informer, demand=demand_of(manager.informer))
+        self._bindings = manager.informer(scope.bindings)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         binding = self._bindings.get(key)
@@ -162,11 +164,16 @@ def on_change(
 
 
 def setup(manager: Manager) -> None:
-    """Bindings, and clusters that become ready, answer, are tainted or leave."""
-    bindings = manager.informer(RESOURCE_BINDINGS)
+    """Bindings of both scopes, and clusters that become ready, answer, are tainted or leave."""
+    for scope in SCOPES:
+        _settle(manager, scope)
+
+
+def _settle(manager: Manager, scope: Scope) -> None:
+    bindings = manager.informer(scope.bindings)
     bindings.add_index(BY_MOVE, moving)
-    controller = manager.controller("failover", FailoverReconciler(manager))
-    controller.watches(RESOURCE_BINDINGS)
+    controller = manager.controller(scope.named("failover"), FailoverReconciler(manager, scope))
+    controller.watches(scope.bindings)
     controller.watches(
         CLUSTERS,
         on_change(

@@ -207,8 +207,8 @@ class Quotas:
         self._used: dict[str, dict[str, Fraction]] = {}
 
     def of(self, namespace: str) -> list[FederatedResourceQuota]:
-        """The namespace's quotas."""
-        return self._quotas.list(namespace)
+        """The namespace's quotas; objects of a cluster are in none, and use up none."""
+        return self._quotas.list(namespace) if namespace else []
 
     def used(self, namespace: str) -> Amounts:
         """What its bindings use in all."""

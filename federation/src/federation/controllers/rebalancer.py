@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from federation.controllers import placer
+from federation.propagation.scopes import Bindings
 from federation.propagation.works import binding_name
 from machinery.api.fleet.operations import (
     WORKLOAD_REBALANCERS,
@@ -22,7 +23,7 @@ from machinery.api.fleet.operations import (
     WorkloadRebalancer,
     WorkloadReference,
 )
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import ResourceBinding, binding_resource
 from machinery.controller.action import Action, Delete, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
@@ -42,7 +43,7 @@ class Asked:
 
 
 def binding_key(workload: WorkloadReference) -> ObjectKey:
-    """The workload's binding."""
+    """The workload's binding; of an object of a cluster, which has no namespace, a ClusterResourceBinding."""
     return ObjectKey(workload.namespace, binding_name(workload.kind, workload.name))
 
 
@@ -104,7 +105,7 @@ def _ask(
     patch = {"spec": {"rescheduleTriggeredAt": rfc3339(now)}}
     text = f"WorkloadRebalancer {rebalancer} asks for a new decision, as if nothing ran yet"
     asking: list[Action] = [
-        Patch(RESOURCE_BINDINGS, binding.key, patch, uid=binding.metadata.uid),
+        Patch(binding_resource(binding.key), binding.key, patch, uid=binding.metadata.uid),
         *placer.say(binding, "Normal", "RebalanceWorkload", text),
     ]
     return Asked(ObservedWorkload(workload, SUCCESSFUL), tuple(asking))
@@ -160,7 +161,7 @@ class RebalancerReconciler:
     def __init__(self, manager: Manager) -> None:
         self._clock, self._executor = manager.clock, manager.executor
         self._rebalancers = manager.informer(WORKLOAD_REBALANCERS)
-        self._bindings = manager.informer(RESOURCE_BINDINGS)
+        self._bindings = Bindings(manager.informer)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         rebalancer = self._rebalancers.get(key)

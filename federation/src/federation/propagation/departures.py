@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from federation.domains.clock import FailureClock
 from federation.domains.names import cluster_verdict
 from federation.domains.verdict import Finding
-from federation.propagation import applications, moves
+from federation.propagation import applications, interpreter, moves
 from federation.propagation.components import wanted
 from federation.propagation.resilience import CONSISTENCY, stop_s, stopped_s
 from machinery.api.core import Toleration
@@ -137,6 +137,12 @@ def toleration_s(
     return min(waits, default=None)
 
 
+def checkpoint_of(workload: Workload) -> Checkpoint | None:
+    """What it does before it moves: a command in one of its pods, so what has none of its own has no checkpoint to wait for."""
+    template = workload.template
+    return workload.spec.checkpoint if template and interpreter.has_pods(template) else None
+
+
 def due_of(
     binding: ResourceBinding,
     workload: Workload,
@@ -169,7 +175,7 @@ def due_of(
     if wait is None:
         return None
     ends = stop_s(workload.template)
-    hook = spec.checkpoint
+    hook = checkpoint_of(workload)
     return Due(binding, name, why, workload.priority, wait, fenced, ends, hook, silent_s)
 
 
@@ -210,6 +216,6 @@ def dues_of_health(
         entry = account.clusters[name]
         cause = Cause(moves.APPLICATION, applications.why(entry, tolerated), entry.at)
         fenced = spec.mode == CONSISTENCY
-        ends, hook = stop_s(template), spec.checkpoint
+        ends, hook = stop_s(template), checkpoint_of(workload)
         found.append(Due(binding, name, cause, workload.priority, wait, fenced, ends, hook))
     return found

@@ -145,7 +145,10 @@ class Explainer:
                     f"spec.cluster: the decision knows no cluster {only!r}, it knows {known}"
                 )
             status["clusters"] = listed
-        return {**body, "metadata": body.get("metadata") or {}, "status": status}
+        spec, metadata = body.get("spec") or {}, body.get("metadata") or {}
+        workload = spec["workload"] | {"namespace": subject.key.namespace}
+        whole = spec | {"workload": {k: v for k, v in workload.items() if v}}
+        return {**body, "metadata": metadata, "spec": whole, "status": status}
 
     async def _subject(self, server: ApiServer, body: Document, call: Call) -> Subject:
         workload = (body.get("spec") or {}).get("workload")

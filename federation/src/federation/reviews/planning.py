@@ -17,7 +17,7 @@ import msgspec
 from federation.placement.explain import Report, explain
 from federation.placement.model import Request
 from federation.propagation.replays import Note
-from federation.propagation.templates import TEMPLATES
+from federation.propagation.templates import CLUSTER_WIDE, TEMPLATES
 from federation.reviews import plan
 from federation.reviews.plan import CREATE, UNCHANGED, UPDATE, Change, Identity
 from federation.reviews.scratch import Rows, Scratch, rows
@@ -128,7 +128,12 @@ class Planner:
         metadata = document.get("metadata") or {}
         if not metadata.get("name"):
             raise BadRequest(f"spec.objects: a {kind.kind} has no metadata.name")
-        namespace = (metadata.get("namespace") or "default") if kind.namespaced else ""
+        if (
+            not kind.namespaced
+        ):  # whoever gives all manifests a namespace need not know which have none
+            plain = {name: value for name, value in metadata.items() if name != "namespace"}
+            return Applied(kind, ObjectKey("", metadata["name"]), document | {"metadata": plain})
+        namespace = metadata.get("namespace") or "default"
         return Applied(kind, ObjectKey(namespace, metadata["name"]), document)
 
     def _visible(self, server: ApiServer, call: Call) -> Callable[[Identity], bool]:
@@ -247,8 +252,10 @@ def nothing_placed(one: Applied, change: Change, world: plan.World) -> str:
         return f"it claims {len(claimed)} {'object' if len(claimed) == 1 else 'objects'}"
     if change.after is not None or change.works:
         return "no new decision is needed"
-    templates = {(t.api_version, t.kind) for t in TEMPLATES}
-    return UNCLAIMED if (one.kind.api_version, one.kind.kind) in templates else STAYS
+    templates = {(t.api_version, t.kind) for t in (*TEMPLATES, *CLUSTER_WIDE)}
+    custom = one.kind.dynamic is not None
+    travels = custom or (one.kind.api_version, one.kind.kind) in templates
+    return UNCLAIMED if travels else STAYS
 
 
 def told(change: Change, scratch: Scratch) -> Document:
@@ -271,7 +278,7 @@ def _note(change: Change, scratch: Scratch) -> Note | None:
     if change.after is None:
         return None
     metadata = change.after["metadata"]
-    return scratch.notes.get(ObjectKey(metadata["namespace"], metadata["name"]))
+    return scratch.notes.get(ObjectKey(metadata.get("namespace", ""), metadata["name"]))
 
 
 def cluster(change: Change, name: str, report: Report | None) -> Document:

@@ -19,12 +19,14 @@ from federation.controllers import (
     namespaces,
     placer,
     registry,
+    volumes,
 )
 from federation.controllers.reservations import Reservations
 from federation.propagation.replays import Note
+from federation.propagation.scopes import SCOPES
 from federation.reviews.plan import World
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES
-from machinery.api.fleet.work import BINDING_NAMESPACE, RESOURCE_BINDINGS, WORKS, ResourceBinding
+from machinery.api.fleet.work import BINDING_NAMESPACE, WORKS, ResourceBinding
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.controller.action import Action, Emit
 from machinery.controller.executor import Executor
@@ -134,7 +136,7 @@ class Scratch:
         kinds = [kind for kind in self.api.scheme.kinds if kind.storable]
         operator = registry.operator_settings(manager, registry.Settings(kinds, self.api.authority))
         placer.setup(manager, operator, Reservations(manager, NoEstimator()))
-        for room in (detector, dependencies, dispatcher, namespaces, followers):
+        for room in (detector, dependencies, dispatcher, namespaces, followers, volumes):
             room.setup(manager)
 
     def _hear(self, action: Action, answer: Any) -> None:
@@ -185,11 +187,15 @@ class Scratch:
         return kind
 
     def world(self) -> World:
-        """All bindings and Works."""
-        return World(
-            self.documents(RESOURCE_BINDINGS, self.revisions(RESOURCE_BINDINGS)),
-            self.documents(WORKS, self.revisions(WORKS)),
-        )
+        """All bindings, of both scopes, and Works."""
+        bindings = {
+            key: document
+            for scope in SCOPES
+            for key, document in self.documents(
+                scope.bindings, self.revisions(scope.bindings)
+            ).items()
+        }
+        return World(bindings, self.documents(WORKS, self.revisions(WORKS)))
 
 
 def _within(kind: ServedKind, namespace: str, value: bytes, scope: frozenset[str] | None) -> bool:
