@@ -1,7 +1,8 @@
 """The two kinds of bindings: of objects in a namespace, and of objects of a cluster. The same controllers handle both.
 
-A controller is set up once for each scope, or looks at the whole fleet through `Bindings`. The key of a ClusterResourceBinding has no namespace, that of a ResourceBinding
-always has one, so plans ask `binding_resource(binding.key)` which of the two they write.
+A controller is set up once for each scope, or looks at the whole fleet through `Bindings`. The key of a ClusterResourceBinding
+has no namespace, that of a ResourceBinding always has one, so plans ask `binding_resource(binding.key)` which of the two they
+write.
 """
 
 from collections.abc import Callable, Hashable, Iterable

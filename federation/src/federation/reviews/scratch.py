@@ -19,7 +19,6 @@ from federation.controllers import (
     namespaces,
     placer,
     registry,
-    volumes,
 )
 from federation.controllers.reservations import Reservations
 from federation.propagation.replays import Note
@@ -136,7 +135,7 @@ class Scratch:
         kinds = [kind for kind in self.api.scheme.kinds if kind.storable]
         operator = registry.operator_settings(manager, registry.Settings(kinds, self.api.authority))
         placer.setup(manager, operator, Reservations(manager, NoEstimator()))
-        for room in (detector, dependencies, dispatcher, namespaces, followers, volumes):
+        for room in (detector, dependencies, dispatcher, namespaces, followers):
             room.setup(manager)
 
     def _hear(self, action: Action, answer: Any) -> None:
