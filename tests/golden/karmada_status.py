@@ -30,7 +30,6 @@ from cluster_agent.link.agreement import is_mark
 from cluster_agent.link.member import Outcome, conflict, identifier, let_go
 from federation.controllers import dispatcher, statuses
 from federation.placement.model import Candidate
-from federation.propagation import interpreter
 from federation.propagation.templates import resource_of
 from machinery.api import strategy
 from machinery.api.decode import decode_body
@@ -169,9 +168,7 @@ def rendered(fleet: Fleet, template: Document | None, output: Document) -> dict[
     if template is None:
         return {}
     if resource_of(template["apiVersion"], template["kind"]) is None:
-        if template["kind"] != "Service":
-            return {}
-        return dispatcher.unbound(interpreter.portable(template), FLEET, fleet=FLEET).works
+        return {}
     detect(fleet.world, template, fleet.namespace)
     clusters = {b["name"]: b["spec"].get("clusters") for b in output["bindings"]}
     found: dict[str, Document] = {}
@@ -263,14 +260,11 @@ def ours(fleet: Fleet) -> Document:
 
 
 def recorded(line: Document, kind: str) -> Document:
-    """The same of the recording. A Service has no binding here."""
+    """The same of the recording."""
     output = line["output"]
     template = output["template"]
-    follows = line["group"] == "svc"
     return {
-        "bindings": []
-        if follows
-        else [binding_shape(kind, b, output=True) for b in output["bindings"]],
+        "bindings": [binding_shape(kind, b, output=True) for b in output["bindings"]],
         "template": template if template == "gone" else status_shape(kind, template["status"]),
         "works": {
             c: {

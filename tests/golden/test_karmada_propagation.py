@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from tests.golden.karmada_propagation import plays
 
-FOLLOWS = "Services follow what their namespace runs, without a policy and without a binding"
 MIRRORS = "Pods at the federation are mirrors of members' pods; admission refuses others"
 NAMESPACES = "Namespaces go into every cluster, without a policy"
 STALE = "the claim is gone from binding and Works; Karmada does not render the Works again"
+FAMILIES = "the federation gives Services no addresses, so which families they have is each cluster's to say"
 KNOWN = {
-    "kind-004": FOLLOWS,
+    "kind-004": FAMILIES,
     "kind-007": MIRRORS,
     "override-053": MIRRORS,
     "kind-010": "an empty list of rules stays one, where Karmada's store makes null of it",

@@ -4,11 +4,18 @@ import msgspec
 import pytest
 
 from federation.controllers.followers import chosen, plan
+from federation.placement.model import Candidate
 from federation.propagation.interpreter import portable
 from federation.propagation.overrides.policies import Overrides
+from machinery.api.core import ObjectReference
 from machinery.api.fleet.policy import OverridePolicy
-from machinery.api.fleet.work import ResourceBinding, ResourceBindingSpec, TargetCluster
-from machinery.controller.action import Create, Delete, Emit
+from machinery.api.fleet.work import (
+    BINDING_LABEL,
+    ResourceBinding,
+    ResourceBindingSpec,
+    TargetCluster,
+)
+from machinery.controller.action import Create, Delete, Emit, Patch, RequeueAfter
 from machinery.meta.objectmeta import ObjectMeta
 from machinery.meta.resource import Document
 
@@ -46,6 +53,53 @@ def test_a_headless_service_stays_headless() -> None:
 def test_the_clusters_are_those_of_all_bindings_that_still_are_members() -> None:
     bindings = [binding("alpha", "gone"), binding("beta", "alpha")]
     assert chosen(bindings, ["alpha", "beta", "gamma"]) == ["alpha", "beta"]
+
+
+def placed(kind: str, name: str, *clusters: str) -> ResourceBinding:
+    source = ObjectReference(api_version="v1", kind=kind, namespace="demo", name=name, uid="u")
+    return msgspec.structs.replace(
+        binding(*clusters),
+        spec=ResourceBindingSpec(
+            resource=source, clusters=tuple(TargetCluster(name) for name in clusters)
+        ),
+    )
+
+
+def test_a_service_is_nothing_that_others_follow_but_its_own_export() -> None:
+    bindings = [placed("ConfigMap", "c", "alpha"), placed("Service", "web", "beta")]
+    known = ["alpha", "beta"]
+    assert chosen(bindings, known) == ["alpha"]
+    assert chosen(bindings, known, "web") == ["alpha", "beta"]
+    assert chosen(bindings, known, "other") == ["alpha"]
+
+
+FLEET = {name: Candidate(name) for name in ("alpha", "beta")}
+
+
+def test_a_policy_takes_over_what_stands_there_without_deleting_it() -> None:
+    first = [a.document for a in plan(service(), ["alpha", "beta"], []) if isinstance(a, Create)]
+    held = [w | {"metadata": w["metadata"] | {"uid": str(i)}} for i, w in enumerate(first)]
+    own = placed("Service", "web", "alpha")
+    (handed,) = plan(service(), ["alpha", "beta"], held, fleet=FLEET, bound=own)
+    assert isinstance(handed, Patch)
+    assert handed.key.namespace == "karmada-es-alpha"
+    assert isinstance(handed.patch, list)
+    labels = {key for op in handed.patch if op["path"] == "/metadata/labels" for key in op["value"]}
+    assert BINDING_LABEL in labels
+
+
+def test_a_policys_clusters_are_the_dispatchers() -> None:
+    own = placed("Service", "web", "alpha")
+    (made,) = plan(service(), ["alpha", "beta"], [], fleet=FLEET, bound=own)
+    assert isinstance(made, Create)
+    assert made.document["metadata"]["namespace"] == "karmada-es-beta"
+    assert plan(service(), [], [], fleet=FLEET, bound=own) == []
+
+
+def test_what_a_policy_lets_go_is_waited_for() -> None:
+    own = placed("Service", "web", "alpha")
+    (later,) = plan(service(), ["beta"], [], fleet=FLEET, bound=own, leaving=lambda _: True)
+    assert isinstance(later, RequeueAfter)
 
 
 def test_works_come_and_go_with_the_clusters() -> None:

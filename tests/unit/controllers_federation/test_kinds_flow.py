@@ -213,6 +213,45 @@ def test_a_service_shows_the_addresses_that_clusters_gave_it() -> None:
     fleet_story(story)
 
 
+def test_a_policy_brings_a_service_where_nothing_of_its_namespace_runs() -> None:
+    async def story(fleet: Fleet) -> None:
+        await policy(fleet, SERVICES, "alpha", "gamma")
+        await fleet.client.create(SERVICES, thing(SERVICES, "web", ports=[{"port": 80}]))
+        await asyncio.sleep(1)
+        (work,) = await fleet.works("gamma", "Service")
+        assert work["metadata"]["annotations"]["resourcebinding.karmada.io/name"] == "web-service"
+        assert len(await fleet.works("alpha", "Service")) == 1
+        assert await fleet.works("beta", "Service") == []
+        point = {"loadBalancer": {"ingress": [{"ip": "1.1.1.1"}]}}
+        await report(fleet, "gamma", "Service", point)
+        status = (await fleet.client.get(SERVICES, ObjectKey("demo", "web")))["status"]
+        assert status["loadBalancer"]["ingress"][0]["ip"] == "1.1.1.1"
+
+    fleet_story(story)
+
+
+def test_a_service_that_a_policy_takes_is_deleted_nowhere_and_still_follows() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.client.create(SERVICES, thing(SERVICES, "web", ports=[{"port": 80}]))
+        deployment = thing(
+            DEPLOYMENTS, "web", replicas=3, selector={"matchLabels": {"app": "x"}},
+            template=TEMPLATE,
+        )  # fmt: skip
+        await fleet.client.create(DEPLOYMENTS, deployment)
+        await asyncio.sleep(1)
+        before = {c: await fleet.works(c, "Service") for c in ZONES}
+        await policy(fleet, SERVICES, "alpha")
+        await asyncio.sleep(2)
+        after = {c: await fleet.works(c, "Service") for c in ZONES}
+        for cluster in ZONES:
+            (old,), (new,) = before[cluster], after[cluster]
+            assert old["metadata"]["uid"] == new["metadata"]["uid"]
+            bound = "resourcebinding.karmada.io/name" in (new["metadata"].get("annotations") or {})
+            assert bound == (cluster == "alpha")
+
+    fleet_story(story)
+
+
 def test_a_policy_that_divides_replicas_sends_what_has_none_whole() -> None:
     async def story(fleet: Fleet) -> None:
         await policy(fleet, CONFIGMAPS, "alpha", "beta")

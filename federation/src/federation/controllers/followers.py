@@ -1,19 +1,26 @@
 """Followers: Services and ServiceExports go wherever something of their namespace goes.
 
-A Service has no replicas and no policy of its own: it stands in every cluster that was chosen for any workload of its
+A Service has no replicas and needs no policy: it stands in every cluster that was chosen for any workload of its
 namespace, so that its name means the same there. What a cluster gives it (addresses, node ports) is that cluster's own
 and does not travel. When the last workload leaves a cluster, the Service leaves it too. A ServiceExport goes with the Service
 that it names. Override policies change it for a cluster as they do a workload.
+
+A policy that selects a Service gives it a binding, and the binding's clusters are the dispatcher's: what stands there already is
+handed over as it is, by writing on its Work whose it is, so that no member ever deletes a Service because a policy was written.
+In the other clusters of the namespace it stands as ever.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from federation.controllers import dispatcher
+from federation.controllers.dispatcher import Rendered
 from federation.placement.model import Candidate
 from federation.propagation import interpreter
 from federation.propagation.overrides.policies import NO_OVERRIDES, Overrides
-from federation.propagation.templates import FOLLOWERS, propagatable
+from federation.propagation.scopes import IN_NAMESPACES
+from federation.propagation.templates import FOLLOWERS, SERVICES, propagatable
+from federation.propagation.works import binding_name
 from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.policy import CLUSTER_OVERRIDE_POLICIES, OVERRIDE_POLICIES
 from machinery.api.fleet.work import (
@@ -22,18 +29,27 @@ from machinery.api.fleet.work import (
     WORK_DOCUMENTS,
     ResourceBinding,
 )
-from machinery.controller.action import Action, Result
+from machinery.controller.action import Action, RequeueAfter, Result
 from machinery.controller.manager import Manager
 from machinery.meta.objectmeta import Object
-from machinery.meta.resource import Document, ObjectKey, Resource
+from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
 BY_FOLLOWER = "follower"
+LEAVING_S = 1.0
+"""How soon to look again for a Work that its binding lets go."""
 
 
-def chosen(bindings: Iterable[ResourceBinding], known: Iterable[str]) -> list[str]:
-    """Clusters that run something of the namespace."""
+def chosen(
+    bindings: Iterable[ResourceBinding], known: Iterable[str], exported: str = ""
+) -> list[str]:
+    """Clusters that run something of the namespace. A Service is nothing that runs; where the one that is `exported` stands
+    counts for its export."""
     wanted = {
-        name for binding in bindings if not binding.deleting for name in dispatcher.asked(binding)
+        name
+        for binding in bindings
+        if not binding.deleting
+        and (binding.spec.resource.kind != SERVICES.kind or binding.spec.resource.name == exported)
+        for name in dispatcher.asked(binding)
     }
     return sorted(wanted & set(known))
 
@@ -44,14 +60,28 @@ def plan(
     held: Iterable[Document],
     overrides: Overrides = NO_OVERRIDES,
     fleet: Mapping[str, Candidate] = {},
+    bound: ResourceBinding | None = None,
+    leaving: Callable[[ObjectKey], bool] = lambda _: False,
 ) -> list[Action]:
-    """A Work for each cluster, and no other."""
+    """A Work for each cluster, and no other. `bound`: the object's own binding, whose clusters are the dispatcher's; `leaving`:
+    whether a Work of that name is still the dispatcher's."""
+    held = list(held)
     if document is None or not propagatable(document):
         return dispatcher.plan({}, held)
-    found = dispatcher.unbound(interpreter.portable(document), clusters, overrides, fleet)
+    given = Rendered()
+    if bound is not None:
+        given = dispatcher.rendered(bound, document, fleet, overrides=overrides.of(document))
+    others = [c for c in clusters if c not in given.works and c not in given.failed]
+    found = dispatcher.unbound(interpreter.portable(document), others, overrides, fleet)
     resource = next(r for r in FOLLOWERS if r.kind == document["kind"])
     told = dispatcher.complaints(resource, document, found)
-    return [*dispatcher.plan(found.works, held, found.failed), *told]
+    waits = {c for c, work in found.works.items() if leaving(document_key(work))}
+    wanted = {c: work for c, work in found.works.items() if c not in waits}
+    there = {document_key(work) for work in held}
+    wanted |= {c: work for c, work in given.works.items() if document_key(work) in there}
+    actions = dispatcher.plan(wanted, held, found.failed.keys() | given.failed.keys())
+    later = [RequeueAfter(LEAVING_S)] if waits else []
+    return [*actions, *told, *later]
 
 
 class FollowerReconciler:
@@ -67,16 +97,34 @@ class FollowerReconciler:
         self._cluster_overrides = manager.informer(CLUSTER_OVERRIDE_POLICIES)
         self._works = manager.informer(WORK_DOCUMENTS, label_selector=f"!{BINDING_LABEL}")
         self._works.add_index(BY_FOLLOWER, follower_keys)
+        self._bound = manager.informer(WORK_DOCUMENTS, label_selector=IN_NAMESPACES.label)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         overrides = Overrides(
             tuple(self._cluster_overrides.list()), tuple(self._overrides.list(key.namespace))
         )
         fleet = dispatcher.members(self._clusters.list(), judged=overrides != NO_OVERRIDES)
-        clusters = chosen(self._bindings.list(key.namespace), fleet)
+        exported = "" if self._resource == SERVICES else key.name
+        clusters = chosen(self._bindings.list(key.namespace), fleet, exported)
         held = self._works.by_index(BY_FOLLOWER, (self._resource.kind, *key))
-        actions = plan(self._objects.get(key), clusters, held, overrides, fleet)
+        document = self._objects.get(key)
+        bound = self._own(document) if self._resource == SERVICES else None
+        actions = plan(document, clusters, held, overrides, fleet, bound, self._leaving)
         return await self._executor.apply(actions)
+
+    def _own(self, service: Document | None) -> ResourceBinding | None:
+        """The binding that a policy gave it."""
+        if service is None:
+            return None
+        about = document_key(service)
+        name = ObjectKey(about.namespace, binding_name(SERVICES.kind, about.name))
+        binding: ResourceBinding | None = self._bindings.get(name)
+        if binding is None or binding.spec.resource.uid != service["metadata"]["uid"]:
+            return None
+        return None if binding.deleting else binding
+
+    def _leaving(self, work: ObjectKey) -> bool:
+        return self._bound.get(work) is not None
 
 
 def follower_keys(document: Document) -> list[tuple[str, str, str]]:

@@ -4,7 +4,7 @@ Writes `status.aggregatedStatus` and the condition `FullyApplied` of the binding
 template's kind (`propagation.aggregation`). A member that is not heard of keeps its last report in the binding, with health
 Unknown and since when; its replicas are not counted.
 
-Services have no binding: `status` of one is summed up from the Works that carry it into clusters.
+Services need no binding: `status` of one is summed up from the Works that carry it into clusters, whether they have one or not.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -48,6 +48,9 @@ from machinery.meta.objectmeta import condition, is_true
 from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
 FULLY_APPLIED = "FullyApplied"
+SERVICE = (SERVICES.api_version, SERVICES.kind)
+BOUND_OR_NOT = (f"!{BINDING_LABEL}", IN_NAMESPACES.label)
+"""Works without a binding, and with one."""
 BY_BINDING = "binding"
 BY_SERVICE = "service"
 
@@ -230,7 +233,9 @@ def plan(  # noqa: PLR0913
     """Both halves."""
     works = list(works)
     actions = binding_plan(binding, works, seen, binding_status, now, since)
-    if template is not None and template["metadata"]["uid"] == binding.spec.resource.uid:
+    if template is None or (template["apiVersion"], template["kind"]) == SERVICE:
+        return actions
+    if template["metadata"]["uid"] == binding.spec.resource.uid:
         actions += template_plan(template, binding, works, seen, now, scripts, resource)
     return actions
 
@@ -290,21 +295,22 @@ class ServiceStatusReconciler:
         self._executor = manager.executor
         self._services = manager.informer(SERVICES)
         self._clusters = manager.informer(CLUSTERS)
-        self._works = manager.informer(WORKS, label_selector=f"!{BINDING_LABEL}")
-        self._works.add_index(BY_SERVICE, service_keys)
+        self._works = [manager.informer(WORKS, label_selector=label) for label in BOUND_OR_NOT]
+        for works in self._works:
+            works.add_index(BY_SERVICE, service_keys)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         service = self._services.get(key)
         if service is None or not propagatable(service):
             return Result()
         seen, _ = heard(self._clusters.list())
-        works = self._works.by_index(BY_SERVICE, key)
+        works = [work for part in self._works for work in part.by_index(BY_SERVICE, key)]
         now = rfc3339(self._clock.now())
         return await self._executor.apply(service_plan(service, works, seen, now))
 
 
 def service_keys(work: Work) -> list[ObjectKey]:
-    """The Service that a Work without a binding carries."""
+    """The Service that a Work carries."""
     return [
         ObjectKey(report.identifier.namespace, report.identifier.name)
         for report in work.status.manifest_statuses
@@ -320,7 +326,8 @@ def setup(manager: Manager) -> None:
     services = manager.informer(SERVICES)
     of_services = manager.controller("statuses-services", ServiceStatusReconciler(manager))
     of_services.watches(SERVICES)
-    of_services.watches(WORKS, service_keys, label_selector=f"!{BINDING_LABEL}")
+    for label in BOUND_OR_NOT:
+        of_services.watches(WORKS, service_keys, label_selector=label)
     of_services.watches(CLUSTERS, _of_cluster(lambda _: [document_key(s) for s in services.list()]))
 
 

@@ -3,7 +3,8 @@
 Users apply ordinary objects; what belongs to the federation itself, to a controller or to one cluster only stays. Objects of a
 cluster (`CLUSTER_WIDE`) and of kinds that users define are followed while a policy selects their kind (`demand`). What is
 known of a kind besides is the interpreter's. Pods and ReplicaSets are no templates: at the federation Pods mirror members' pods
-and ReplicaSets record revisions, and admission refuses others. Services follow what their namespace runs, without a policy.
+and ReplicaSets record revisions, and admission refuses others. Services follow what their namespace runs, without a policy;
+one that selects a Service brings it to its clusters as well.
 """
 
 from machinery.api.core import ObjectReference
@@ -69,6 +70,7 @@ TEMPLATES: tuple[Resource[Document], ...] = (
     LIMIT_RANGES,
     ROLES,
     ROLE_BINDINGS,
+    SERVICES,
 )
 """Kinds that a policy can select."""
 
@@ -84,7 +86,7 @@ CLUSTER_WIDE: tuple[Resource[Document], ...] = (
 """Kinds without a namespace that a ClusterPropagationPolicy can select; they are followed once one does."""
 
 FOLLOWERS: tuple[Resource[Document], ...] = (SERVICES, SERVICE_EXPORTS)
-"""Kinds that stand wherever something of their namespace stands."""
+"""Kinds that stand wherever something of their namespace stands, also where no policy selects them."""
 
 _FIXED_GROUPS = frozenset(kind.group for kind in (*BUILTIN, *TEMPLATE_KINDS))
 """Groups whose kinds no user defines."""
