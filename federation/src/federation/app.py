@@ -114,6 +114,7 @@ class FederationServer:
                 accounts=False,
                 service_cidr="",  # Services are templates here: each member gives its own addresses
                 audit=self._audit,
+                authentication_config=self.config.authenticationConfig,
             ),
             self._clock,
             self._ids,

@@ -36,6 +36,9 @@ class FederationConfig:
     allowNoExecuteTaintPolicy: bool = False  # noqa: N815
     """Whether ClusterTaintPolicies may drive workloads away (effect NoExecute), as Karmada's flag of this name."""
 
+    authenticationConfig: str = ""  # noqa: N815
+    """File with an AuthenticationConfiguration (apiserver.config.k8s.io/v1): identity providers whose tokens are believed."""
+
     audit: AuditSettings = AuditSettings()
     """The audit log: enabled, path, policyFile, maxSizeMegabytes, maxBackups."""
 

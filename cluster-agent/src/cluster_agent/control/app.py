@@ -60,6 +60,9 @@ class ControlConfig:
     """Cluster addresses of Services; members that are to reach each other's Services need ranges that do not overlap."""
     clusterset_cidr: str = ""
     """Addresses of Services of the whole fleet, as this member gives them; empty: none are given."""
+    authentication_config: str = ""
+    """File with an AuthenticationConfiguration: identity providers whose tokens are believed."""
+
     audit: AuditSettings = AuditSettings()
     """The audit log."""
 
@@ -101,6 +104,7 @@ class Control:
                 service_cidr=self.config.service_cidr,
                 taint_new_nodes=True,
                 audit=self._audit,
+                authentication_config=self.config.authentication_config,
             ),
             self._clock,
             self._ids,

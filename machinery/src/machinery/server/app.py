@@ -21,6 +21,7 @@ from machinery.meta.resource import Document
 from machinery.server import bootstrap
 from machinery.server.admission.escalation import RbacEscalation, SignerRights
 from machinery.server.admission.interface import Admission, Plugin
+from machinery.server.admission.limitranger import LimitRanger
 from machinery.server.admission.plugins import (
     CertificateIdentity,
     DefaultTolerationSeconds,
@@ -47,6 +48,7 @@ from machinery.server.http import Front, RawRoute
 from machinery.server.listing import Lister
 from machinery.server.local import Local, LocalClient, MirrorWriter
 from machinery.server.node_proxy import NodeProxy
+from machinery.server.oidc.users import OidcUsers
 from machinery.server.peek import Peek
 from machinery.server.pki import (
     CertificateAuthority,
@@ -123,8 +125,14 @@ class ApiServer:
         self.issuer = TokenIssuer.load_or_create(config.pki_dir, API_AUDIENCE, clock, ids)
         self.cache = WatchCache(store, scheme.kinds, config)
         self.authorizer = Authorizer(self.cache, scheme.kinds)
+        self._oidc = _oidc(config, clock)
         self.authenticator = Authenticator(
-            self._lookup, self.issuer, clock, config.static_tokens, self.extensions.authenticators
+            self._lookup,
+            self.issuer,
+            clock,
+            config.static_tokens,
+            self.extensions.authenticators,
+            self._oidc,
         )
         admission = Admission([*self._plugins(ids), *self.extensions.admission])
         self.registry = Registry(store, self.cache, scheme, admission, config, clock, ids)
@@ -159,14 +167,7 @@ class ApiServer:
             else Auditor(config.audit, scheme, self.authorizer, clock, ids)
         )
         counts: Counts = {}
-        gate = Gate(
-            scheme, self.authenticator, self.authorizer,
-            self.extensions.interceptors, self.extensions.raw_routes,
-        )  # fmt: skip
-        self.quick = QuickGet(gate, store, config.gzip_bytes_min, counts, self.auditor)
-        self.quick_create = QuickCreate(
-            gate, self.registry, config.gzip_bytes_min, counts, self.auditor
-        )
+        self.quick, self.quick_create = self._make_quick(counts)
         self._front = self._make_front(ids, counts)
 
     # ------------------------------------------------------------------------------------------------- assembly
@@ -176,6 +177,7 @@ class ApiServer:
             plugins.append(ServiceAccount(self.peek, ids))
         return [
             *plugins,
+            LimitRanger(self._cache_of("", "limitranges")),
             DefaultTolerationSeconds(),
             Priority(self._cache_of("scheduling.k8s.io", "priorityclasses")),
             RuntimeClass(self._cache_of("node.k8s.io", "runtimeclasses")),
@@ -185,6 +187,15 @@ class ApiServer:
             SignerRights(self.authorizer),
             NodeRestriction(self.peek),
         ]
+
+    def _make_quick(self, counts: Counts) -> tuple[QuickGet, QuickCreate]:
+        gate = Gate(
+            self.scheme, self.authenticator, self.authorizer,
+            self.extensions.interceptors, self.extensions.raw_routes,
+        )  # fmt: skip
+        quick = QuickGet(gate, self.store, self.config.gzip_bytes_min, counts, self.auditor)
+        create = QuickCreate(gate, self.registry, self.config.gzip_bytes_min, counts, self.auditor)
+        return quick, create
 
     def _make_front(self, ids: Ids, counts: Counts) -> Front:
         watch_server = WatchServer(self.cache, self.watches, self.config, self.clock, ids)
@@ -244,6 +255,8 @@ class ApiServer:
         await self.cache.start()
         if self.definitions is not None:
             self.definitions.start()
+        if self._oidc is not None:
+            await self._oidc.start()
         await bootstrap.ensure(
             self.registry, self.scheme, [*bootstrap.documents(), *self.extensions.bootstrap]
         )
@@ -264,6 +277,8 @@ class ApiServer:
         """Stop listening, end watches, let running requests finish. The store stays open."""
         self.ready = False
         await self._tasks.close()
+        if self._oidc is not None:
+            await self._oidc.close()
         if self.definitions is not None:
             await self.definitions.stop()
         self.watches.close_all()
@@ -357,6 +372,13 @@ def _authority(config: ServerConfig, clock: Clock) -> CertificateAuthority:
     if config.pki_dir:
         return CertificateAuthority.load_or_create(config.pki_dir, config.name, clock)
     return CertificateAuthority.create(config.name, clock)
+
+
+def _oidc(config: ServerConfig, clock: Clock) -> OidcUsers | None:
+    if not config.authentication_config:
+        return None
+    kept = f"{config.pki_dir}/oidc" if config.pki_dir else ""
+    return OidcUsers(config.authentication_config, kept, clock, own_issuer=API_AUDIENCE)
 
 
 def settle_collector() -> None:

@@ -1,4 +1,4 @@
-"""Who asks: client certificate, static token, bootstrap token, ServiceAccount token. Nobody is anonymous.
+"""Who asks: client certificate, static token, bootstrap token, ServiceAccount token, an identity provider's. Nobody is anonymous.
 
 A request with no credentials gets 401 (health checks aside, which `http` answers before asking). So does one with a
 token that we do not know, even if its connection carries a good certificate: a wrong token is a mistake, not a guest.
@@ -18,6 +18,7 @@ from aiohttp import web
 from machinery.api.fleet.multicluster import GATEWAY_USER_PREFIX
 from machinery.kit.clock import Clock, parse_time
 from machinery.meta.errors import Unauthorized
+from machinery.server.oidc.users import OidcUsers
 from machinery.server.tokens import Claims, TokenIssuer
 from machinery.server.user import AUTHENTICATED, UserInfo, service_account_user
 
@@ -65,12 +66,14 @@ class Authenticator:
         clock: Clock,
         static: Sequence[tuple[str, UserInfo]] = (),
         extras: Sequence[ExtraAuthenticator] = (),
+        oidc: OidcUsers | None = None,
     ) -> None:
         self._lookup = lookup
         self._issuer = issuer
         self._clock = clock
         self._static = {token: user.authenticated() for token, user in static}
         self._extras = tuple(extras)
+        self._oidc = oidc
         self._verified: dict[str, tuple[Claims, float]] = {}
 
     def authenticate(self, request: web.BaseRequest, peer: UserInfo | None) -> UserInfo:
@@ -86,15 +89,17 @@ class Authenticator:
 
     def known(self, headers: Mapping[str, str], peer: UserInfo | None) -> UserInfo | None:
         """The user of a token, else of the certificate; None: others may know. Raises Unauthorized."""
-        header = headers.get("Authorization")
-        if header is not None and header[:7].lower() == "bearer ":
-            token = header[7:].strip()
-            if token:
-                user = self.token_user(token)
-                if user is None:
-                    raise unauthorized()
-                return user
-        return peer
+        token = _bearer(headers)
+        if not token:
+            return peer
+        user = self.token_user(token)
+        if user is None:
+            raise unauthorized()
+        return user
+
+    async def learned(self, headers: Mapping[str, str]) -> bool:
+        """Whether something was learned for a request that was refused, so that it is worth asking once more."""
+        return self._oidc is not None and await self._oidc.learned(_bearer(headers))
 
     def token_user(self, token: str, audiences: Sequence[str] = (API_AUDIENCE,)) -> UserInfo | None:
         """The user that a bearer token stands for."""
@@ -103,8 +108,13 @@ class Authenticator:
             return user
         if _BOOTSTRAP.fullmatch(token):
             return self._bootstrap_user(token)
+        oidc = self._oidc if API_AUDIENCE in audiences else None
+        if oidc is not None and (user := oidc.remembered(token)) is not None:
+            return user
         claims = self.claims(token, audiences)
-        return None if claims is None else _claims_user(claims)
+        if claims is not None:
+            return _claims_user(claims)
+        return None if oidc is None else oidc.user(token)
 
     def claims(self, token: str, audiences: Sequence[str] = (API_AUDIENCE,)) -> Claims | None:
         """The claims of a ServiceAccount token that still counts."""
@@ -167,6 +177,12 @@ class Authenticator:
             return parse_time(expiration) <= self._clock.now()
         except ValueError:
             return True
+
+
+def _bearer(headers: Mapping[str, str]) -> str:
+    """The token of a request, empty where it has none."""
+    header = headers.get("Authorization")
+    return header[7:].strip() if header is not None and header[:7].lower() == "bearer " else ""
 
 
 def _decoded(data: Mapping[str, str]) -> dict[str, str]:

@@ -39,6 +39,9 @@ class ServerConfig:
     static_tokens: tuple[tuple[str, UserInfo], ...] = field(default=(), repr=False)
     """Bearer tokens that are good for ever. For tests and the lab; none by default."""
 
+    authentication_config: str = ""
+    """File with an AuthenticationConfiguration: identity providers whose tokens are believed. Empty: none's."""
+
     client_ca_pem: str = ""
     """Further CAs whose client certificates are believed, beside our own."""
 

@@ -21,7 +21,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from machinery.kit.clock import Clock
 from machinery.meta import errors
-from machinery.meta.errors import StatusError
+from machinery.meta.errors import StatusError, Unauthorized
 from machinery.server.audit.auditor import TRAIL, Auditor, is_long
 from machinery.server.audit.event import HEADER, Trail
 from machinery.server.authn import Authenticator, peer_user
@@ -322,7 +322,7 @@ class Front:
                 return health
         protocol = request.protocol
         peer = protocol.identity() if isinstance(protocol, Connection) else None
-        user = self._authenticator.authenticate(request, peer)
+        user = await self._known(request, peer)
         self._identified(request, info, user)
         headers = request.headers
         if (
@@ -348,6 +348,15 @@ class Front:
         if info.audit is not None:
             self._bodies(info.audit, request, reply)
         return self._finished(request, info, reply) if isinstance(reply, Reply) else reply
+
+    async def _known(self, request: web.BaseRequest, peer: UserInfo | None) -> UserInfo:
+        """Who asks. Raises Unauthorized."""
+        try:
+            return self._authenticator.authenticate(request, peer)
+        except Unauthorized:
+            if not await self._authenticator.learned(request.headers):
+                raise
+        return self._authenticator.authenticate(request, peer)
 
     def _identified(self, request: web.BaseRequest, info: RequestInfo, user: UserInfo) -> None:
         trail = info.audit

@@ -28,7 +28,7 @@ def parse_listen(text: str) -> Listen:
     return Listen(host.strip("[]"), int(port))
 
 
-def server_config(
+def server_config(  # noqa: PLR0913 - what programs say of their server, in one place
     name: str,
     data_dir: str,
     listen: Sequence[str],
@@ -38,6 +38,7 @@ def server_config(
     service_cidr: str = SERVICE_CIDR,
     taint_new_nodes: bool = False,
     audit: AuditConfig | None = None,
+    authentication_config: str = "",
 ) -> ServerConfig:
     """Settings of a server that keeps its keys below `data_dir`; its certificate is good for all it listens on.
 
@@ -58,6 +59,7 @@ def server_config(
         service_cidr=service_cidr,
         taint_new_nodes=taint_new_nodes,
         audit=audit,
+        authentication_config=authentication_config,
     )
 
 

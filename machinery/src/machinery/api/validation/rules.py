@@ -18,16 +18,15 @@ What rules may cost is bounded: the length of each, how often they run for one o
 """
 
 import datetime as dt
-import importlib
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Final
 
+from machinery.api import cel
 from machinery.api.fieldpath import below, item
 from machinery.api.validation.causes import Causes
 from machinery.api.validation.rule_costs import LETTERS_MAX, TEXTS, Size, letters, size_of
-from machinery.api.validation.rule_functions import declarations
 from machinery.api.validation.schema_values import ABSENT, keys_of
 from machinery.kit.clock import parse_time
 from machinery.meta.resource import Document
@@ -63,24 +62,17 @@ _STAMP: Final[Mapping[str, Schema]] = {
 
 
 # -------------------------------------------------------------------------------------------------------- the language
-@cache
-def _cel() -> Any:
-    """The library, or None where it is not installed."""
-    try:
-        return importlib.import_module("cel_expr_python.cel")
-    except ImportError:
-        return None
-
-
 def available() -> bool:
     """Whether rules are enforced."""
-    return _cel() is not None
+    return cel.library() is not None
 
 
 @lru_cache(maxsize=64)
 def _environment(self_type: str) -> Any:
-    cel = _cel()
-    types = cel.Type
+    return cel.environment(lambda types: _variables(types, self_type))
+
+
+def _variables(types: Any, self_type: str) -> Mapping[str, Any]:
     of: Any = types.DYN
     scalars = {
         "string": types.STRING, "integer": types.INT, "number": types.DOUBLE,
@@ -90,15 +82,7 @@ def _environment(self_type: str) -> Any:
         of = types.List(scalars.get(self_type[6:], types.DYN))
     else:
         of = scalars.get(self_type, types.DYN)
-    extensions = []
-    for name in ("bindings", "optional", "strings", "math", "encoders"):
-        module = importlib.import_module(f"cel_expr_python.ext.ext_{name}")
-        extensions.append(getattr(module, f"Ext{name.capitalize()}")())
-    return cel.NewEnv(
-        variables={"self": of, "oldSelf": of, "previous": types.List(of)},
-        extensions=extensions,
-        functions=declarations(cel),
-    )
+    return {"self": of, "oldSelf": of, "previous": types.List(of)}
 
 
 _OPTIONAL: Final = (
@@ -121,8 +105,7 @@ def compile_fault(schema: Schema, expression: str, *, optional: bool = False) ->
     try:
         _program(_type_name(schema), expression, optional=optional)
     except RuntimeError as error:
-        text = str(error).removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]")
-        return text.replace(" (in container '')", "")
+        return cel.compile_fault(error)
     return ""
 
 

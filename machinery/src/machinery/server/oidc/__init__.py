@@ -1,0 +1,1 @@
+"""Users of identity providers: OpenID Connect tokens, believed as an AuthenticationConfiguration says."""
