@@ -105,14 +105,29 @@ def dependencies(scripts: Customizations, document: Document) -> dict[str, set[O
     return found
 
 
+def left_behind(scripts: Customizations, document: Document) -> list[str]:
+    """What a user's script says that the object refers to, and that does not follow it, each with why."""
+    asked = scripts.dependencies(document, KUBE)
+    return [why for one in asked if (why := unfollowed(document, one))]
+
+
 def unfollowed(document: Document, reference: Document) -> str:
     """Why nothing follows the object because of the reference; empty when it does."""
-    what = f"{reference['apiVersion']} {reference['kind']}"
+    home, name = reference.get("namespace", ""), reference.get("name", "")
     if reference["apiVersion"] != "v1" or reference["kind"] not in interpreter.DEPENDABLE:
-        return f"{what} does not follow what refers to it"
-    if reference.get("namespace", "") != document["metadata"].get("namespace", ""):
-        return f"{what} of another namespace does not follow"
-    return "" if reference.get("name") else f"{what}: references by labels are not followed"
+        what = f"{reference['apiVersion']} {reference['kind']}"
+        return f"{_named(what, home, name)}: its kind does not follow what refers to it"
+    what = _named(reference["kind"], home, name)
+    if not document["metadata"].get("namespace"):
+        return f"{what}: nothing follows an object that is in no namespace"
+    if home != document["metadata"]["namespace"]:
+        return f"{what}: what is in another namespace does not follow"
+    return "" if name else f"{what}: what is named by labels does not follow"
+
+
+def _named(what: str, home: str, name: str) -> str:
+    named = name or "by labels"
+    return f"{what} {home}/{named}" if home and name else f"{what} {named}"
 
 
 def summed(
