@@ -70,10 +70,8 @@ class _Runtime(ContainerdRuntime):
 async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
     """Everything of one node over containerd."""
     name, clock = config.node_name, shared.clock
-    pods_dir, logs_dir = (
-        f"{config.state_dir}/pods",
-        config.pod_log_dir or f"{config.state_dir}/logs",
-    )
+    pods_dir = f"{config.state_dir}/pods"
+    logs_dir = config.pod_log_dir or f"{config.state_dir}/logs"
     if config.pod_cidr and config.cni_conf_dir != "none":
         _write_network(config)
     seen = Images()
