@@ -9,7 +9,7 @@ import pytest
 from tests.golden.karmada_propagation import plays
 
 MIRRORS = "Pods at the federation are mirrors of members' pods; admission refuses others"
-NAMESPACES = "Namespaces go into every cluster, without a policy"
+NAMESPACES = "Namespaces go into every cluster, also where a policy brings them to some, unless labelled to stay at home"
 STALE = "the claim is gone from binding and Works; Karmada does not render the Works again"
 FAMILIES = "the federation gives Services no addresses, so which families they have is each cluster's to say"
 KNOWN = {
@@ -19,7 +19,6 @@ KNOWN = {
     "kind-010": "an empty list of rules stays one, where Karmada's store makes null of it",
     "kindcluster-004.0": NAMESPACES,
     "kindcluster-004.1": NAMESPACES,
-    "namespace-007": NAMESPACES,
     "namespace-005": "all namespaces that begin with karmada- are the federation's own here",
     "kind-017": "last-applied-configuration speaks of the federation's object and does not travel",
     "override-047": "the recording has no Event of the predicate that leads nowhere; ours says it",

@@ -10,7 +10,10 @@ from federation.propagation.templates import (
     CLUSTER_ROLES,
     CONFIGMAPS,
     CUSTOM_RESOURCE_DEFINITIONS,
+    NAMESPACES,
     PRIORITY_CLASSES,
+    STAYS,
+    propagatable,
 )
 from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.decision import DECISIONS
@@ -127,6 +130,50 @@ async def says(fleet: Fleet, work: Document, status: Document, health: str = "He
     body = {"status": {"conditions": [APPLIED], "manifestStatuses": [said]}}
     await fleet.client.patch(WORK_DOCUMENTS, key, body, subresource="status")
     await asyncio.sleep(1)
+
+
+def space(name: str, **labels: str) -> Document:
+    document = of(NAMESPACES, name)
+    document["metadata"]["labels"] = labels
+    return document
+
+
+def test_a_namespace_that_stays_at_home_goes_where_a_policy_brings_it() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.client.create(NAMESPACES, space("lone", **{STAYS: "true"}))
+        await selects(fleet, "gamma", kinds=(NAMESPACES,))
+        assert await placed(fleet, "lone-namespace") == ("gamma",)
+        reached = {
+            cluster
+            for cluster in ("alpha", "beta", "gamma")
+            for work in await fleet.works(cluster, "Namespace")
+            if work["spec"]["workload"]["manifests"][0]["metadata"]["name"] == "lone"
+        }
+        assert reached == {"gamma"}
+
+    fleet_story(story)
+
+
+def test_a_namespace_that_a_policy_takes_is_deleted_nowhere() -> None:
+    async def story(fleet: Fleet) -> None:
+        before = {c: await fleet.works(c, "Namespace") for c in ("alpha", "beta", "gamma")}
+        await selects(fleet, "gamma", kinds=(NAMESPACES,))
+        await asyncio.sleep(1)
+        for cluster, works in before.items():
+            (old,), (new,) = works, await fleet.works(cluster, "Namespace")
+            assert old["metadata"]["uid"] == new["metadata"]["uid"]
+            marks = new["metadata"].get("annotations") or {}
+            bound = "clusterresourcebinding.karmada.io/name" in marks
+            assert bound == (cluster == "gamma")
+        assert await bindings(fleet) == {"demo-namespace"}
+
+    fleet_story(story)
+
+
+def test_namespaces_of_the_system_are_no_templates() -> None:
+    assert not propagatable(space("kube-system"))
+    assert not propagatable(space("default"))
+    assert propagatable(space("demo"))
 
 
 def test_a_cluster_role_goes_where_a_cluster_policy_says_and_leaves_with_it() -> None:

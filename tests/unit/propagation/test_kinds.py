@@ -197,7 +197,7 @@ def test_every_kind_with_a_rule_is_a_template() -> None:
         ("apps/v1", "StatefulSet", None),
         ("rbac.authorization.k8s.io/v1", "Role", None),
         ("v1", "Service", None),
-        ("v1", "Namespace", "Namespaces go into every cluster, without a policy"),
+        ("v1", "Namespace", None),
         (
             "multicluster.x-k8s.io/v1alpha1",
             "ServiceExport",

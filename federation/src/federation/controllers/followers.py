@@ -65,23 +65,39 @@ def plan(
 ) -> list[Action]:
     """A Work for each cluster, and no other. `bound`: the object's own binding, whose clusters are the dispatcher's; `leaving`:
     whether a Work of that name is still the dispatcher's."""
-    held = list(held)
     if document is None or not propagatable(document):
         return dispatcher.plan({}, held)
     given = Rendered()
     if bound is not None:
         given = dispatcher.rendered(bound, document, fleet, overrides=overrides.of(document))
-    others = [c for c in clusters if c not in given.works and c not in given.failed]
-    found = dispatcher.unbound(interpreter.portable(document), others, overrides, fleet)
+    found = dispatcher.unbound(
+        interpreter.portable(document), without(clusters, given), overrides, fleet
+    )
     resource = next(r for r in FOLLOWERS if r.kind == document["kind"])
     told = dispatcher.complaints(resource, document, found)
+    return [*beside(given, found, held, leaving), *told]
+
+
+def without(clusters: Iterable[str], given: Rendered) -> list[str]:
+    """Clusters that are not the dispatcher's."""
+    return [c for c in clusters if c not in given.works and c not in given.failed]
+
+
+def beside(
+    given: Rendered,
+    found: Rendered,
+    held: Iterable[Document],
+    leaving: Callable[[ObjectKey], bool],
+) -> list[Action]:
+    """Works without a binding (`found`; `held` are there) beside those of the object's binding (`given`): what is there in a
+    cluster of the binding becomes the binding's; one that the binding lets go is waited for."""
+    held = list(held)
     waits = {c for c, work in found.works.items() if leaving(document_key(work))}
     wanted = {c: work for c, work in found.works.items() if c not in waits}
     there = {document_key(work) for work in held}
     wanted |= {c: work for c, work in given.works.items() if document_key(work) in there}
     actions = dispatcher.plan(wanted, held, found.failed.keys() | given.failed.keys())
-    later = [RequeueAfter(LEAVING_S)] if waits else []
-    return [*actions, *told, *later]
+    return [*actions, RequeueAfter(LEAVING_S)] if waits else actions
 
 
 class FollowerReconciler:

@@ -3,19 +3,24 @@
 A namespace travels as a Work without a binding. Deleting it at the federation deletes its Works; each member's link
 then deletes the namespace there, with what is in it. Cluster override policies may change it for a member; where one cannot
 be applied, that member's Work stays as it is. One that is labelled so stays at home.
+
+A ClusterPropagationPolicy that selects a namespace gives it a binding, and brings it to its clusters also where the label keeps
+it from all others. No member deletes a namespace because a policy was written: it goes on standing everywhere, unless labelled.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from federation.controllers import dispatcher
+from federation.controllers import dispatcher, followers
 from federation.controllers.dispatcher import Rendered
 from federation.placement.model import Candidate
 from federation.propagation.overrides.policies import NO_OVERRIDES, Overrides
-from federation.propagation.templates import NAMESPACES, STAYS, unsynced_namespace
+from federation.propagation.scopes import OF_CLUSTERS
+from federation.propagation.templates import NAMESPACES, STAYS, propagatable, unsynced_namespace
+from federation.propagation.works import binding_name
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.policy import CLUSTER_OVERRIDE_POLICIES
-from machinery.api.fleet.work import BINDING_LABEL, WORK_DOCUMENTS
+from machinery.api.fleet.work import BINDING_LABEL, WORK_DOCUMENTS, ResourceBinding
 from machinery.controller.action import Action, Result
 from machinery.controller.manager import Manager
 from machinery.meta.resource import Document, ObjectKey
@@ -47,11 +52,17 @@ def plan(
     held: Iterable[Document],
     overrides: Overrides = NO_OVERRIDES,
     fleet: Mapping[str, Candidate] = {},
+    bound: ResourceBinding | None = None,
+    leaving: Callable[[ObjectKey], bool] = lambda _: False,
 ) -> list[Action]:
-    """As the dispatcher's, for a namespace."""
-    found = wanted_works(namespace, name, clusters, overrides, fleet)
+    """As the dispatcher's, for a namespace. `bound`: its own binding; `leaving`: whether a Work of that name is still the
+    dispatcher's."""
+    given = Rendered()
+    if bound is not None and namespace is not None and propagatable(namespace):
+        given = dispatcher.rendered(bound, namespace, fleet, overrides=overrides.of(namespace))
+    found = wanted_works(namespace, name, followers.without(clusters, given), overrides, fleet)
     told = [] if namespace is None else dispatcher.complaints(NAMESPACES, namespace, found)
-    return [*dispatcher.plan(found.works, held, found.failed), *told]
+    return [*followers.beside(given, found, held, leaving), *told]
 
 
 def namespace_keys(document: Document) -> list[ObjectKey]:
@@ -70,19 +81,34 @@ class NamespaceReconciler:
         self._overrides = manager.informer(CLUSTER_OVERRIDE_POLICIES)
         self._works = manager.informer(WORK_DOCUMENTS, label_selector=f"!{BINDING_LABEL}")
         self._works.add_index(BY_NAMESPACE, namespace_keys)
+        self._bindings = manager.informer(OF_CLUSTERS.bindings)
+        self._bound = manager.informer(WORK_DOCUMENTS, label_selector=OF_CLUSTERS.label)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         overrides = Overrides(tuple(self._overrides.list()))
         fleet = dispatcher.members(self._clusters.list(), judged=overrides != NO_OVERRIDES)
+        namespace = self._namespaces.get(key)
         actions = plan(
-            self._namespaces.get(key),
+            namespace,
             key.name,
             sorted(fleet),
             self._works.by_index(BY_NAMESPACE, key),
             overrides,
             fleet,
+            self._own(namespace),
+            lambda work: self._bound.get(work) is not None,
         )
         return await self._executor.apply(actions)
+
+    def _own(self, namespace: Document | None) -> ResourceBinding | None:
+        """The binding that a policy gave it."""
+        if namespace is None:
+            return None
+        name = binding_name(NAMESPACES.kind, namespace["metadata"]["name"])
+        binding: ResourceBinding | None = self._bindings.get(ObjectKey("", name))
+        if binding is None or binding.spec.resource.uid != namespace["metadata"]["uid"]:
+            return None
+        return None if binding.deleting else binding
 
 
 def setup(manager: Manager) -> None:
@@ -101,6 +127,12 @@ def setup(manager: Manager) -> None:
     controller.watches(CLUSTERS, everything)
     controller.watches(CLUSTER_OVERRIDE_POLICIES, _all_of(namespaces))
     controller.watches(WORK_DOCUMENTS, namespace_keys, label_selector=f"!{BINDING_LABEL}")
+    controller.watches(OF_CLUSTERS.bindings, _placed_by)
+
+
+def _placed_by(binding: ResourceBinding) -> list[ObjectKey]:
+    source = binding.spec.resource
+    return [ObjectKey("", source.name)] if source.kind == NAMESPACES.kind else []
 
 
 def _all_of(namespaces: Any) -> Any:

@@ -152,6 +152,11 @@ def _portable_role(document: Document) -> Document:
     return {k: v for k, v in document.items() if k != "rules" or "aggregationRule" not in document}
 
 
+def _portable_namespace(document: Document) -> Document:
+    """Each cluster finalizes its own."""
+    return {k: v for k, v in document.items() if k != "spec"}
+
+
 def _without(part: Document, key: str, names: tuple[str, ...]) -> Document:
     found = part.get(key)
     if found is None:
@@ -171,6 +176,7 @@ KINDS: Final[Mapping[Kind, Interpreter]] = {
     ("batch/v1", "CronJob"): Interpreter(template=CRON_TEMPLATE, needs=_of_pods),
     ("networking.k8s.io/v1", "Ingress"): Interpreter(needs=_of_ingress),
     ("v1", "Service"): Interpreter(portable=_portable_service),
+    ("v1", "Namespace"): Interpreter(portable=_portable_namespace),
     ("rbac.authorization.k8s.io/v1", "ClusterRole"): Interpreter(portable=_portable_role),
 }
 UNKNOWN_KIND: Final = Interpreter()

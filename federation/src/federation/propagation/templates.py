@@ -82,6 +82,7 @@ CLUSTER_WIDE: tuple[Resource[Document], ...] = (
     INGRESS_CLASSES,
     VOLUMES,
     CUSTOM_RESOURCE_DEFINITIONS,
+    NAMESPACES,
 )
 """Kinds without a namespace that a ClusterPropagationPolicy can select; they are followed once one does."""
 
@@ -92,7 +93,7 @@ _FIXED_GROUPS = frozenset(kind.group for kind in (*BUILTIN, *TEMPLATE_KINDS))
 """Groups whose kinds no user defines."""
 
 STAYS = "namespace.karmada.io/skip-auto-propagation"
-"""Label: `true` keeps a namespace at home."""
+"""Label: `true` keeps a namespace at home, but for clusters that a policy brings it to."""
 
 OWN_GROUPS = ("karmada.io", "ubernetes.io")
 """Groups (their ends) whose objects speak to the federation itself."""
@@ -138,8 +139,6 @@ def why_unselectable(api_version: str, kind: str) -> str:
         return ""
     if is_wide(api_version, kind):
         return ""
-    if (api_version, kind) == (NAMESPACES.api_version, NAMESPACES.kind):
-        return "Namespaces go into every cluster, without a policy"
     group, _, _ = api_version.rpartition("/")
     if any((r.group, r.kind) == (group, kind) for r in FOLLOWERS):
         return f"a {kind} goes wherever something of its namespace goes, without a policy"
@@ -187,6 +186,8 @@ def propagatable(document: Document) -> bool:
     if any(owner.get("controller") for owner in metadata.get("ownerReferences") or ()):
         return False
     match document.get("kind"):
+        case "Namespace":
+            return not unsynced_namespace(metadata.get("name", ""))
         case "ConfigMap":
             return metadata.get("name") != "kube-root-ca.crt"
         case "ServiceAccount":
