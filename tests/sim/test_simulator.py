@@ -83,6 +83,16 @@ def test_a_history_has_five_members_three_zones_and_two_hundred_events(seed: int
     assert len(faults) >= 5
 
 
+@pytest.mark.parametrize("clusters", [5, 200, 500])
+def test_a_loss_of_many_is_no_chapter_of_its_own(clusters: int) -> None:
+    """Users go on to write in a big fleet too, and nobody stays ill for want of turns."""
+    for seed in range(1, 10):
+        steps = Scenario(seed, zones_of(fleet(clusters))).steps()
+        faults = sum(step.faults for step in steps)
+        assert 200 <= sum(step.events for step in steps) <= 230
+        assert 0.3 < faults / sum(step.events for step in steps) < 0.8
+
+
 def test_every_fault_is_in_every_few_histories() -> None:
     verbs = {step.verb for seed in range(1, 6) for step in Scenario(seed, zones_of(SMALL)).steps()}
     assert {*ENDS, *ENDS.values(), "flap", "skew", "kill-server", "restart-server", "pass"} <= verbs

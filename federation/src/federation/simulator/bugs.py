@@ -214,7 +214,7 @@ def _bug(sentence: str, rules: str, *patches: Where) -> Bug:
 BUGS: Mapping[str, Bug] = {
     "forgotten cancel": _bug(
         "no move ever ends, also when the cluster is back",
-        "moves",
+        "moves, placed",
         (failover, "plan", lambda *_: []),
     ),
     "eager delete": _bug(

@@ -25,6 +25,7 @@ SMALL = (
 EVEN, LOPSIDED, ISLANDS, SINGLE = SHAPES = ("even", "lopsided", "islands", "single")
 ZONES, REGIONS = 9, 3
 PODS = (6, 9, 12, 15)
+MESH_MAX = 24
 
 
 def _zone(number: int, clusters: int, shape: str) -> int:
@@ -53,6 +54,15 @@ def fleet(clusters: int, shape: str = EVEN) -> Sequence[Place]:
         region = f"region-{zone % REGIONS}"
         places.append(Place(name, region, f"zone-{zone}", PODS[number % len(PODS)]))
     return places
+
+
+def meshed(places: Sequence[Place]) -> Sequence[str]:
+    """Members that probe one another: all of a small fleet, and some of each part of a big one.
+
+    Everybody's word on everybody is the square of the fleet, and each ClusterNetwork goes to every member besides.
+    """
+    step = max(1, -(-len(places) // MESH_MAX))
+    return [place.name for place in places[::step]]
 
 
 def zones_of(places: Sequence[Place]) -> Mapping[str, Sequence[str]]:

@@ -1,12 +1,14 @@
 """What users were told: a write that was answered stands until a user changes it, one that was not may stand or not. Pure.
 
 Kept are the fields that users write: of Deployments replicas, image and the label `tier`, of ConfigMaps the number, of
-Clusters the taints of operators, of FederationConfig the switch. `None` stands for an object that is not there.
+Gadgets the size, of ClusterRoles the verb, of
+Clusters the taints of operators and their figures, of FederationConfig the switch. `None` stands for an object that is not there.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from federation.simulator.kinds import FIGURE_OF
 from federation.simulator.workload import image_of
 from machinery.meta.resource import Document, ObjectKey
 
@@ -74,6 +76,13 @@ def read(plural: str, name: str, document: Document) -> Value:
             return str((document["metadata"].get("labels") or {}).get("tier", ""))
         case "configmaps", "number":
             return str((document.get("data") or {}).get("number", ""))
+        case "gadgets", "size":
+            return int(document["spec"].get("size", 0))
+        case "clusterroles", "verb":
+            return str(document["rules"][0]["verbs"][0])
+        case "clusters", "cost" | "carbon":
+            annotations = document["metadata"].get("annotations") or {}
+            return str(annotations.get(FIGURE_OF[name], ""))
         case "clusters", "taints":
             return taints_of(document["spec"].get("taints") or ())
         case "federationconfigs", "failover":

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from federation.simulator import workload
+from federation.simulator.kinds import GADGET, GADGETS, SIZED
 from federation.simulator.kubelet import Copies, Node, is_fenced
 from federation.simulator.link import Link, LinkedClient, Servers
 from federation.simulator.nodes import NODES, Nodes
@@ -46,10 +47,15 @@ PREPARE_S = 1.0
 APPLY_S = (0.01, 0.3)
 REMOVE_S = (0.2, 2.0)
 OWN_NAMESPACES = ("default", "kube-system")
+DEFINITION = "CustomResourceDefinition"
 KINDS = {
     "v1": {"Namespace": "namespaces", "ConfigMap": "configmaps", "Secret": "secrets"},
     "apps/v1": {"Deployment": "deployments"},
+    "rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles"},
+    "apiextensions.k8s.io/v1": {DEFINITION: "customresourcedefinitions"},
 }
+CUSTOM = {GADGETS.api_version: {GADGET: GADGETS.plural}}
+"""What a member serves besides when it has the definition."""
 
 
 class Ref(NamedTuple):
@@ -57,6 +63,11 @@ class Ref(NamedTuple):
 
     kind: str
     key: ObjectKey
+
+    @property
+    def named(self) -> tuple[str, str]:
+        """Kind and name."""
+        return self.kind, self.key.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,16 +265,23 @@ class Member:
         held = self.objects.get(Ref("Namespace", ObjectKey("", name)))
         return held is not None and held.gone_at is None
 
+    @property
+    def defined(self) -> bool:
+        """Whether the custom kind is served here."""
+        return any(ref.kind == DEFINITION and h.gone_at is None for ref, h in self.objects.items())
+
     def apply(self, work: ObjectKey, manifest: Document) -> str:
         """Server-side apply in few words; why not, or the empty string."""
         ref = Ref(manifest["kind"], document_key(manifest))
         if ref.key.namespace and not self.has_namespace(ref.key.namespace):
             return f'namespaces "{ref.key.namespace}" not found'
+        if ref.kind == GADGET and not self.defined:
+            return f'no matches for kind "{GADGET}" in version "{GADGETS.api_version}"'
         held = self.objects.get(ref)
         if held is not None and held.gone_at is not None:
             return f"{ref.kind} {ref.key} is being deleted"
         before = held.running if held is not None else None
-        if ref.kind != "Deployment":
+        if ref.kind not in SIZED:
             self.objects[ref] = Held(manifest, work)
             return ""
         now = self._clock.monotonic()
@@ -359,9 +377,8 @@ class Member:
         if now < held.gone_at:
             return held.gone_at - now
         self._drop(ref, self.told.get(work))
-        if ref.kind == "Namespace":
-            for inner in [r for r in self.objects if r.key.namespace == ref.key.name]:
-                self._drop(inner, self.told.get(work))
+        for inner in [r for r in self.objects if _inside(r, ref)]:
+            self._drop(inner, self.told.get(work))
         return None
 
     def _drop(self, ref: Ref, told_at: float | None) -> None:
@@ -407,6 +424,13 @@ class Member:
         """Pods that have a node or wait for one."""
         running = [held.running for held in self.objects.values() if held.running is not None]
         return sum(len(r.pods) for r in running) + self.node.pods
+
+
+def _inside(ref: Ref, gone: Ref) -> bool:
+    """Whether an object goes when another one does."""
+    if gone.kind == "Namespace":
+        return ref.key.namespace == gone.key.name
+    return gone.kind == DEFINITION and ref.kind == GADGET
 
 
 def _allowed(works: Iterable[Document]) -> dict[str, str]:
@@ -466,7 +490,7 @@ class Reporter:
                     "groupVersion": version,
                     "resources": [{"kind": k, "name": plural} for k, plural in kinds.items()],
                 }
-                for version, kinds in KINDS.items()
+                for version, kinds in (KINDS | (CUSTOM if member.defined else {})).items()
             ],
             "nodeSummary": {"totalNum": NODES, "readyNum": NODES},
             "resourceSummary": {

@@ -19,6 +19,7 @@ cluster     no Work for a cluster that is not known
 live        a Work is made only for a template that is there and a place that its binding gives it
 kept        a Work is deleted only when its template, its binding or its place in the decision is gone
 clock       not Ready no earlier than 10 s and no later than 13 s after the last heartbeat; Ready soon after it
+best        a decision that is made by scores follows them (`federation.simulator.preferred`)
 replays     a Decision of the journal comes out the same when it is decided again from what it holds
 hands off   a member deletes nothing that it was not told to delete, and is told nothing while it hears nothing
 alive       no task of the server dies
@@ -39,6 +40,7 @@ from federation.domains.settings import ENABLED
 from federation.propagation import moves
 from federation.propagation.questions import QUESTION, question
 from federation.propagation.replays import replays
+from federation.simulator import preferred
 from federation.simulator.member import Member
 from federation.simulator.peers import DataPath
 from federation.simulator.pledges import DOUBT_S, Pledges
@@ -52,7 +54,12 @@ from machinery.api.fleet.cluster import (
     INVENTORY_WANTED,
 )
 from machinery.api.fleet.resilience import CONFIG_NAME
-from machinery.api.fleet.work import BINDING_NAME, BINDING_NAMESPACE, ResourceBinding
+from machinery.api.fleet.work import (
+    BINDING_NAME,
+    BINDING_NAMESPACE,
+    CLUSTER_BINDING_NAME,
+    ResourceBinding,
+)
 from machinery.kit.clock import parse_time
 from machinery.meta.resource import Document, ObjectKey, document_key
 from machinery.scheduling.tolerations import tolerates
@@ -127,6 +134,15 @@ def _annotation(document: Document, name: str) -> str:
     return str(annotations.get(name, ""))
 
 
+def _placed_by(work: Document) -> ObjectKey | None:
+    """The binding that a Work is of; None: it goes everywhere."""
+    annotations = work["metadata"].get("annotations") or {}
+    if (name := annotations.get(CLUSTER_BINDING_NAME)) is not None:
+        return ObjectKey("", name)
+    name = annotations.get(BINDING_NAME)
+    return None if name is None else ObjectKey(annotations.get(BINDING_NAMESPACE, ""), name)
+
+
 class Rules:
     """The judge of writes. `server_since` is when the present server started, None while it is down."""
 
@@ -143,7 +159,7 @@ class Rules:
     def on_write(self, written: Written) -> None:
         """Raises Broken."""
         match written.plural:
-            case "resourcebindings":
+            case "resourcebindings" | "clusterresourcebindings":
                 self._binding(written)
             case "works":
                 self._work(written)
@@ -319,6 +335,12 @@ class Rules:
         other = replays(decision, lambda name: records.get(ObjectKey("", name)))
         if other:
             raise Broken("replays", f"{key}: {other}")
+        name = decision["spec"]["binding"]["name"]
+        binding = self._seen.of("resourcebindings").get(ObjectKey(key.namespace, name))
+        if preferred.scored(binding):
+            record = records.get(ObjectKey("", decision["spec"]["inputs"].get("fleet", "")))
+            if other := preferred.misjudged(decision, record):
+                raise Broken("best", f"{key}: {other}")
 
     def _frozen(self, now: float) -> bool:
         return self._frozen_since is not None and now - self._frozen_since > AT_ONCE_S
@@ -407,8 +429,13 @@ class Rules:
         for name, count in given.items():
             counts[zone_of[name]] += count
         most = max(counts.values(), default=0)
+        if min(counts.values(), default=0) >= most - 1:
+            return
+        inside: dict[str, list[str]] = {}
+        for name, zone in zone_of.items():
+            inside.setdefault(zone, []).append(name)
         for zone, count in counts.items():
-            members = [name for name, where in zone_of.items() if where == zone]
+            members = inside[zone]
             if count >= most - 1 or not all(
                 n not in out and self._steady(n, written.at, held) for n in members
             ):
@@ -459,33 +486,29 @@ class Rules:
 
     def _born(self, work: Document, cluster: str, now: float) -> None:
         """A new Work. Raises Broken."""
-        annotations = work["metadata"].get("annotations") or {}
         (manifest,) = work["spec"]["workload"]["manifests"]
-        name = annotations.get(BINDING_NAME)
+        key = _placed_by(work)
         what = f"a Work for {manifest['kind']} {manifest['metadata']['name']} in {cluster} is made"
-        if name is None:
+        if key is None:
             if self._source(manifest) is None:
                 raise Broken("live", f"{what}, but there is no such object")
             return
-        key = ObjectKey(annotations.get(BINDING_NAMESPACE, ""), name)
         if now - self._retargeted.get(key, 0.0) < AT_ONCE_S:
             return
-        document = self._seen.of("resourcebindings").get(key)
+        document = self._seen.binding(key)
         if document is None:
             raise Broken("live", f"{what}, but there is no binding {key}")
         if cluster not in asked(view(document)):
             raise Broken("live", f"{what}, but {key} gives it no place there")
 
     def _still_wanted(self, work: Document, cluster: str, now: float) -> str:
-        annotations = work["metadata"].get("annotations") or {}
-        name = annotations.get(BINDING_NAME)
+        key = _placed_by(work)
         (manifest,) = work["spec"]["workload"]["manifests"]
-        if name is None:
+        if key is None:
             held = self._source(manifest)
             living = held is not None and not held["metadata"].get("deletionTimestamp")
             return f"its {manifest['kind']} lives" if living else ""
-        key = ObjectKey(annotations.get(BINDING_NAMESPACE, ""), name)
-        document = self._seen.of("resourcebindings").get(key)
+        document = self._seen.binding(key)
         if document is None or document["metadata"].get("deletionTimestamp"):
             return ""
         if now - self._retargeted.get(key, 0.0) < AT_ONCE_S:
@@ -513,8 +536,8 @@ class Rules:
         if self.server_since is None:
             return
         for name, facts in self._seen.facts.items():
-            state = ready(self._seen.of("clusters")[ObjectKey("", name)])
-            silent = now - self._counted_from(name)
+            state = facts.ready
+            silent = now - max(self.server_since, facts.created_at, facts.last_beat or 0.0)
             if state == "True" and silent > CLOCK.unreachable_s + LATE_S:
                 raise Broken("clock", f"{name} is Ready after {silent:.2f} s of silence")
             since = max(self.server_since, facts.created_at, facts.beating_since or now)

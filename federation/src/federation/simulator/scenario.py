@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from federation.simulator.kinds import FIGURE_OF, PREFERS
 from federation.simulator.workload import BROKEN_IMAGE
 
 CHAPTERS = 2
@@ -20,7 +21,14 @@ EVENTS = 102
 IMAGES = ("whoami:1", "whoami:2", "whoami:3")
 REPLICAS_MAX = 9
 NAMESPACES_MAX, DEPLOYMENTS_MAX, ONES_MAX, CONFIGS_MAX = 3, 3, 3, 3
-STRATEGIES = ("Duplicated", "Aggregated", "Static", "Pinned", "Tolerant", "Tolerant")
+GADGETS_MAX, ROLES_MAX = 2, 2
+STRATEGIES = ("Duplicated", "Aggregated", "Static", "Pinned", "Tolerant", "Tolerant", "Few")
+VERBS = ("get", "list", "watch")
+"""What a ClusterRole allows."""
+PRICES = ("1", "2", "4", "8")
+"""What a member costs or emits: far enough apart that no rounding makes two alike."""
+ODD_PRICES = ("", "dear")
+"""It is not told, or nobody can read it."""
 REJOINS = ("keepOriginal", "bestScore", "longestRunning")
 ONE = "one-"
 """Names of workloads of one replica in mode consistency begin so."""
@@ -56,7 +64,14 @@ DECK: Sequence[str] = (
 PATHS: Sequence[str] = ("path-cut",) * 4
 """More of them, where members probe one another."""
 PATH_S = (2.0, 25.0)
+COUNTED_MAX = 5
+"""What befalls more members at one moment counts as so many events: one loss of a big fleet shall not be a whole chapter."""
+TOO = "too"
+"""`extra` of the others."""
+END_SHARE = 10
+"""Of those that suffer, a tenth recovers at once; in a small fleet one does."""
 NOT_EVENTS = frozenset({"quiet", "pass"})
+FAULTS = frozenset({*DECK, *PATHS, *ENDS, *ENDS.values()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +92,14 @@ class Step:
     @property
     def events(self) -> int:
         """How many events it is: what ends by itself begins and ends."""
-        return 0 if self.verb in NOT_EVENTS else 2 if self.verb in ("flap", "path-cut") else 1
+        if self.verb in NOT_EVENTS or self.extra == TOO:
+            return 0
+        return 2 if self.verb in ("flap", "path-cut") else 1
+
+    @property
+    def faults(self) -> int:
+        """How many of them are faults, or the ends of such."""
+        return self.events if self.verb in FAULTS else 0
 
 
 @dataclass(slots=True)
@@ -88,13 +110,15 @@ class _Book:
     deployments: list[tuple[str, str]] = field(default_factory=list)
     configs: list[tuple[str, str]] = field(default_factory=list)
     policies: list[tuple[str, str]] = field(default_factory=list)
+    gadgets: list[tuple[str, str]] = field(default_factory=list)
+    roles: list[tuple[str, str]] = field(default_factory=list)
     faulty: dict[str, str] = field(default_factory=dict)
     """Member -> the verb that ends its fault; `fleet` -> `switch`."""
 
 
 class Scenario:
-    """Steps for one seed. `zones`: zone -> members; `paths`: there is a network between members; `spared`: faults that do
-    not happen."""
+    """Steps for one seed. `zones`: zone -> members; `paths`: there is a network between members; `custom`: users bring a kind
+    of their own; `wide`: they write objects of a cluster; `spared`: faults that do not happen."""
 
     def __init__(
         self,
@@ -102,6 +126,8 @@ class Scenario:
         zones: Mapping[str, Sequence[str]],
         *,
         paths: bool = False,
+        custom: bool = False,
+        wide: bool = False,
         spared: Collection[str] = (),
     ) -> None:
         self._random = random.Random(f"scenario-{seed}")  # noqa: S311 - the seed decides
@@ -122,11 +148,22 @@ class Scenario:
             (2, self._delete_config),
             (2, self._create_namespace),
             (1, self._delete_namespace),
-            (2, self._create_policy),
+            (3, self._create_policy),
             (2, self._delete_policy),
+            (2, self._price),
+            *(self._of_gadgets() if custom else ()),
+            *(self._of_roles() if wide else ()),
             (26, self._fault),
             (22, self._end_fault),
         )
+
+    def prices(self) -> list[Step]:
+        """What members cost and emit when the history begins."""
+        return [
+            Step(0.0, "price", member, figure, self._random.choice(PRICES))
+            for member in self._members
+            for figure in FIGURE_OF
+        ]
 
     def steps(self, chapters: int = CHAPTERS, events: int = EVENTS) -> list[Step]:
         """The whole history."""
@@ -185,6 +222,7 @@ class Scenario:
         book.deployments = [key for key in book.deployments if key[0] != name]
         book.configs = [key for key in book.configs if key[0] != name]
         book.policies = [key for key in book.policies if key[0] != name]
+        book.gadgets = [key for key in book.gadgets if key[0] != name]
         return [self._step("delete-namespace", name)]
 
     def _plain(self) -> list[tuple[str, str]]:
@@ -198,10 +236,12 @@ class Scenario:
         self._book.deployments.append((where, name))
         count = str(self._replicas())
         extra = ""
-        if (kind := self._random.random()) < 0.5:
+        if (kind := self._random.random()) < 0.4:
             extra = f"settings-{self._random.randint(0, 1)}"
-        elif kind < 0.75:
+        elif kind < 0.6:
             extra = self._random.choice(REJOINS)
+        elif kind < 0.9:
+            extra = self._random.choice(tuple(PREFERS))
         return [
             self._step("create-deployment", where, name, f"{count} {self._some_image()}", extra)
         ]
@@ -279,6 +319,58 @@ class Scenario:
         self._book.policies.remove(key)
         return [self._step("delete-policy", *key)]
 
+    def _price(self) -> list[Step]:
+        """An operator says what a member costs or emits."""
+        odd = self._random.random() < 0.2
+        value = self._random.choice(ODD_PRICES if odd else PRICES)
+        figure = self._random.choice(tuple(FIGURE_OF))
+        return [self._step("price", self._random.choice(self._members), figure, value)]
+
+    # ------------------------------------------------------------------------------------------------- further kinds
+    def _of_gadgets(self) -> tuple[tuple[int, Callable[[], list[Step]]], ...]:
+        return (4, self._create_gadget), (5, self._change_gadget), (2, self._delete_gadget)
+
+    def _create_gadget(self) -> list[Step]:
+        where = self._random.choice(self._book.namespaces)
+        key = where, f"gadget-{self._random.randint(0, 1)}"
+        if key in self._book.gadgets or len(self._book.gadgets) >= GADGETS_MAX:
+            return []
+        self._book.gadgets.append(key)
+        value = f"{self._random.randint(0, REPLICAS_MAX)} {self._random.choice(IMAGES)}"
+        return [self._step("create-gadget", *key, value)]
+
+    def _change_gadget(self) -> list[Step]:
+        key = self._of(self._book.gadgets)
+        return [self._step("change-gadget", *key, self._replicas())] if key else []
+
+    def _delete_gadget(self) -> list[Step]:
+        key = self._of(self._book.gadgets)
+        if key is None:
+            return []
+        self._book.gadgets.remove(key)
+        return [self._step("delete-gadget", *key)]
+
+    def _of_roles(self) -> tuple[tuple[int, Callable[[], list[Step]]], ...]:
+        return (2, self._create_role), (3, self._change_role), (1, self._delete_role)
+
+    def _create_role(self) -> list[Step]:
+        key = "", f"viewer-{self._random.randint(0, 2)}"
+        if key in self._book.roles or len(self._book.roles) >= ROLES_MAX:
+            return []
+        self._book.roles.append(key)
+        return [self._step("create-role", *key, self._random.choice(VERBS))]
+
+    def _change_role(self) -> list[Step]:
+        key = self._of(self._book.roles)
+        return [self._step("change-role", *key, self._random.choice(VERBS))] if key else []
+
+    def _delete_role(self) -> list[Step]:
+        key = self._of(self._book.roles)
+        if key is None:
+            return []
+        self._book.roles.remove(key)
+        return [self._step("delete-role", *key)]
+
     # ------------------------------------------------------------------------------------------------- faults
     def _fault(self) -> list[Step]:
         if not self._deck:
@@ -312,7 +404,7 @@ class Scenario:
         for name in well:
             self._book.faulty[name] = ENDS[verb]
         long = round(self._random.uniform(8.0, 15.0), 2)
-        return [Step(0.0, verb, name) for name in well] + [Step(long, "pass")]
+        return [*_all_of(verb, well), Step(long, "pass")]
 
     def _of_one(self, verb: str) -> list[Step]:
         well = [name for name in self._members if name not in self._book.faulty]
@@ -347,4 +439,16 @@ class Scenario:
         end = self._book.faulty.pop(member)
         if end == "switch":
             return [self._step(end, value="Enabled")]
-        return [self._step(end, member)]
+        alike = [name for name in ill if self._book.faulty.get(name) == end]
+        more = alike[: len(ill) // END_SHARE]
+        for name in more:
+            del self._book.faulty[name]
+        return [self._step(end, member), *_all_of(end, more, counted=COUNTED_MAX - 1)]
+
+
+def _all_of(verb: str, names: Sequence[str], counted: int = COUNTED_MAX) -> list[Step]:
+    """The same for all of them at one moment."""
+    return [
+        Step(0.0, verb, name, extra=TOO if number >= counted else "")
+        for number, name in enumerate(names)
+    ]

@@ -7,7 +7,6 @@ down. Documents are decoded once.
 import datetime as dt
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 from federation.simulator.virtual import EPOCH
 from machinery.api.fleet.cluster import CLUSTER_LEASES
@@ -42,6 +41,10 @@ class ClusterFacts:
     """When the present run of regular heartbeats began."""
     standing_since: float = 0.0
     """When readiness or taints last changed."""
+    ready: str = ""
+    """Status of the condition Ready."""
+    taints: tuple[str, ...] = ()
+    """Their keys."""
     taints_before: tuple[Document, ...] = ()
     """The taints until then."""
     room: deque[tuple[float, int]] = field(default_factory=deque)
@@ -65,6 +68,11 @@ class Seen:
     def of(self, plural: str) -> dict[ObjectKey, Document]:
         """Every object of a kind."""
         return self.objects.setdefault(plural, {})
+
+    def binding(self, key: ObjectKey) -> Document | None:
+        """Of either kind."""
+        plural = "resourcebindings" if key.namespace else "clusterresourcebindings"
+        return self.of(plural).get(key)
 
     def take(self, event: Event, now: float) -> Written:
         """Note one write."""
@@ -103,9 +111,11 @@ class Seen:
         facts = self.facts.get(name)
         if facts is None:
             facts = self.facts[name] = ClusterFacts(now, self.beats.get(name))
-        if old is None or _standing(old) != _standing(new):
+        standing = ready(new), tuple(t["key"] for t in new["spec"].get("taints") or ())
+        if old is None or standing != (facts.ready, facts.taints):
             facts.standing_since = now
             facts.taints_before = tuple((old or {}).get("spec", {}).get("taints") or ())
+            facts.ready, facts.taints = standing
         while facts.room and facts.room[0][0] < now - ROOM_MEMORY_S and len(facts.room) > 1:
             facts.room.popleft()
         facts.room.append((now, free_pods(new)))
@@ -114,10 +124,6 @@ class Seen:
 def renewed(lease: Document) -> str:
     """When the holder says it renewed."""
     return str((lease.get("spec") or {}).get("renewTime", ""))
-
-
-def _standing(cluster: Document) -> tuple[Any, ...]:
-    return ready(cluster), [t["key"] for t in cluster["spec"].get("taints") or ()]
 
 
 def condition_of(document: Document, kind: str) -> Document:

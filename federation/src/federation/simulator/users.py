@@ -4,17 +4,25 @@ Workloads named `one-N` are of mode `consistency` (label `mode`), with the strat
 how they rejoin. Policies of namespace `ubernetes-system` speak for both.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from federation.propagation.resilience import FLEET_WIDE
-from federation.propagation.templates import CONFIGMAPS, DEPLOYMENTS, NAMESPACES
+from federation.propagation.templates import (
+    CLUSTER_ROLES,
+    CONFIGMAPS,
+    DEPLOYMENTS,
+    NAMESPACES,
+)
+from federation.simulator import kinds
 from federation.simulator.kubelet import GRACE_S
 from federation.simulator.ledger import THERE, Fact, Ledger, Value
 from federation.simulator.scenario import ONE, REJOINS, Step
 from machinery.api.fleet.cluster import CLUSTERS, CORDON_TAINT, DRAIN_TAINT
-from machinery.api.fleet.policy import PROPAGATION_POLICIES
+from machinery.api.fleet.interpretation import CUSTOMIZATIONS
+from machinery.api.fleet.policy import CLUSTER_PROPAGATION_POLICIES, PROPAGATION_POLICIES
 from machinery.api.fleet.resilience import CONFIG_NAME, FEDERATION_CONFIGS, RESILIENCE_POLICIES
+from machinery.client.dynamic_kinds import CUSTOM_RESOURCE_DEFINITIONS
 from machinery.client.interface import Client, DeleteOptions, PatchType
 from machinery.meta.errors import Conflict, NotFound, StatusError
 from machinery.meta.resource import Document, ObjectKey, Resource
@@ -45,6 +53,8 @@ def deployment(step: Step) -> Document:
         pod["terminationGracePeriodSeconds"] = int(GRACE_S)
     elif step.extra in REJOINS:
         labels["rejoin"] = step.extra
+    elif step.extra in kinds.PREFERS:
+        labels["prefers"] = step.extra
     elif step.extra:
         container["envFrom"] = [{"configMapRef": {"name": step.extra, "optional": True}}]
     return {
@@ -71,7 +81,8 @@ def resilience_policies() -> list[Document]:
     rejoins = [
         policy(f"rejoin-{name.lower()}", {"rejoin": name}, {"rejoin": name}) for name in REJOINS
     ]
-    return [policy("consistency", {"mode": "consistency"}, CONSISTENCY), *rejoins]
+    consistency = policy("consistency", {"mode": "consistency"}, CONSISTENCY)
+    return [consistency, *rejoins, *kinds.preferences()]
 
 
 def config(step: Step) -> Document:
@@ -98,6 +109,14 @@ PLACEMENTS: dict[str, Document] = {
             "replicaDivisionPreference": "Weighted",
             "weightPreference": {"staticWeightList": WEIGHTS},
         }
+    },
+    "Few": {
+        "spreadConstraints": [{"spreadByField": "cluster", "minGroups": 1, "maxGroups": 2}],
+        "replicaScheduling": DIVIDED
+        | {
+            "replicaDivisionPreference": "Weighted",
+            "weightPreference": {"dynamicWeight": "AvailableReplicas"},
+        },
     },
     "Pinned": {"clusterAffinity": {"clusterNames": ["gamma"]}},
     "Tolerant": {
@@ -127,11 +146,15 @@ KINDS: dict[str, Resource[Any]] = {
     "deployment": DEPLOYMENTS,
     "config": CONFIGMAPS,
     "policy": PROPAGATION_POLICIES,
+    "gadget": kinds.GADGETS,
+    "role": CLUSTER_ROLES,
 }
 MAKERS: dict[str, Callable[[Step], Document]] = {
     "deployment": deployment,
     "config": config,
     "policy": policy,
+    "gadget": kinds.gadget,
+    "role": kinds.role,
 }
 
 
@@ -142,10 +165,23 @@ class Users:
         self._client, self._run = client, run
         self.ledger = Ledger()
 
-    async def prepare(self) -> None:
-        """What the operator sets up before anybody comes."""
+    async def prepare(self, prices: Iterable[Step], *, custom: bool, wide: bool) -> None:
+        """What the operator sets up before anybody comes: policies, what members cost, and the kinds of `custom` and `wide`
+        histories."""
+        client = self._client()
         for document in resilience_policies():
-            await self._client().create(RESILIENCE_POLICIES, document, FLEET_WIDE)
+            await client.create(RESILIENCE_POLICIES, document, FLEET_WIDE)
+        if custom:
+            await client.create(CUSTOM_RESOURCE_DEFINITIONS, kinds.definition())
+            await client.create(CUSTOMIZATIONS, kinds.interpreter())
+        for document in (
+            *(kinds.custom_policies() if custom else ()),
+            *(kinds.wide_policies() if wide else ()),
+        ):
+            await client.create(CLUSTER_PROPAGATION_POLICIES, document)
+        for step in prices:
+            await self._ask(client, step)
+            self._note(step, sure=True)
 
     async def perform(self, step: Step) -> str:
         """Why the server refused, or the empty string."""
@@ -189,23 +225,17 @@ class Users:
             case "delete":
                 options = DeleteOptions(propagation_policy=str(step.value) or None)
                 await client.delete(KINDS[what], key, options)
-            case "scale":
-                await client.patch(DEPLOYMENTS, key, {"spec": {"replicas": step.value}})
-            case "image":
-                path = "/spec/template/spec/containers/0/image"
-                change = [{"op": "replace", "path": path, "value": step.value}]
-                await client.patch(DEPLOYMENTS, key, change, PatchType.JSON)
-            case "label":
-                labels = {"metadata": {"labels": {"tier": step.value}}}
-                await client.patch(DEPLOYMENTS, key, labels)
-            case "change":
-                await client.patch(CONFIGMAPS, key, {"data": {"number": str(step.value)}})
+            case "price":
+                said = {kinds.FIGURE_OF[step.name]: str(step.value) or None}
+                member = ObjectKey("", step.where)
+                await client.patch(CLUSTERS, member, {"metadata": {"annotations": said}})
             case "cordon" | "drain" | "uncordon":
                 await self._taint(client, step)
             case "switch":
                 await self._switch(client, str(step.value))
             case _:
-                raise AssertionError(f"no such step: {step}")
+                resource, patch, how = changed(step)
+                await client.patch(resource, key, patch, how)
 
     async def _taint(self, client: Client, step: Step) -> None:
         """As `fedctl cordon`, `drain` and `uncordon`: the list is read, changed and written back as it was read."""
@@ -240,7 +270,34 @@ class Users:
             await client.create(FEDERATION_CONFIGS, document | spec)
 
 
-PLURALS = {"deployment": "deployments", "config": "configmaps"}
+def changed(step: Step) -> tuple[Resource[Any], Any, PatchType]:
+    """The object's kind, and the patch that a step is."""
+    match step.verb:
+        case "scale":
+            return DEPLOYMENTS, {"spec": {"replicas": step.value}}, PatchType.MERGE
+        case "image":
+            path = "/spec/template/spec/containers/0/image"
+            change = [{"op": "replace", "path": path, "value": step.value}]
+            return DEPLOYMENTS, change, PatchType.JSON
+        case "label":
+            labels = {"metadata": {"labels": {"tier": step.value}}}
+            return DEPLOYMENTS, labels, PatchType.MERGE
+        case "change-config":
+            return CONFIGMAPS, {"data": {"number": str(step.value)}}, PatchType.MERGE
+        case "change-gadget":
+            return kinds.GADGETS, {"spec": {"size": step.value}}, PatchType.MERGE
+        case "change-role":
+            return CLUSTER_ROLES, {"rules": kinds.rules(str(step.value))}, PatchType.MERGE
+        case _:
+            raise AssertionError(f"no such step: {step}")
+
+
+PLURALS = {
+    "deployment": "deployments",
+    "config": "configmaps",
+    "gadget": "gadgets",
+    "role": "clusterroles",
+}
 CLUSTER_DOCUMENTS: Resource[Document] = Resource(
     CLUSTERS.group, CLUSTERS.version, CLUSTERS.plural, CLUSTERS.kind, CLUSTERS.namespaced, dict
 )
@@ -262,6 +319,18 @@ def written(step: Step) -> Mapping[Fact, Value]:
             return {("deployments", key, name): step_value(step)}
         case "change-config":
             return {("configmaps", key, "number"): str(step.value)}
+        case "create-gadget":
+            facts = {"size": int(str(step.value).split()[0]), THERE: 1}
+            return {("gadgets", key, n): v for n, v in facts.items()}
+        case "change-gadget":
+            return {("gadgets", key, "size"): int(step.value)}
+        case "create-role":
+            facts = {"verb": str(step.value), THERE: 1}
+            return {("clusterroles", key, n): v for n, v in facts.items()}
+        case "change-role":
+            return {("clusterroles", key, "verb"): str(step.value)}
+        case "price":
+            return {("clusters", ObjectKey("", step.where), step.name): str(step.value)}
         case "cordon" | "drain" | "uncordon":
             taint = TAINTS[step.verb][0] if step.verb in TAINTS else ""
             return {("clusters", ObjectKey("", step.where), "taints"): taint}

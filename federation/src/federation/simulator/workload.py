@@ -1,4 +1,4 @@
-"""A Deployment as a member runs it, in few words: pods that become ready after a while, or never. Pure.
+"""A Deployment (or a Gadget) as a member runs it, in few words: pods that become ready after a while, or never. Pure.
 
 Of the real controllers only what the federation sees is kept: generation and observedGeneration, the counts, the two
 conditions; a rollout that makes one new pod above the wanted number, takes an old one away when the new one is ready, and may
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any, NamedTuple
 
+from federation.simulator.kinds import GADGET, SIZED
 from machinery.meta.resource import Document
 
 BROKEN_IMAGE = "whoami:broken"
@@ -49,15 +50,22 @@ class Running:
 
     @property
     def wanted(self) -> int:
-        return int(self.manifest["spec"].get("replicas", 1))
+        return wanted_of(self.manifest)
 
     @property
     def version(self) -> str:
         return image_of(self.manifest)
 
 
+def wanted_of(manifest: Document) -> int:
+    """How many replicas the object asks for."""
+    return int(manifest["spec"].get(SIZED[manifest["kind"]], 1))
+
+
 def image_of(manifest: Document) -> str:
     """The template's identity: in a history only the image changes."""
+    if manifest["kind"] == GADGET:
+        return str(manifest["spec"]["image"])
     return str(manifest["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
@@ -142,8 +150,10 @@ def live(held: Running, now: float, counts: Counts) -> Document:
 
 
 def status(held: Running, now: float, counts: Counts) -> Document:
-    """DeploymentStatus."""
+    """DeploymentStatus; of Gadgets the two counts that their controller tells."""
     pods, newest, ready, terminating = counts
+    if held.manifest["kind"] == GADGET:
+        return {"replicas": pods, "readyReplicas": ready}
     told = {
         "replicas": pods,
         "updatedReplicas": newest,

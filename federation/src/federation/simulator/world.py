@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from federation.simulator import quiet
-from federation.simulator.fleets import SMALL, zones_of
+from federation.simulator.fleets import SMALL, meshed, zones_of
 from federation.simulator.kubelet import Copies
 from federation.simulator.link import Servers
 from federation.simulator.member import Member, Place
@@ -38,6 +38,8 @@ KILLED_S = 1.5
 SERVERS = frozenset({"kill-server", "restart-server"})
 ALOUD = 10
 """Every so manieth history writes its Events."""
+CUSTOM, WIDE = 3, 2
+"""In every so manieth history users bring a kind of their own, and write objects of a cluster."""
 
 MakeMember = Callable[[Place, MemberClock, str, Servers, Copies], Member]
 
@@ -108,14 +110,18 @@ class World:
         self.copies = Copies()
         self.path: DataPath | None = None
         if seed % 2:
-            self.path = DataPath([place.name for place in options.places])
+            self.path = DataPath(meshed(options.places))
         self.members = {place.name: self._member(place, seed) for place in options.places}
+        self.custom, self.wide = seed % CUSTOM == 0, seed % WIDE == 0
         scenario = Scenario(
             seed,
             zones_of(options.places),
             paths=self.path is not None,
+            custom=self.custom,
+            wide=self.wide,
             spared=SERVERS if options.kill_after else frozenset(),
         )
+        self.prices = scenario.prices()
         self.steps = scenario.steps(options.chapters, options.events)
         self.seen = Seen()
         self.rules = Rules(self.seen)
@@ -133,7 +139,8 @@ class World:
         offset, rate = dice.randint(-SKEW_S, SKEW_S), dice.uniform(1 - RATE, 1 + RATE)
         clock = MemberClock(self.loop, offset if self.options.skewed else 0.0, rate)
         part = self.options.member(place, clock, f"{seed}-{place.name}", self.server, self.copies)
-        part.path = self._path if self.path is not None else None
+        probes = self.path is not None and place.name in self.path.members
+        part.path = self._path if probes else None
         return part
 
     def _path(self) -> DataPath:
@@ -189,9 +196,7 @@ class World:
                 self.say(f"[{number}] {step}")
                 await self._perform(step)
                 self.told.events += step.events
-                self.told.faults += (
-                    step.events if step.where in self.members or not step.where else 0
-                )
+                self.told.faults += step.faults
                 self.check()
         except asyncio.CancelledError:
             if self._breach is None:
@@ -212,7 +217,7 @@ class World:
             await self.server.admit(name)
             part.start()
         await self.wait(3.0)
-        await self.users.prepare()
+        await self.users.prepare(self.prices, custom=self.custom, wide=self.wide)
         if self.options.kill_after:
             self.server.store.arm(self.options.kill_after, lambda: self._died(KILLED_S))
 
@@ -245,7 +250,7 @@ class World:
                 await self._revived()
                 down_s = float(step.extra)
                 self.server.store.arm(int(step.value), lambda: self._died(down_s))
-            case "cordon" | "drain" | "uncordon" | "switch":
+            case "cordon" | "drain" | "uncordon" | "switch" | "price":
                 await self._ask(step)
             case _ if part is not None:
                 await self._disturb(part, step)
