@@ -48,7 +48,7 @@ def burner(namespace: str) -> Document:
 
 
 def scaler(namespace: str) -> Document:
-    """Half of the request is the target: pods that burn double."""
+    """A tenth of the request is the target: pods that burn double, also on a machine that has little to give."""
     at_once = {"stabilizationWindowSeconds": 0}
     return {
         "apiVersion": FEDERATED_HPAS.api_version,
@@ -64,7 +64,7 @@ def scaler(namespace: str) -> Document:
                     "type": "Resource",
                     "resource": {
                         "name": "cpu",
-                        "target": {"type": "Utilization", "averageUtilization": 50},
+                        "target": {"type": "Utilization", "averageUtilization": 10},
                     },
                 }
             ],
@@ -72,9 +72,11 @@ def scaler(namespace: str) -> Document:
     }
 
 
-def used(fleet: Fleet, namespace: str, context: str = "federation") -> dict[str, tuple[float, int]]:
-    """(cores, bytes) of each pod of `burn` that is measured."""
-    path = f"{METRICS}/namespaces/{namespace}/pods?labelSelector={quote('app=burn')}"
+def used(
+    fleet: Fleet, namespace: str, context: str = "federation", app: str = "burn"
+) -> dict[str, tuple[float, int]]:
+    """(cores, bytes) of each pod of the app that is measured."""
+    path = f"{METRICS}/namespaces/{namespace}/pods?labelSelector={quote(f'app={app}')}"
     found = {}
     for item in fleet.api(context).list(path):
         usage = [one["usage"] for one in item["containers"]]
@@ -95,7 +97,7 @@ def test_a_federated_hpa_follows_what_containers_really_use(fleet: Fleet, namesp
 
     def burning() -> bool:
         amounts = used(fleet, namespace)
-        return len(amounts) == 3 and all(cpu > 0.5 * LIMIT for cpu, _ in amounts.values())
+        return len(amounts) == 3 and all(cpu > 0.2 * LIMIT for cpu, _ in amounts.values())
 
     until(burning, lambda: f"three pods that burn: {used(fleet, namespace)}", PATIENCE_S)
     for cpu, memory in used(fleet, namespace).values():
@@ -119,7 +121,7 @@ def test_a_federated_hpa_follows_what_containers_really_use(fleet: Fleet, namesp
         return bool(found["spec"]["replicas"] == replicas)
 
     until(lambda: wants(6), lambda: f"6 replicas: {api.get(path)['status']}", PATIENCE_S)
-    active = condition(api.get(path), "ScalingActive")
+    active = until(lambda: condition(api.get(path), "ScalingActive"), "the condition")
     assert (active["status"], active["reason"]) == ("True", "ValidMetricFound")
     assert burn.total(6) == [2, 2, 2]
 
@@ -134,19 +136,20 @@ def test_kubectl_top(kubectl: Kubectl, fleet: Fleet, namespace: str) -> None:
     web.stands(1, 1, 1)
     names = {pod["metadata"]["name"] for pod in web.pods()}
 
-    def top() -> bool:
-        listed = kubectl("federation", "top", "pods", "-n", namespace, "--no-headers")
-        rows = [line.split() for line in listed.splitlines()]
-        return {row[0] for row in rows} == names and all(
-            re.fullmatch(r"\d+m", row[1]) and re.fullmatch(r"\d+Mi", row[2]) for row in rows
-        )
+    def measured() -> bool:
+        return set(used(fleet, namespace, app="web")) == names
 
-    until(top, lambda: kubectl("federation", "top", "pods", "-n", namespace), PATIENCE_S)
+    until(measured, lambda: f"{names}: {used(fleet, namespace, app='web')}", PATIENCE_S)
+    listed = kubectl("federation", "top", "pods", "-n", namespace, "--no-headers")
+    rows = [line.split() for line in listed.splitlines()]
+    assert {row[0] for row in rows} == names
+    assert all(re.fullmatch(r"\d+m", cpu) and re.fullmatch(r"\d+Mi", m) for _, cpu, m in rows)
     pod = min(names)
-    assert kubectl("federation", "top", "pod", pod, "-n", namespace, "--containers").split()[-3:-1]
+    words = ("top", "pod", pod, "-n", namespace, "--containers", "--no-headers")
+    assert kubectl("federation", *words).split()[:2] == [pod, "whoami"]
     for member in MEMBERS:
-        rows = kubectl(member, "top", "nodes", "--no-headers").splitlines()
-        assert [row.split()[0] for row in rows] == ["node-1"]
-    rows = kubectl("federation", "top", "nodes", "--no-headers").splitlines()
-    assert {row.split()[0] for row in rows} == {f"node-1.{member}" for member in MEMBERS}
-    assert all(re.fullmatch(r"\d+%", row.split()[2]) for row in rows)
+        assert kubectl(member, "top", "nodes", "--no-headers").split()[0] == "node-1"
+    listed = kubectl("federation", "top", "nodes", "--no-headers")
+    rows = [line.split() for line in listed.splitlines()]
+    assert {row[0] for row in rows} == {f"node-1.{member}" for member in MEMBERS}
+    assert all(re.fullmatch(r"\d+%", row[2]) for row in rows)

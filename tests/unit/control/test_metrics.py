@@ -8,6 +8,8 @@ from fractions import Fraction
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster_agent.control.metrics import FromEntries, Held
 from cluster_agent.control.metrics_gather import Asker, Gatherer, Pipe, Unreadable, worth_asking
@@ -76,6 +78,21 @@ def test_half_a_point_is_none() -> None:
 def test_no_answer_is_told_apart(text: str) -> None:
     with pytest.raises(ValueError, match="no value of a metric|64 bits"):
         parse(text)
+
+
+PIECES = ["node_cpu_usage_seconds_total", "container_memory_working_set_bytes", "{", "}", 'pod="x"', '"', "\\",
+          " ", "\n", "1", "-", "e9", "1e99", ".", "9" * 13, "NaN", "#", ",", "=", "\u0664", "\x85"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=24).map("".join))
+def test_whatever_a_node_says_is_read_or_refused(text: str) -> None:
+    try:
+        found = parse(text)
+    except ValueError:
+        return
+    if found.node is not None:
+        assert duration(found.node.at)
+        assert octets(found.node.memory)
 
 
 def test_large_counters_keep_their_nanoseconds() -> None:
