@@ -271,7 +271,7 @@ async def start_control(file: ControlFile) -> "tuple[Control, Link | None]":
         file.databaseUrl,
         file.serviceCidr,
         file.clustersetCidr,
-        file.audit,
+        audit=file.audit,
     )
     extensions = Extensions(
         authenticators=[lambda request: federation if request.get(VIA_LINK) else None]
