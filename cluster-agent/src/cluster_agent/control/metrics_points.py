@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from sys import intern
 
 from machinery.kit.clock import rfc3339
 from machinery.meta.quantity import Quantity
@@ -33,6 +34,7 @@ _CONTAINER = {
     "container_memory_working_set_bytes": "memory",
     "container_start_time_seconds": "start",
 }
+_WHOSE = ("namespace", "pod", "container")
 _NODE = {"node_cpu_usage_seconds_total": "cpu", "node_memory_working_set_bytes": "memory"}
 
 
@@ -73,8 +75,8 @@ def parse(text: str) -> Scrape:
         if name in _NODE:
             node[_NODE[name]] = (value, at)
         elif name in _CONTAINER:
-            key = (labels.get("namespace", ""), labels.get("pod", ""), labels.get("container", ""))
-            containers.setdefault(key, {})[_CONTAINER[name]] = (value, at)
+            namespace, pod, container = (intern(labels.get(label, "")) for label in _WHOSE)
+            containers.setdefault((namespace, pod, container), {})[_CONTAINER[name]] = (value, at)
     pods: dict[tuple[str, str], dict[str, Point]] = {}
     for (namespace, pod, container), values in containers.items():
         point = _point(values)

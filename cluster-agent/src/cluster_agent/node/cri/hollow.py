@@ -2,8 +2,8 @@
 
 It keeps what containerd would keep, in memory, and takes about as long: a sandbox ~140 ms, a container ~90 ms, an end
 after SIGTERM ~50 ms. One process can hold hundreds of hollow nodes, which is how fleets of thousands of pods are shown
-on a laptop. It is honest: logs and exec say that nothing runs here. What it does not show: images, CPU and memory use,
-a network (addresses are handed out, nothing listens there).
+on a laptop. It is honest: logs and exec say that nothing runs here. What it does not show: images, a network
+(addresses are handed out, nothing listens there). CPU and memory are made up, see `stats_hollow`.
 
 Failures on demand, by annotations of the pod:
     hollow.ubernetes.io/fail           pull | create | sandbox | start   that step fails, always
@@ -11,6 +11,8 @@ Failures on demand, by annotations of the pod:
     hollow.ubernetes.io/exit-code      ... with this code (0)
     hollow.ubernetes.io/probe          fail: every probe of the pod fails
     hollow.ubernetes.io/stop-seconds   how long the container takes to heed SIGTERM
+And load on demand:
+    hollow.ubernetes.io/cpu, /memory   what each container uses, as quantities
 The state ends with the process, as a machine that is switched off: a restarted hollow node starts its pods anew.
 """
 
