@@ -28,11 +28,9 @@ the same with ten bindings and with ten thousand. Time is given by the caller, i
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
 from itertools import count
-from typing import NamedTuple
 
 import msgspec
 
@@ -124,7 +122,8 @@ def less(candidate: Candidate, taken: Amounts) -> Candidate:
         return candidate
     free = {name: value - taken.get(name, 0) for name, value in candidate.free.items()}
     known = candidate.reserved
-    reserved = {n: known.get(n, 0) + taken.get(n, 0) for n in known.keys() | taken.keys()}
+    names = known.keys() | taken.keys() if known else taken
+    reserved = {name: known.get(name, 0) + taken.get(name, 0) for name in names}
     return msgspec.structs.replace(candidate, free=free, reserved=reserved)
 
 
@@ -137,7 +136,7 @@ def whole(candidate: Candidate) -> Candidate:
     return msgspec.structs.replace(candidate, free=free, reserved={})
 
 
-class _Held(NamedTuple):
+class _Held(msgspec.Struct, frozen=True):
     """A reservation in the book, what it takes, and its number."""
 
     reservation: Reservation
@@ -145,7 +144,7 @@ class _Held(NamedTuple):
     number: int
 
 
-class _End(NamedTuple):
+class _End(msgspec.Struct, order=True):
     """When these amounts are given back, of the binding's reservation with this number or of nobody's. No two have one number."""
 
     at: float
@@ -207,8 +206,21 @@ class _Book:
         """From now on it tells again, so every wait begins anew."""
         if not self.heard:
             self.heard = True
-            self._ends = [end._replace(at=now + end.lasts_s) for end in self._ends]
+            for end in self._ends:
+                end.at = now + end.lasts_s
             heapq.heapify(self._ends)
+
+
+class _Takes(dict[int, Amounts]):
+    """What so many replicas of one binding take; many clusters get equally many."""
+
+    def __init__(self, asks: Amounts) -> None:
+        super().__init__()
+        self._asks = asks
+
+    def __missing__(self, replicas: int) -> Amounts:
+        made = self[replicas] = room_of(self._asks, replicas)
+        return made
 
 
 class Ledger:
@@ -227,7 +239,7 @@ class Ledger:
             before = None
         self._known[binding.key] = binding
         began = now if since is None else min(since, now)
-        takes = cache(partial(room_of, binding.asks))  # many clusters get equally many
+        takes = _Takes(binding.asks)
         for name in binding.asked if before is None else binding.differs(before):
             self._owe(before, binding, name, takes, began, now)
         if before is not None and before.asks != binding.asks:
@@ -238,7 +250,7 @@ class Ledger:
         before: Standing | None,
         binding: Standing,
         cluster: str,
-        takes: Callable[[int], Amounts],
+        takes: "_Takes",
         since: float,
         now: float,
     ) -> None:
@@ -249,7 +261,7 @@ class Ledger:
             if before is not None and before.decides_as(binding, cluster):
                 owed -= before.owed(cluster)  # that is not waited for any more
             if owed > 0:
-                self._reserve(book, binding, cluster, owed, takes(owed), since)
+                self._reserve(book, binding, cluster, owed, takes[owed], since)
             return
         old = held.reservation
         waits = before is None or before.patience_s == binding.patience_s
@@ -259,7 +271,7 @@ class Ledger:
         if owed:
             anew = owed > old.replicas or old.asks != binding.asks or not waits
             began = now if anew else old.since
-            self._reserve(book, binding, cluster, owed, takes(owed), began)
+            self._reserve(book, binding, cluster, owed, takes[owed], began)
         if owed < old.replicas:
             book.linger(room_of(old.asks, old.replicas - owed), now, SETTLE_S)
             self._lingers[binding.key] = now + SETTLE_S

@@ -95,7 +95,7 @@ class LocalClient:
         found = await self._local.registry.get(self._stored_kind(kind), key.namespace, key.name)
         if subresource == "scale":
             return self._read(resource, scale_of(kind, found.read()))
-        return self._view(resource, kind, found)
+        return self._view(resource, kind, found, key)
 
     async def list(
         self, resource: Resource[T], namespace: str = "", options: ListOptions = _EVERYTHING
@@ -244,7 +244,7 @@ class LocalClient:
         into = self._stored_kind(kind)
         copy = faces.inward(kind, copy)
         stored = await registry.update(into, copy, key.namespace, key.name, call, subresource)
-        return self._view(resource, kind, stored)
+        return self._view(resource, kind, stored, key)
 
     async def patch(
         self,
@@ -266,7 +266,7 @@ class LocalClient:
         into = self._stored_kind(kind)
         if patch_type is PatchType.APPLY:
             stored = await self._apply(kind, key, body, call, subresource, force=force)
-            return self._view(resource, kind, stored)
+            return self._view(resource, kind, stored, key)
         if subresource == "scale":
             make = patching.patcher(SCALE, patch_type.value, body, key.name, call)
             stored = await registry.change(
@@ -276,7 +276,7 @@ class LocalClient:
             return self._read(resource, scale_of(kind, stored.read()))
         make = faces.through(kind, patching.patcher(kind, patch_type.value, body, key.name, call))
         stored = await registry.change(into, key.namespace, key.name, make, call, subresource)
-        return self._view(resource, kind, stored)
+        return self._view(resource, kind, stored, key)
 
     async def _apply(
         self,
@@ -375,13 +375,27 @@ class LocalClient:
             return cast("T", msgspec.json.decode(raw, type=view))
         return cast("T", entry.view(view, cache.head))
 
-    def _view(self, resource: Resource[T], kind: ServedKind, stored: Stored) -> T:
+    def _view(
+        self, resource: Resource[T], kind: ServedKind, stored: Stored, key: ObjectKey | None = None
+    ) -> T:
         view: Any = resource.view
         change = render.view_of(kind)
         if view is dict or change is not None:
             document = stored.read()
             return self._read(resource, change(document) if change is not None else document)
+        if key is not None and (entry := self._watched(kind, stored, key)) is not None:
+            return cast("T", entry.view(view, codec.head_size(kind)))
         return cast("T", msgspec.json.decode(stored.wire(), type=view))
+
+    def _watched(self, kind: ServedKind, stored: Stored, key: ObjectKey) -> Entry | None:
+        """What was stored, as the watch cache has it, where somebody in this process watches the kind and decodes it anyway."""
+        cache = self._cache(kind)
+        if kind is not cache.kind or not self._local.watches.hub(kind).locals:
+            return None
+        entry = cache.entries.get(f"{key.namespace}/{key.name}")
+        if entry is None or entry.revision != stored.revision or entry.value != stored.value:
+            return None
+        return entry
 
     def _read(self, resource: Resource[T], document: Document) -> T:
         view: Any = resource.view

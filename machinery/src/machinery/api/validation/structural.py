@@ -70,6 +70,11 @@ def _compiled(schema: Schema) -> Check:
     common: list[Check] = [lambda value: value in choices] if choices else []
     by_type = {one: _together([*common, *checks[one]]) for one in types}
     nullable = bool(schema.get("nullable"))
+    if len(by_type) == 1 and not nullable:
+        ((only, inner),) = by_type.items()
+        if inner is _fine:
+            return lambda value: type(value) is only
+        return lambda value: type(value) is only and inner(value)
 
     def check(value: Any) -> bool:
         asked = by_type.get(type(value))
@@ -79,9 +84,18 @@ def _compiled(schema: Schema) -> Check:
 
 
 def _together(checks: list[Check]) -> Check:
+    if not checks:
+        return _fine
     if len(checks) == 1:
         return checks[0]
+    if len(checks) == 2:
+        first, second = checks
+        return lambda value: first(value) and second(value)
     return lambda value: all(one(value) for one in checks)
+
+
+def _fine(_: Any) -> bool:
+    return True
 
 
 def _object(schema: Schema) -> Check:
