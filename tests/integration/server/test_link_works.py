@@ -212,3 +212,29 @@ async def test_a_status_of_an_older_work_is_not_written(link: Link) -> None:
     assert (await link.said())["Drifted"] == ("False", "Repaired"), (
         "and the repair is told all the same"
     )
+
+
+async def test_a_report_that_the_copy_does_not_show_yet_is_not_written_again(link: Link) -> None:
+    await link.given(template())
+    await link.turn()
+    stale = link.works.get(link.key)
+    reported = await link.client.get(WORK_DOCUMENTS, link.key)
+    assert stale is not None and "status" not in stale, "the copy is from before the report"
+    await link.reconciler.reconcile(link.key)  # because the object that was made has been seen
+    held = await link.client.get(WORK_DOCUMENTS, link.key)
+    assert held["metadata"]["resourceVersion"] == reported["metadata"]["resourceVersion"]
+    await link.somebody({"data": {"a": "hacked"}})
+    await link.reconciler.reconcile(link.key)
+    assert (await link.said())["Drifted"] == ("False", "Repaired"), "and what is new is written"
+
+
+async def test_a_report_that_comes_back_is_no_news(link: Link) -> None:
+    await link.given(template())
+    await link.turn()
+    before = link.works.get(link.key)
+    after = await link.client.get(WORK_DOCUMENTS, link.key)
+    other = after | {"metadata": after["metadata"] | {"resourceVersion": "999999"}}
+    assert link.reconciler.news(before, other), "somebody else has written the status"
+    assert not link.reconciler.news(before, after)
+    changed = after | {"spec": {"workload": {"manifests": []}}}
+    assert link.reconciler.news(before, changed)

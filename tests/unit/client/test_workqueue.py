@@ -149,3 +149,18 @@ def test_no_key_is_worked_on_twice_at_once_and_none_is_lost(steps):
         await queue.close()
 
     asyncio.run(play())
+
+
+async def test_within_adds_nothing_to_a_key_that_waits_already():
+    queue: WorkQueue[str] = WorkQueue(LoopClock())
+    queue.add("a")
+    queue.add_within("a", 5)
+    assert queue.delayed == 0
+    assert await queue.get() == "a"
+    queue.add_within("a", 5)
+    queue.add_within("a", 50)
+    assert queue.delayed == 1, "what happens during its work is looked at after it"
+    queue.done("a")
+    await asyncio.sleep(5.1)
+    assert queue.get_nowait() == "a"
+    await queue.close()

@@ -285,3 +285,37 @@ async def test_a_kind_that_goes_takes_its_controller_and_its_informer_along():
     assert [pod.metadata.name for pod in held.list()] == ["a"]
     assert room.informer(PODS) is not held
     await room.stop()
+
+
+async def test_what_is_not_worth_a_look_at_once_is_looked_at_later_once_for_all():
+    client, reconciler = FakeClient(), Recorder()
+    await make(client, "a")
+    room = manager(client)
+    builder = room.controller("c", reconciler)
+    builder.watches(PODS, when=lambda old, new: old is None or new is None, later=lambda _: 5.0)
+    await room.start()
+    await asyncio.sleep(1)
+    began = asyncio.get_running_loop().time()
+    for number in range(3):
+        await client.patch(
+            PODS, ObjectKey("demo", "a"), {"metadata": {"labels": {"n": str(number)}}}
+        )
+        await asyncio.sleep(1)
+    assert reconciler.seen == ["a"], "only its coming was worth it"
+    await asyncio.sleep(20)
+    assert reconciler.seen == ["a", "a"]
+    assert reconciler.times[1] - began == pytest.approx(5, abs=0.1)
+    await room.stop()
+
+
+async def test_what_is_never_worth_a_look_gets_none():
+    client, reconciler = FakeClient(), Recorder()
+    await make(client, "a")
+    room = manager(client)
+    room.controller("c", reconciler).watches(PODS, when=lambda old, _: old is None)
+    await room.start()
+    await asyncio.sleep(1)
+    await client.patch(PODS, ObjectKey("demo", "a"), {"metadata": {"labels": {"n": "1"}}})
+    await asyncio.sleep(60)
+    assert reconciler.seen == ["a"]
+    await room.stop()

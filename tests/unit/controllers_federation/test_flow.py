@@ -19,8 +19,10 @@ from machinery.api.fleet.work import (
     ResourceBinding,
 )
 from machinery.client.interface import DeleteOptions
+from machinery.controller.action import SetStatus
 from machinery.kit.clock import rfc3339_micro
 from machinery.kit.ids import SeededIds
+from machinery.kit.metrics import METRICS
 from machinery.meta.errors import NotFound
 from machinery.meta.objectmeta import condition
 from machinery.meta.resource import Document, ObjectKey
@@ -358,3 +360,31 @@ def test_a_dead_member_is_tainted_its_replicas_move_and_its_works_stay() -> None
         assert gamma.spec.taints == ()
 
     fleet_story(story)
+
+
+def test_reports_are_summed_up_together_and_render_no_work_again() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.client.create(DEPLOYMENTS, deployment(6))
+        await asyncio.sleep(1)
+        assert fleet.server.manager is not None
+        written: list[Any] = []
+        fleet.server.manager.executor.listen(lambda action, _: written.append(action))
+        dispatched = reconciles("dispatcher")
+        for cluster in ZONES:
+            await fleet.report_work(cluster)
+        await asyncio.sleep(1)
+        sums = [a for a in written if isinstance(a, SetStatus) and "aggregatedStatus" in a.status]
+        assert len(sums) == 1
+        assert {i["clusterName"]: i["health"] for i in sums[0].status["aggregatedStatus"]} == {
+            name: "Healthy" for name in ZONES
+        }
+        assert reconciles("dispatcher") == dispatched
+
+    fleet_story(story)
+
+
+def reconciles(controller: str) -> float:
+    """Passes of a controller so far."""
+    line = f'controller_runtime_reconcile_total{{controller="{controller}",result="success"}} '
+    text = METRICS.render().decode()
+    return next((float(x[len(line) :]) for x in text.splitlines() if x.startswith(line)), 0.0)

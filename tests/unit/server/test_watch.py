@@ -260,3 +260,18 @@ async def test_bookmarks_go_to_those_who_asked_and_are_up_to_date() -> None:
     finally:
         await cache.stop()
         await store.close()
+
+
+async def test_a_change_is_offered_to_the_watchers_of_its_namespace_only(stage: Stage) -> None:
+    here, watcher, channel = stage.watch(Selection("a"))
+    _, _, elsewhere = stage.watch(Selection("b"))
+    offered: list[Channel] = []
+    for one in (channel, elsewhere):
+        one.offer = lambda event, one=one: not offered.append(one) and Channel.offer(one, event)  # type: ignore[method-assign,misc]
+    event = stage.happen()
+    assert offered == [channel]
+    stage.flush()
+    assert here.events() == [(ADDED, str(event.revision))]
+    stage.hub.leave(watcher, channel)
+    stage.happen()
+    assert offered == [channel], "and to nobody once they are gone"

@@ -271,7 +271,7 @@ class Link:
         reconciler = WorkReconciler(manager, member, works, refusal, interpreters.now)
         controller = manager.controller("works", reconciler)
         holder.append(controller)
-        controller.watches(WORK_DOCUMENTS, namespace=namespace)
+        controller.watches(WORK_DOCUMENTS, namespace=namespace, when=reconciler.news)
 
         def said_otherwise(kind: Kind) -> None:
             for work in works.list():

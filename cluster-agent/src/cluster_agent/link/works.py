@@ -5,7 +5,8 @@ finalizer until its objects are gone, or are the member's own where it says pres
 is deleted for the kinds that its annotation PRUNES names, after the rest was applied. Of a Work whose dispatching is suspended
 nothing is applied, repaired or pruned; what its objects report still travels. It is deleted as any other.
 
-A status is written under the version of the Work that it was made from: a report that comes late changes nothing.
+A status is written under the version of the Work that it was made from: a report that comes late changes nothing. What was
+accepted a moment ago, and is not in the copy of the Work yet, counts as written.
 
 A namespace or kind that this cluster does not have is waited for without a word in the log: an import goes to every member,
 also to those without the namespace, and to foreign clusters without the kind; the Work's status says it.
@@ -13,7 +14,7 @@ also to those without the namespace, and to foreign clusters without the kind; t
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cluster_agent.link.interpreters import Now, nobody, report
 from cluster_agent.link.member import Drift, DriftState, Member, Outcome, identifier
@@ -26,13 +27,15 @@ from machinery.api.fleet.work import (
     WORK_NAME,
     WORK_NAMESPACE,
     WORKS,
+    Work,
 )
 from machinery.client.informer import Informer
-from machinery.controller.action import Patch, Result, SetStatus
+from machinery.controller.action import Action, Patch, Result, SetStatus
 from machinery.controller.manager import Manager
+from machinery.controller.predicates import wish_changed
 from machinery.kit.clock import rfc3339
 from machinery.meta.errors import Conflict, NotFound, StatusError
-from machinery.meta.resource import Document, ObjectKey
+from machinery.meta.resource import Document, ObjectKey, document_key
 from machinery.scripts.customizations import BUILT_IN, Customizations, Kind
 
 log = logging.getLogger(__name__)
@@ -160,6 +163,15 @@ def needs_grants(work: Document) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A report that was accepted: of which version of the Work it was made, which one it made, and the status since."""
+
+    before: str
+    after: str
+    status: Document
+
+
 class WorkReconciler:
     """Works of this member, at the federation."""
 
@@ -179,6 +191,19 @@ class WorkReconciler:
         self._works, self._member = works, member
         self._untold: dict[ObjectKey, dict[int, Drift]] = {}
         """Repairs whose report was not accepted: by Work and manifest."""
+        self._told: dict[ObjectKey, _Told] = {}
+        """Reports that were accepted, and that the copy of the Work may not show yet."""
+
+    def news(self, old: Document | None, new: Document | None) -> bool:
+        """Whether a change of the copy is more than our own report coming back."""
+        if old is None or new is None or wish_changed(old, new):
+            return True
+        key, version = document_key(new), new["metadata"]["resourceVersion"]
+        told = self._told.get(key)
+        if told is None or told.after != version:
+            return True
+        del self._told[key]
+        return False
 
     async def reconcile(self, key: ObjectKey) -> Result:
         try:
@@ -191,6 +216,7 @@ class WorkReconciler:
     async def _reconcile(self, key: ObjectKey) -> Result:
         work = self._works.get(key)
         if work is None:
+            self._told.pop(key, None)
             return Result()
         manifests = (work["spec"].get("workload") or {}).get("manifests") or []
         if work["metadata"].get("deletionTimestamp"):
@@ -230,12 +256,23 @@ class WorkReconciler:
         for ordinal, drift in self._untold.pop(key, {}).items():
             if ordinal < len(outcomes) and outcomes[ordinal].drift is None:
                 outcomes[ordinal] = replace(outcomes[ordinal], drift=drift)
+        before = work["metadata"]["resourceVersion"]
+        version = before
+        told = self._told.pop(key, None)
+        if told is not None and told.before == before:
+            work, version = work | {"status": told.status}, told.after
+            self._told[key] = told
         status = status_plan(work, outcomes, rfc3339(self._clock.now()), self._scripts())
         if status is None:
             return
-        version = work["metadata"]["resourceVersion"]
+
+        def accepted(_: Action, answer: Work) -> None:
+            whole = (work.get("status") or {}) | status
+            self._told[key] = _Told(before, answer.metadata.resource_version, whole)
+
         try:
-            await self._executor.apply([SetStatus(WORKS, key, status, resource_version=version)])
+            wanted = SetStatus(WORKS, key, status, resource_version=version)
+            await self._executor.apply([wanted], on_done=accepted)
         except (StatusError, ConnectionError, TimeoutError):
             untold = {i: o.drift for i, o in enumerate(outcomes) if o.drift is not None}
             if untold:

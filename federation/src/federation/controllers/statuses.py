@@ -4,6 +4,8 @@ Writes `status.aggregatedStatus` and the condition `FullyApplied` of the binding
 template's kind (`propagation.aggregation`). A member that is not heard of keeps its last report in the binding, with health
 Unknown and since when; its replicas are not counted.
 
+Reports come in bursts, one from each member, and a sum is made of them all: they are gathered for some ms a member before it is made.
+
 Services need no binding: `status` of one is summed up from the Works that carry it into clusters, whether they have one or not.
 """
 
@@ -43,6 +45,7 @@ from machinery.api.fleet.work import (
 from machinery.api.patch.merge import apply as merge
 from machinery.controller.action import Action, Emit, Result, SetStatus
 from machinery.controller.manager import Manager
+from machinery.controller.predicates import wish_changed
 from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import condition, is_true
 from machinery.meta.resource import Document, ObjectKey, Resource, document_key
@@ -53,6 +56,15 @@ BOUND_OR_NOT = (f"!{BINDING_LABEL}", IN_NAMESPACES.label)
 """Works without a binding, and with one."""
 BY_BINDING = "binding"
 BY_SERVICE = "service"
+
+
+PER_CLUSTER_S, GATHERING_S_MAX = 0.002, 2.0
+
+
+def gathering_s(clusters: int) -> float:
+    """How long reports of so many clusters are gathered before they are summed up: a sum costs as much as there are clusters,
+    and so must not be made for each report."""
+    return min(GATHERING_S_MAX, PER_CLUSTER_S * clusters)
 
 
 def item(work: Work, seen: bool, since: str = "") -> Document:
@@ -336,8 +348,15 @@ def _sum_up(manager: Manager, scope: Scope, demand: Demand) -> None:
     bindings.add_index("template", dispatcher.template_key)
     reconciler = StatusReconciler(manager, demand, scope)
     controller = manager.controller(scope.named("statuses"), reconciler)
-    controller.watches(scope.bindings)
-    controller.watches(WORKS, dispatcher.binding_keys, label_selector=scope.label)
+
+    def pause(key: ObjectKey) -> float:
+        binding = bindings.get(key)
+        return gathering_s(_reach(binding) if binding is not None else 0)
+
+    controller.watches(scope.bindings, when=wish_changed, later=pause)
+    controller.watches(
+        WORKS, dispatcher.binding_keys, label_selector=scope.label, when=_gone, later=pause
+    )
     controller.watches(CUSTOMIZATIONS, dispatcher.of_customization(bindings))
     controller.watches(
         CLUSTERS,
@@ -346,12 +365,23 @@ def _sum_up(manager: Manager, scope: Scope, demand: Demand) -> None:
 
     def come(resource: Resource[Document]) -> None:
         if resource.namespaced == scope.namespaced:
-            controller.watches(resource, _of_template(resource, bindings))
+            keys = _of_template(resource, bindings)
+            controller.watches(resource, keys, when=wish_changed, later=pause)
 
     for resource in TEMPLATES:
         if (resource.api_version, resource.kind) in aggregation.SUMMED:
             come(resource)
     demand.follow(come)
+
+
+def _reach(binding: ResourceBinding) -> int:
+    """About how many clusters have it."""
+    needs = (len(snapshot.clusters) for snapshot in binding.spec.required_by)
+    return max(len(binding.spec.clusters), *needs, 0)
+
+
+def _gone(_: Work | None, new: Work | None) -> bool:
+    return new is None
 
 
 def _of_template(resource: Resource[Document], bindings: Any) -> Any:

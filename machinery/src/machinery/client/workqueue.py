@@ -114,6 +114,11 @@ class WorkQueue(Generic[K]):
         if self._delayed[0][2] == key:
             self._restart_timer()
 
+    def add_within(self, key: K, seconds: float) -> None:
+        """Have `key` looked at after `seconds`, or sooner where it comes up anyhow: one look for all that happens meanwhile."""
+        if key not in self._dirty or key in self._processing:
+            self.add_after(key, seconds)
+
     def add_rate_limited(self, key: K) -> None:
         """Have `key` looked at again after a pause that grows with its failures in a row."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1

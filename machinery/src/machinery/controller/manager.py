@@ -14,9 +14,9 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from machinery.client.informer import Informer
+from machinery.client.informer import Handler, Informer
 from machinery.client.interface import Client
 from machinery.client.leaderelection import LeaderElector
 from machinery.client.objects import controller_reference, key_of
@@ -35,6 +35,7 @@ from machinery.meta.resource import ObjectKey, Resource, split_api_version
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Worth: TypeAlias = Callable[[T | None, T | None], bool]
 
 WORKERS = 4
 RUN_ONCE_PASSES_MAX = 100
@@ -84,10 +85,14 @@ class ControllerBuilder:
         namespace: str = "",
         label_selector: str = "",
         field_selector: str = "",
+        when: Worth[T] | None = None,
+        later: Callable[[ObjectKey], float] | None = None,
     ) -> "ControllerBuilder":
         """Reconcile `keys(object)` whenever an object changes; without `keys`, the object's own key.
 
-        Of a change both the old and the new object are asked, so whoever lost a child hears of it too.
+        Of a change both the old and the new object are asked, so whoever lost a child hears of it too. `when` says of
+        (old, new), None where there is none, whether the change is worth a look at once; of what is not, one look is taken
+        `later(key)` seconds after the first, or none.
         """
         informer = self._manager.informer(
             resource,
@@ -95,21 +100,26 @@ class ControllerBuilder:
             label_selector=label_selector,
             field_selector=field_selector,
         )
-        return self.watches_informer(informer, keys)
+        return self.watches_informer(informer, keys, when=when, later=later)
 
     def watches_informer(
-        self, informer: Informer[T], keys: Callable[[T], Iterable[ObjectKey]] | None = None
+        self,
+        informer: Informer[T],
+        keys: Callable[[T], Iterable[ObjectKey]] | None = None,
+        *,
+        when: Worth[T] | None = None,
+        later: Callable[[ObjectKey], float] | None = None,
     ) -> "ControllerBuilder":
         """As `watches`, of an informer that may belong to another client; its owner runs it."""
-        keys_of = keys or (lambda item: (key_of(item),))
-
-        def enqueue(old: T | None, new: T | None) -> None:
-            for item in (old, new):
-                if item is not None:
-                    for key in keys_of(item):
-                        self.queue.add(key)
-
-        informer.on_change(enqueue)
+        queue = self.queue
+        now = _adds(queue.add, keys)
+        if when is None:
+            informer.on_change(now)
+            return self
+        rest: Handler[T] | None = None
+        if (pause := later) is not None:
+            rest = _adds(lambda key: queue.add_within(key, pause(key)), keys)
+        informer.on_change(_sorted(when, now, rest))
         return self
 
     def owns(self, child: Resource[Any], owner: Resource[Any]) -> "ControllerBuilder":
@@ -177,6 +187,40 @@ class ControllerBuilder:
             self.queue.add_after(key, result.requeue_after)
             return "requeue_after"
         return "success"
+
+
+def _adds(
+    add: Callable[[ObjectKey], None], keys: Callable[[T], Iterable[ObjectKey]] | None
+) -> Handler[T]:
+    """Adds the keys of what an informer tells."""
+    if keys is None:
+
+        def own(old: T | None, new: T | None) -> None:
+            add(key_of(old if new is None else new))
+
+        return own
+
+    def asked(old: T | None, new: T | None) -> None:
+        if old is not None:
+            for key in keys(old):
+                add(key)
+        if new is not None:
+            for key in keys(new):
+                add(key)
+
+    return asked
+
+
+def _sorted(when: Worth[T], now: Handler[T], rest: Handler[T] | None) -> Handler[T]:
+    """`now` hears of the changes that are worth a look at once, `rest` of the others."""
+
+    def heard(old: T | None, new: T | None) -> None:
+        if when(old, new):
+            now(old, new)
+        elif rest is not None:
+            rest(old, new)
+
+    return heard
 
 
 class Manager:

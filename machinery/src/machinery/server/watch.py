@@ -1,9 +1,10 @@
 """Watches: one change, encoded once, written to everybody whom it concerns, once per tick of the loop.
 
 Watchers with the same selector and the same form of answer share a channel. A change is offered only to the channels
-that an index says it may concern (all of a kind, one name, one node), so a thousand kubelets cost one dictionary look-up
-and not a thousand selectors. A channel keeps the frames that a watcher has not yet taken, and each watcher a cursor; a
-watcher whose socket is full lags, and one that lags too far is told 410 and closed. Nobody waits for a slow reader.
+that an index says it may concern (all of a kind, one namespace, one name, one node), so a thousand kubelets, or the agents
+of a thousand members, cost one dictionary look-up and not a thousand selectors. A channel keeps the frames that a watcher
+has not yet taken, and each watcher a cursor; a watcher whose socket is full lags, and one that lags too far is told 410 and
+closed. Nobody waits for a slow reader.
 
 The type of an event is the selector's view: an object that begins to match is ADDED, one that ceases is DELETED.
 """
@@ -173,6 +174,9 @@ class LocalWatcher:
         self._wake: asyncio.Future[None] | None = None
 
     def offer(self, event: CacheEvent) -> None:
+        inside = self.selection.namespace
+        if inside and inside != event.entry.namespace:
+            return  # of many that each follow one namespace, all but one end here
         seen = classify(self.selection, event, self.cache.kind)
         if seen is not None:
             self.push(seen[0], seen[1], event.revision)
@@ -227,6 +231,7 @@ class Hub:
         self._general: dict[object, Channel] = {}
         self._by_name: dict[str, dict[object, Channel]] = {}
         self._by_node: dict[str, dict[object, Channel]] = {}
+        self._by_namespace: dict[str, dict[object, Channel]] = {}
         self.locals: list[LocalWatcher] = []
         self.touched: dict[Channel, None] = {}
         cache.listeners.append(self._on_event)
@@ -240,6 +245,8 @@ class Hub:
 
     def _concerned(self, event: CacheEvent) -> Iterable[Channel]:
         yield from self._general.values()
+        if self._by_namespace and (inside := self._by_namespace.get(event.entry.namespace)):
+            yield from inside.values()
         if self._by_name and (named := self._by_name.get(event.entry.name)):
             yield from named.values()
         if self._by_node:
@@ -255,6 +262,8 @@ class Hub:
             return self._by_name.setdefault(selection.name, {})
         if selection.node:
             return self._by_node.setdefault(selection.node, {})
+        if selection.namespace:
+            return self._by_namespace.setdefault(selection.namespace, {})
         return self._general
 
     def join(self, watcher: Watcher, selection: Selection, encode: Encode, form: str) -> Channel:
@@ -278,11 +287,18 @@ class Hub:
         selection = channel.selection
         slot = self._slot(selection)
         slot.pop(key, None)
-        if not slot and selection.name:
-            self._by_name.pop(selection.name, None)
-        elif not slot and selection.node:
-            self._by_node.pop(selection.node, None)
+        if not slot:
+            self._forget(selection)
         self.touched.pop(channel, None)
+
+    def _forget(self, selection: Selection) -> None:
+        """Nobody is left where `_slot` put the channels of the selection."""
+        if selection.name:
+            self._by_name.pop(selection.name, None)
+        elif selection.node:
+            self._by_node.pop(selection.node, None)
+        elif selection.namespace:
+            self._by_namespace.pop(selection.namespace, None)
 
     def reset(self) -> None:
         """Continuity was lost: everybody begins again."""
