@@ -1,5 +1,7 @@
 """Dispatcher: for every cluster of a binding there is one Work with the template as it is now, and no other Work.
 
+Reports are no news here: of a hundred members that answer, none makes it render a hundred Works again.
+
 The clusters of a binding are those decided for it and those of the bindings that need it (`spec.requiredBy`). A Work
 that is no longer wanted is deleted; the member's link then takes the objects away and lets it go. That a member is away
 changes nothing here: the intention stands, the member reads it when it is back.
@@ -75,6 +77,7 @@ from machinery.controller.action import (
     SetStatus,
 )
 from machinery.controller.manager import Manager
+from machinery.controller.predicates import wish_changed
 from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import condition, condition_document
 from machinery.meta.resource import Document, ObjectKey, Resource, document_key
@@ -483,8 +486,8 @@ def _dispatch(manager: Manager, scope: Scope, demand: Demand) -> None:
     bindings.add_index("template", template_key)
     reconciler = DispatcherReconciler(manager, demand, scope)
     controller = manager.controller(scope.named("dispatcher"), reconciler)
-    controller.watches(scope.bindings)
-    controller.watches(WORK_DOCUMENTS, binding_keys, label_selector=scope.label)
+    controller.watches(scope.bindings, when=_asks_anew)
+    controller.watches(WORK_DOCUMENTS, binding_keys, label_selector=scope.label, when=wish_changed)
     controller.watches(CLUSTERS, _of_cluster(bindings))
     controller.watches(RESILIENCE_POLICIES, _of_policy(bindings))
     controller.watches(OVERRIDE_POLICIES, _of_override(bindings))
@@ -493,11 +496,19 @@ def _dispatch(manager: Manager, scope: Scope, demand: Demand) -> None:
 
     def come(resource: Resource[Document]) -> None:
         if resource.namespaced == scope.namespaced:
-            controller.watches(resource, _of_template(resource, bindings))
+            controller.watches(resource, _of_template(resource, bindings), when=wish_changed)
 
     for resource in TEMPLATES:
         come(resource)
     demand.follow(come)
+
+
+def _asks_anew(old: ResourceBinding | None, new: ResourceBinding | None) -> bool:
+    """Whether a binding says something else of its Works, or of what was said about overrides; what members report does not."""
+    if old is None or new is None or wish_changed(old, new):
+        return True
+    before, after = old.status.conditions, new.status.conditions
+    return condition(before, OVERRIDDEN) != condition(after, OVERRIDDEN)
 
 
 def template_key(binding: ResourceBinding) -> list[tuple[str, str, str]]:
