@@ -474,7 +474,7 @@ IDLE = [
     ("Deployment", {TRIGGER: "Manual"}, ""),
     ("Deployment", {}, ""),
     ("Deployment", {TRIGGER: "manual"}, "'manual' is not Manual, and counts as Automatic"),
-    ("StatefulSet", {STRATEGY: "s"}, "changes of this StatefulSet go everywhere at once"),
+    ("Job", {STRATEGY: "s"}, "changes of this Job go everywhere at once"),
 ]
 
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from federation.cli import connection
+from federation.cli import connection, words
 from federation.cli.errors import CliError
 from machinery.api.fleet.rollouts import (
     ROLLBACK,
@@ -29,7 +29,7 @@ from machinery.meta.objectmeta import to_document
 
 STATES = {"stop": STOP, "resume": RUN, "rollback": ROLLBACK}
 OVER = ("Succeeded", "RolledBack", "Superseded")
-WORKLOADS = ("deploy", "deployment", "deployments", "deployment.apps")
+WORKLOADS = frozenset(("Deployment", "StatefulSet", "DaemonSet"))
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
     for what in ("status", *STATES):
         verb = verbs.add_parser(what)
-        verb.add_argument("name", help="a StagedUpdateRun, or deploy/NAME for the newest of it")
+        verb.add_argument(
+            "name", help="a StagedUpdateRun, or deploy/NAME, sts/NAME, ds/NAME for the newest of it"
+        )
         verb.add_argument("-n", "--namespace", default="default", help="default: %(default)s")
         if what == "status":
             verb.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -61,13 +63,15 @@ def run(arguments: argparse.Namespace) -> int:
 async def found(client: Client, namespace: str, name: str) -> StagedUpdateRun:
     """The run, or the newest one of `deploy/NAME`. Raises CliError, StatusError, ConnectionError."""
     listing = await client.list(STAGED_UPDATE_RUNS, namespace)
-    kind, slash, workload = name.partition("/")
-    if slash and kind.lower() not in WORKLOADS:
+    said, slash, workload = name.partition("/")
+    kind = words.workload(name)[0] if slash else ""
+    if slash and kind not in WORKLOADS:
         raise CliError(
-            f"{kind!r} is no kind that is staged; there is deploy/NAME, or the name of a run"
+            f"{said!r} is no kind that is staged; there is deploy/NAME, sts/NAME, ds/NAME, or the name of a run"
         )
     if slash:
-        runs = [r for r in listing.items if r.spec.workload.name == workload]
+        named = (kind, workload)
+        runs = [r for r in listing.items if (r.spec.workload.kind, r.spec.workload.name) == named]
     else:
         runs = [r for r in listing.items if r.metadata.name == name]
     if not runs:

@@ -17,9 +17,15 @@ from federation.propagation import interpreter, moves
 from federation.propagation.customized import Followed
 from federation.propagation.demand import demand_of
 from federation.propagation.needs import Needs
+from federation.propagation.rollouts.histories import Histories
 from federation.propagation.rollouts.record import RECORD, record_of
-from federation.propagation.rollouts.snapshots import BY_OWNER, HASH_LABEL, HISTORY, owner_uid
-from federation.propagation.templates import DEPENDANTS, DEPENDENCIES, DEPLOYMENTS, propagatable
+from federation.propagation.rollouts.snapshots import (
+    BY_OWNER,
+    HASH_LABEL,
+    owner_uid,
+    template_in,
+)
+from federation.propagation.templates import DEPENDANTS, DEPENDENCIES, propagatable
 from federation.propagation.works import binding_name
 from machinery.api.fleet.interpretation import CUSTOMIZATIONS
 from machinery.api.fleet.work import BINDING_DOCUMENTS, RESOURCE_BINDINGS, ResourceBinding
@@ -114,7 +120,7 @@ class DependencyReconciler:
         self._dependants = [manager.informer(kind) for kind in DEPENDANTS]
         for informer in self._dependants:
             informer.add_index(f"{NEEDS}-{resource.kind}", _needs(resource.kind))
-        self._history = manager.informer(HISTORY)
+        self._history = Histories(manager.informer)
         self._history.add_index(f"{NEEDS}-{resource.kind}", _needed_before(resource.kind))
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._documents = manager.informer(BINDING_DOCUMENTS)
@@ -148,7 +154,8 @@ class DependencyReconciler:
     def _staged(self, record: Document) -> ResourceBinding | None:
         """The binding of which some cluster still has the recorded template."""
         metadata = record["metadata"]
-        name = binding_name(DEPLOYMENTS.kind, metadata["ownerReferences"][0]["name"])
+        owned = metadata["ownerReferences"][0]
+        name = binding_name(owned["kind"], owned["name"])
         binding = self._bindings.get(ObjectKey(metadata["namespace"], name))
         held = record_of(binding)
         if binding is None or held is None or not binding.spec.propagate_deps:
@@ -159,8 +166,7 @@ class DependencyReconciler:
 def setup(manager: Manager) -> None:
     """One controller a kind: its objects, those that refer to them, and the bindings of these."""
     dependants = {(r.api_version, r.kind): manager.informer(r) for r in DEPENDANTS}
-    history = manager.informer(HISTORY)
-    history.add_index(BY_OWNER, owner_uid)
+    history = Histories(manager.informer)
     needs = Needs(Followed(manager.informer(CUSTOMIZATIONS)), manager.recorder.emit)
     controllers: list[tuple[Resource[Document], ControllerBuilder]] = []
     for resource in DEPENDENCIES:
@@ -198,10 +204,10 @@ def _needed_before(kind: str) -> Any:
     """Of a revision record: what its template refers to."""
 
     def keys(record: Document) -> list[ObjectKey]:
-        if not owner_uid(record):
+        if not owner_uid(record) or HASH_LABEL not in (record["metadata"].get("labels") or {}):
             return []
-        workload = record | {"apiVersion": DEPLOYMENTS.api_version, "kind": DEPLOYMENTS.kind}
-        return sorted(interpreter.dependencies(workload)[kind])
+        namespace, template = record["metadata"]["namespace"], template_in(record)
+        return sorted(interpreter.pod_dependencies(template, namespace)[kind])
 
     return keys
 

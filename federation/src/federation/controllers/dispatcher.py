@@ -39,7 +39,7 @@ from federation.propagation.overrides.policies import (
     Overrides,
 )
 from federation.propagation.resilience import CONSISTENCY, FLEET_WIDE, grant_s, resilience
-from federation.propagation.rollouts.snapshots import BY_OWNER, HISTORY, owner_uid
+from federation.propagation.rollouts.histories import Histories
 from federation.propagation.rollouts.staged import Staged, staged, waits
 from federation.propagation.scopes import IN_NAMESPACES, SCOPES, Scope
 from federation.propagation.sources import Sources
@@ -436,8 +436,7 @@ class DispatcherReconciler:
         self._scripts = Followed(manager.informer(CUSTOMIZATIONS))
         self._clock = manager.clock
         self._sources = Sources(manager.informer, demand=demand)
-        self._history = manager.informer(HISTORY)
-        self._history.add_index(BY_OWNER, owner_uid)
+        self._history = Histories(manager.informer)
 
     async def reconcile(self, key: ObjectKey) -> Result:
         held = self._works.by_index(BY_BINDING, key)
@@ -448,8 +447,7 @@ class DispatcherReconciler:
             template = self._sources.placed_by(binding)
             if template is None or waits(template, binding):
                 return Result()  # the detector or the collector removes the binding; rollouts says what clusters have
-            history = self._history.by_index(BY_OWNER, template["metadata"]["uid"])
-            staging = staged(template, binding, history, held)
+            staging = staged(template, binding, self._history.of(template), held)
             own = resilience(template, self._policies.list())
             fence = own.mode == CONSISTENCY
             own_overrides = self._overrides.list(key.namespace) if key.namespace else ()

@@ -27,6 +27,7 @@ from federation.controllers import (
     federatedhpas,
     followers,
     health,
+    histories,
     identities,
     imports,
     journal,
@@ -155,6 +156,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
         statuses,
         divergence,
         revisions,
+        histories,
         rollouts,
         taints,
     ):

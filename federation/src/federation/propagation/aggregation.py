@@ -71,8 +71,14 @@ _STATEFUL: Final = (
 )  # fmt: skip
 
 
+def _updated(members: Sequence[MemberStatus], name: str) -> int:
+    """A member that a staged update has not come to is up to date with an old template only."""
+    return _sums(_reports(_seen([m for m in members if m.updated])), (name,))[name]
+
+
 def _stateful_set(template: Document, members: Sequence[MemberStatus], _: Known) -> Document:
     counts = _sums(_reports(_seen(members)), _STATEFUL)
+    counts["updatedReplicas"] = _updated(members, "updatedReplicas")
     return _but_zero(counts, _STATEFUL[:2]) | _observed(template, members)
 
 
@@ -84,6 +90,7 @@ _DAEMON: Final = (
 
 def _daemon_set(template: Document, members: Sequence[MemberStatus], _: Known) -> Document:
     counts = _sums(_reports(_seen(members)), _DAEMON)
+    counts["updatedNumberScheduled"] = _updated(members, "updatedNumberScheduled")
     return _but_zero(counts, _DAEMON[:4]) | _observed(template, members)
 
 

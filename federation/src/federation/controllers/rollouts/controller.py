@@ -1,12 +1,13 @@
-"""Rollouts, the acting half: Deployments that are staged, with everything that their runs ask."""
+"""Rollouts, the acting half: workloads that are staged, with everything that their runs ask; a controller for each kind."""
 
 from collections.abc import Sequence
 
 from federation.controllers import dispatcher
 from federation.controllers.rollouts.plan import World, plan
+from federation.propagation.rollouts.histories import Histories
 from federation.propagation.rollouts.record import RECORD
-from federation.propagation.rollouts.snapshots import BY_OWNER, HISTORY, owner_uid, strategy_of
-from federation.propagation.templates import DEPLOYMENTS
+from federation.propagation.rollouts.snapshots import HISTORY, REVISIONS, strategy_of
+from federation.propagation.templates import DAEMONSETS, DEPLOYMENTS, STATEFULSETS
 from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
 from machinery.api.fleet.rollouts import (
     APPROVAL_REQUESTS,
@@ -25,24 +26,23 @@ from machinery.api.fleet.work import (
 from machinery.controller.action import Result
 from machinery.controller.manager import Manager
 from machinery.meta.objectmeta import is_true
-from machinery.meta.resource import Document, ObjectKey
+from machinery.meta.resource import Document, ObjectKey, Resource
 
 BY_WORKLOAD, BY_RUN, BY_STAGED = "rollouts-workload", "rollouts-run", "rollouts-staged"
 
 
 class RolloutReconciler:
-    """Deployments."""
+    """Workloads of one kind."""
 
-    def __init__(self, manager: Manager) -> None:
-        self._clock = manager.clock
+    def __init__(self, manager: Manager, resource: Resource[Document] = DEPLOYMENTS) -> None:
+        self._clock, self._resource = manager.clock, resource
         self._executor = manager.executor
-        self._deployments = manager.informer(DEPLOYMENTS)
+        self._workloads = manager.informer(resource)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
         self._bindings.add_index("template", dispatcher.template_key)
         self._runs = manager.informer(STAGED_UPDATE_RUNS)
-        self._runs.add_index(BY_WORKLOAD, _of_run)
-        self._history = manager.informer(HISTORY)
-        self._history.add_index(BY_OWNER, owner_uid)
+        self._runs.add_index(BY_WORKLOAD, _workload_of)
+        self._history = Histories(manager.informer)
         self._works = manager.informer(WORK_DOCUMENTS, label_selector=BINDING_LABEL)
         self._works.add_index(dispatcher.BY_BINDING, dispatcher.binding_keys)
         self._strategies = manager.informer(STAGED_UPDATE_STRATEGIES)
@@ -54,10 +54,10 @@ class RolloutReconciler:
         self._clusters = manager.informer(CLUSTERS)
 
     async def reconcile(self, key: ObjectKey) -> Result:
-        template = self._deployments.get(key)
-        source = (DEPLOYMENTS.kind, key.namespace, key.name)
+        template = self._workloads.get(key)
+        source = (self._resource.kind, key.namespace, key.name)
         binding = next(iter(self._bindings.by_index("template", source)), None)
-        runs = self._runs.by_index(BY_WORKLOAD, key)
+        runs = self._runs.by_index(BY_WORKLOAD, source)
         marked = binding is not None and RECORD in binding.metadata.annotations
         if not strategy_of(template) and not runs and not marked:
             return Result()
@@ -69,7 +69,6 @@ class RolloutReconciler:
         binding: ResourceBinding | None,
         runs: Sequence[StagedUpdateRun],
     ) -> World:
-        uid = template["metadata"]["uid"] if template is not None else ""
         works = (
             self._works.by_index(dispatcher.BY_BINDING, binding.key) if binding is not None else []
         )
@@ -83,7 +82,7 @@ class RolloutReconciler:
             template,
             binding,
             runs,
-            self._history.by_index(BY_OWNER, uid),
+            self._history.of(template),
             works,
             self._strategies.list(),
             self._budgets.list(),
@@ -98,13 +97,9 @@ class RolloutReconciler:
         return {c.metadata.name: c for c in found if c is not None and not c.deleting}
 
 
-def _of_run(run: StagedUpdateRun) -> list[ObjectKey]:
-    return [ObjectKey(run.metadata.namespace, run.spec.workload.name)]
-
-
-def _of_binding(binding: ResourceBinding) -> list[ObjectKey]:
-    source = binding.spec.resource
-    return [ObjectKey(source.namespace, source.name)] if source.kind == DEPLOYMENTS.kind else []
+def _workload_of(run: StagedUpdateRun) -> list[tuple[str, str, str]]:
+    """Index of runs by what they update."""
+    return [(run.spec.workload.kind, run.metadata.namespace, run.spec.workload.name)]
 
 
 def _staged(binding: ResourceBinding) -> list[str]:
@@ -113,12 +108,30 @@ def _staged(binding: ResourceBinding) -> list[str]:
 
 
 def setup(manager: Manager) -> None:
-    """Deployments, bindings, runs and their approvals; of all that is staged: strategies, budgets, clusters that change."""
-    controller = manager.controller("rollouts", RolloutReconciler(manager))
+    """Workloads, bindings, runs and their approvals; of all that is staged: strategies, budgets, clusters that change."""
+    for resource, history in (
+        (DEPLOYMENTS, HISTORY),
+        (STATEFULSETS, REVISIONS),
+        (DAEMONSETS, REVISIONS),
+    ):
+        _stage(manager, resource, history)
+
+
+def _stage(manager: Manager, resource: Resource[Document], history: Resource[Document]) -> None:
+    name = "rollouts" if resource == DEPLOYMENTS else f"rollouts-{resource.plural}"
+    controller = manager.controller(name, RolloutReconciler(manager, resource))
     bindings = manager.informer(RESOURCE_BINDINGS)
     bindings.add_index(BY_STAGED, _staged)
     runs = manager.informer(STAGED_UPDATE_RUNS)
     known: dict[str, object] = {}
+
+    def _of_run(run: StagedUpdateRun) -> list[ObjectKey]:
+        of_kind = run.spec.workload.kind == resource.kind
+        return [ObjectKey(run.metadata.namespace, run.spec.workload.name)] if of_kind else []
+
+    def _of_binding(binding: ResourceBinding) -> list[ObjectKey]:
+        source = binding.spec.resource
+        return [ObjectKey(source.namespace, source.name)] if source.kind == resource.kind else []
 
     def everything(_: object) -> list[ObjectKey]:
         return [
@@ -145,11 +158,11 @@ def setup(manager: Manager) -> None:
         run = runs.get(ObjectKey(request.metadata.namespace, request.spec.target_update_run))
         return _of_run(run) if run is not None else []
 
-    controller.watches(DEPLOYMENTS)
+    controller.watches(resource)
     controller.watches(RESOURCE_BINDINGS, _of_binding)
     controller.watches(STAGED_UPDATE_RUNS, _of_run)
     controller.watches(APPROVAL_REQUESTS, of_request)
     controller.watches(STAGED_UPDATE_STRATEGIES, everything)
     controller.watches(DISRUPTION_BUDGETS, everything)
     controller.watches(CLUSTERS, of_cluster)
-    controller.owns(HISTORY, DEPLOYMENTS)
+    controller.owns(history, resource)

@@ -220,9 +220,15 @@ def _next_name(world: World, template: Document, record: Record) -> tuple[str, i
     """`web-3`; a name that somebody has taken is passed over."""
     taken = {run.metadata.name for run in world.runs}
     number = record.number + 1
-    while f"{template['metadata']['name']}-{number}" in taken:
+    while _numbered(template, number) in taken:
         number += 1
-    return f"{template['metadata']['name']}-{number}", number
+    return _numbered(template, number), number
+
+
+def _numbered(template: Document, number: int) -> str:
+    """A Deployment's runs have its name; another kind says which it is, as both may be of one name."""
+    name, kind = template["metadata"]["name"], template["kind"]
+    return f"{name}-{number}" if kind == "Deployment" else f"{name}-{kind.lower()}-{number}"
 
 
 def _run(template: Document, name: str) -> Document:
@@ -245,7 +251,7 @@ def _run(template: Document, name: str) -> Document:
             "ownerReferences": [owner],
         },
         "spec": {
-            "workload": {"name": metadata["name"]},
+            "workload": {"name": metadata["name"], "kind": template["kind"]},
             "stagedRolloutStrategyName": strategy_of(template),
             "state": RUN,
         },
@@ -256,7 +262,7 @@ def _missing(
     world: World, template: Document, binding: ResourceBinding, record: Record
 ) -> list[Action]:
     """The run that acts is not there: it was not made yet, or somebody deleted it."""
-    own = f"{template['metadata']['name']}-{record.number}"
+    own = _numbered(template, record.number)
     if record.run == own:
         return [Create(STAGED_UPDATE_RUNS, _run(template, own), exists_ok=True)]
     return [_write(binding, replace(record, open=False, updating=(), accepted=()))]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from federation.propagation.rollouts import durations, shares
+from federation.propagation.rollouts.snapshots import STAGED
 from machinery.api.fleet.rollouts import AUTOMATIC, MANUAL, STRATEGY, TRIGGER
 from machinery.meta.resource import Document
 
@@ -71,9 +72,9 @@ def idle(workload: Document) -> Iterator[str]:
     """Warnings on annotations of a workload that mean nothing."""
     marks = (workload.get("metadata") or {}).get("annotations") or {}
     kind = workload.get("kind", "")
-    if marks.get(STRATEGY) and kind != "Deployment":
+    if marks.get(STRATEGY) and kind not in {name for _, name in STAGED}:
         yield (
-            f"metadata.annotations[{STRATEGY}]: only Deployments are updated in stages; "
+            f"metadata.annotations[{STRATEGY}]: only Deployments, StatefulSets and DaemonSets are updated in stages; "
             f"changes of this {kind} go everywhere at once"
         )
     trigger = marks.get(TRIGGER, AUTOMATIC)

@@ -36,11 +36,14 @@ def _sight(wanted: int, item: AggregatedStatusItem | None, seen: bool) -> Sight:
     if item is None or not seen:
         return Sight(wanted, seen)
     status: Mapping[str, Any] = item.status or {}
+    nodes = status.get("desiredNumberScheduled")
     return Sight(
-        wanted,
+        wanted
+        if nodes is None
+        else int(nodes),  # a DaemonSet has as many as there are nodes for it
         template=str(status.get("templateHash", "")),
         healthy=item.applied and item.health == HEALTHY,
-        ready=int(status.get("availableReplicas") or 0),
+        ready=int(status.get("availableReplicas") or status.get("numberAvailable") or 0),
         failing=_failing(status),
         complaint="" if item.applied else item.applied_message,
     )

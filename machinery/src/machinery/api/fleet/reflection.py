@@ -7,6 +7,7 @@ without a status reports nothing, and is well when it is there. Deployments are 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from machinery.api.fleet.rollouts import TEMPLATE_HASH
 from machinery.api.fleet.work import TEMPLATE_GENERATION
 from machinery.meta.resource import Document
 
@@ -29,13 +30,17 @@ SILENT: Final[frozenset[Kind]] = frozenset(
 """Kinds with a status that says nothing about what the federation sent."""
 
 
-def generations(live: Document) -> dict[str, int]:
-    """The object's own generation, and that of the template that it was made from."""
+def generations(live: Document) -> dict[str, int | str]:
+    """The object's own generation, that of the template that it was made from, and which pod template it was given in a
+    staged update."""
     metadata = live["metadata"]
-    found = {"generation": int(metadata.get("generation", 0))}
-    carried = (metadata.get("annotations") or {}).get(TEMPLATE_GENERATION, "")
+    found: dict[str, int | str] = {"generation": int(metadata.get("generation", 0))}
+    annotations = metadata.get("annotations") or {}
+    carried = annotations.get(TEMPLATE_GENERATION, "")
     if carried.isdigit():
         found["resourceTemplateGeneration"] = int(carried)
+    if TEMPLATE_HASH in annotations:
+        found["templateHash"] = annotations[TEMPLATE_HASH]
     return found
 
 

@@ -92,7 +92,7 @@ STAGED_UPDATE_RUN = served(
         workload=struct(
             ("name",),
             apiVersion=choice("apps/v1") | {"default": "apps/v1"},
-            kind=choice("Deployment") | {"default": "Deployment"},
+            kind=choice("Deployment", "StatefulSet", "DaemonSet") | {"default": "Deployment"},
             name=TEXT | {"minLength": 1},
         ),
         stagedRolloutStrategyName=TEXT | {"minLength": 1},
