@@ -53,6 +53,7 @@ from machinery.server import bootstrap
 from machinery.server.app import ApiServer, Extensions, settle_collector
 from machinery.server.launch import audit_config, server_config, write_admin_kubeconfig
 from machinery.server.local import MirrorWriter
+from machinery.store import sealing
 from machinery.store.sql import open_store
 from machinery.wire.link import LINK_PATH
 
@@ -89,7 +90,9 @@ class FederationServer:
         self._clock, self._ids = clock, ids
         self._audit = audit_config(config.audit, config.dataDir)
         Path(config.dataDir).mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.store = open_store(config.store_url, migrate_to="heads")
+        self.store = open_store(
+            config.store_url, migrate_to="heads", sealer=sealing.load(config.encryptionConfig)
+        )
         self.refusals = Refusals(clock)
         self.links = Links(clock, self.refusals.refused)
         self.lost = asyncio.Event()

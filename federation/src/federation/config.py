@@ -39,6 +39,9 @@ class FederationConfig:
     authenticationConfig: str = ""  # noqa: N815
     """File with an AuthenticationConfiguration (apiserver.config.k8s.io/v1): identity providers whose tokens are believed."""
 
+    encryptionConfig: str = ""  # noqa: N815
+    """File with an EncryptionConfiguration (apiserver.config.k8s.io/v1): what lies encrypted in the database."""
+
     audit: AuditSettings = AuditSettings()
     """The audit log: enabled, path, policyFile, maxSizeMegabytes, maxBackups."""
 

@@ -21,7 +21,7 @@ from machinery.store.sql.values import Codec
 
 PROGRAM = Program("federation", "0.2.0", "heads")
 TAKEN = "2026-11-29T00:00:00Z"
-FRAME = Codec().pack(b'{"kind":"Secret"}')
+FRAME = Codec().pack("/registry/core/secrets/a/b", b'{"kind":"Secret"}')
 STATE = Saved([Stored("/a", FRAME, 7, 5), Stored("/b", FRAME, 9, 9)], 10, ["store_0001"])
 FILES = {"pki/ca.key": b"key", "pki/ca.crt": b"crt", "agent.key": b"agent"}
 

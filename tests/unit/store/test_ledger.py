@@ -94,6 +94,6 @@ def test_replay(
     replay = Replay()
     for row in log:
         replay.add(*row)
-    assert replay.rows(lambda frame: frame) == rows
+    assert replay.rows(lambda _, lying: lying) == rows
     assert replay.ledger.backlog == backlog
     assert replay.empty == (not log)

@@ -35,6 +35,7 @@ from machinery.server.app import ApiServer, Extensions, settle_collector
 from machinery.server.audit.settings import AuditSettings
 from machinery.server.config import SERVICE_CIDR
 from machinery.server.launch import audit_config, server_config, write_admin_kubeconfig
+from machinery.store import sealing
 from machinery.store.sql import open_store
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,9 @@ class ControlConfig:
     authentication_config: str = ""
     """File with an AuthenticationConfiguration: identity providers whose tokens are believed."""
 
+    encryption_config: str = ""
+    """File with an EncryptionConfiguration: what lies encrypted in the database."""
+
     audit: AuditSettings = AuditSettings()
     """The audit log."""
 
@@ -83,7 +87,7 @@ class Control:
         self._clock, self._ids = clock, ids
         self._identity = candidate(config.listen[0], ids)
         Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.store = open_store(config.store_url)
+        self.store = open_store(config.store_url, sealer=sealing.load(config.encryption_config))
         self._extensions = extensions
         self.server: ApiServer | None = None
         self._leaderships: list[Leadership] = []

@@ -31,6 +31,7 @@ from machinery.server.admission.plugins import (
     RuntimeClass,
     TaintNewNodes,
 )  # fmt: skip
+from machinery.server.admission.podsecurity import PodSecurity
 from machinery.server.admission.serviceaccount import ServiceAccount
 from machinery.server.audit.auditor import Auditor
 from machinery.server.audit.local import AuditedLocal
@@ -62,6 +63,7 @@ from machinery.server.podverbs import PodVerbs
 from machinery.server.quick import Counts, Gate, Quick, QuickGet
 from machinery.server.quick_create import QuickCreate
 from machinery.server.registry import Registry
+from machinery.server.resealing import reseal
 from machinery.server.reviews import Reviews
 from machinery.server.subresources import ConnectHandler, OwnReview, Subresources
 from machinery.server.tokens import TokenIssuer
@@ -186,6 +188,7 @@ class ApiServer:
             RbacEscalation(self.authorizer),
             SignerRights(self.authorizer),
             NodeRestriction(self.peek),
+            PodSecurity(self.peek, self._cache_of("", "pods")),
         ]
 
     def _make_quick(self, counts: Counts) -> tuple[QuickGet, QuickCreate]:
@@ -268,6 +271,7 @@ class ApiServer:
         await self._front.start(self._tls)
         _ = self._tasks.spawn(self._bookmarks(), "bookmarks")
         _ = self._tasks.spawn(self._renewals(pair), "serving-certificate")
+        _ = self._tasks.spawn(reseal(self.store, self.clock), "reseal")
         if self.registry.services is not None:
             repairs = self.registry.services.keep_repaired(self.clock)
             _ = self._tasks.spawn(repairs, "service-claims")

@@ -153,6 +153,11 @@ class Store(Protocol):
         """Whether `get` shows every committed write without a `barrier`, because nobody else writes."""
         ...
 
+    @property
+    def stale(self) -> Sequence[str]:
+        """Keys of rows that lie in the database otherwise than they would be written now: plain, or sealed with another key."""
+        ...
+
     def get(self, key: str) -> Row | None:
         """The committed row."""
         ...

@@ -71,6 +71,10 @@ class LogStore(ABC):
         self._memory_keys: set[str] = set()
         self._refusal = "the store is not started"
 
+    @property
+    def stale(self) -> Sequence[str]:
+        return ()
+
     @abstractmethod
     async def start(self) -> None:
         """Open for reads and writes."""

@@ -4,6 +4,7 @@ from machinery.kit.clock import Clock
 from machinery.store.history import History
 from machinery.store.log import LogStore
 from machinery.store.memory import MemoryStore
+from machinery.store.sealing import Sealer
 from machinery.store.sql.sqlite import SqliteStore
 
 
@@ -14,6 +15,7 @@ def open_store(
     history: History | None = None,
     relaxed_flush_s: float = 180.0,
     migrate_to: str = "store@head",
+    sealer: Sealer | None = None,
 ) -> LogStore:
     """`sqlite:///path`, `postgresql://user@host/name` or `memory://`; nothing is touched before `start`."""
     scheme, separator, rest = url.partition("://")
@@ -32,11 +34,12 @@ def open_store(
             history=history,
             relaxed_flush_s=relaxed_flush_s,
             migrate_to=migrate_to,
+            sealer=sealer,
         )
     if backend == "postgresql":
         from machinery.store.sql.postgres import PostgresStore  # a second of imports
 
-        return PostgresStore(_plain(url), history=history, migrate_to=migrate_to)
+        return PostgresStore(_plain(url), history=history, migrate_to=migrate_to, sealer=sealer)
     raise ValueError(f"database URL {url!r}: unknown database {backend}; {_SHAPES}")
 
 

@@ -14,12 +14,14 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Sequence
 
 from machinery.kit.backoff import Backoff
 from machinery.kit.tasks import TaskOwner
 from machinery.store.history import History
 from machinery.store.interface import Change, Durability, Event, Row, StoreUnavailable
 from machinery.store.log import LogStore, Write, lost
+from machinery.store.sealing import Sealer
 from machinery.store.sql.ledger import Ledger
 from machinery.store.sql.postgres_connection import (
     LOST,
@@ -54,6 +56,7 @@ class PostgresStore(LogStore):
         retain_revisions: int = RETAIN_REVISIONS,
         unknown_wait_s: float = UNKNOWN_WAIT_S,
         migrate_to: str = "store@head",
+        sealer: Sealer | None = None,
     ) -> None:
         super().__init__(history)
         self._connection = PostgresConnection(url, self._heard, self._lost)
@@ -63,7 +66,7 @@ class PostgresStore(LogStore):
         self._unknown_wait_s = unknown_wait_s
         self._migrate_to = migrate_to
         self._queue = WriteQueue()
-        self._codec = Codec()
+        self._codec = Codec(sealer)
         self._ledger = Ledger()
         self._barriers: list[asyncio.Future[int]] = []
         self._hinted = 0
@@ -111,6 +114,10 @@ class PostgresStore(LogStore):
         self._view.history.end()
 
     @property
+    def stale(self) -> Sequence[str]:
+        return list(self._codec.stale)
+
+    @property
     def reads_are_current(self) -> bool:
         return False
 
@@ -142,7 +149,7 @@ class PostgresStore(LogStore):
             barriers, self._barriers = self._barriers, []
             try:
                 await self._round(batch)
-            except LOST as error:
+            except (ValueError, *LOST) as error:  # ValueError: a row that does not open here
                 self._refuse(reason(error))
                 self._fail_barriers(barriers, self._refusal)
                 await self._recover(batch)
@@ -203,7 +210,7 @@ class PostgresStore(LogStore):
     def _asked(self, write: Write) -> Asked:
         if write.durability is Durability.MEMORY:
             return Asked(write.key, NUMBER_ONLY, None, 0, 0)
-        value = None if write.value is None else self._codec.pack(write.value)
+        value = None if write.value is None else self._codec.pack(write.key, write.value)
         previous = write.previous
         if previous is None:
             return Asked(write.key, write.change, value, 0, 0)
@@ -261,10 +268,10 @@ class PostgresStore(LogStore):
         if change is Change.DELETE:
             if previous is None:
                 return None
-            value = previous.value if row.value is None else self._codec.unpack(row.value)
+            value = previous.value if row.value is None else self._codec.unpack(row.key, row.value)
         else:
             change = Change.CREATE if previous is None else Change.UPDATE
-            value = self._codec.unpack(row.value or b"")
+            value = self._codec.unpack(row.key, row.value or b"")
         return Event(change, Row(row.key, value, row.revision, row.create_revision), previous)
 
     async def _load(self) -> None:
@@ -311,7 +318,7 @@ class PostgresStore(LogStore):
                 await self._connection.open(None)
                 whole = await self._catch_up()
                 break
-            except (StoreUnavailable, *LOST) as error:
+            except (StoreUnavailable, ValueError, *LOST) as error:
                 failures += 1
                 log.warning("store cannot reconnect", extra={"reason": str(error), "try": failures})
         timer.cancel()

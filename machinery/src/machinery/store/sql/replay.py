@@ -29,9 +29,9 @@ class Replay:
         """Whether the log held nothing at all."""
         return not self._newest and not self.ledger.backlog
 
-    def rows(self, unpack: Callable[[bytes], bytes]) -> list[Row]:
-        """The rows that are there at the end."""
+    def rows(self, unpack: Callable[[str, bytes], bytes]) -> list[Row]:
+        """The rows that are there at the end; `unpack` gets their key and what lies there."""
         return [
-            Row(key, unpack(value or b""), revision, created)
+            Row(key, unpack(key, value or b""), revision, created)
             for key, (revision, value, created) in self._newest.items()
         ]

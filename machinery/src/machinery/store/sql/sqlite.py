@@ -9,7 +9,7 @@ flushed every few minutes and at close; a crash loses the changes since the last
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -18,9 +18,11 @@ from machinery.kit.tasks import TaskOwner
 from machinery.store.history import History
 from machinery.store.interface import Change, Durability, StoreUnavailable
 from machinery.store.log import LogStore, Write, lost
+from machinery.store.sealing import Sealer
 from machinery.store.sql.ledger import TRIM_ROWS_MAX, Ledger, Superseded
 from machinery.store.sql.queue import WriteQueue
 from machinery.store.sql.sqlite_file import Commit, LogRow, SqliteFile
+from machinery.store.sql.values import Codec
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,9 +47,11 @@ class SqliteStore(LogStore):
         retain_revisions: int = RETAIN_REVISIONS,
         migrate_to: str = "store@head",
         connection_class: type[sqlite3.Connection] = sqlite3.Connection,
+        sealer: Sealer | None = None,
     ) -> None:
         super().__init__(history)
-        self._file = SqliteFile(path, migrate_to, connection_class)
+        self._codec = Codec(sealer)
+        self._file = SqliteFile(path, migrate_to, connection_class, self._codec)
         self._clock = clock or SystemClock()
         self._flush_s = relaxed_flush_s
         self._next_flush = 0.0
@@ -65,6 +69,10 @@ class SqliteStore(LogStore):
     def trim_backlog(self) -> int:
         """Superseded rows still in the file: the lag of compaction."""
         return self._ledger.backlog
+
+    @property
+    def stale(self) -> Sequence[str]:
+        return list(self._codec.stale)
 
     async def start(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")

@@ -34,7 +34,7 @@ REPLAY = "SELECT revision, key, change, value, create_revision FROM store_log OR
 
 
 class LogRow(NamedTuple):
-    """A row of store_log, its value not yet compressed."""
+    """A row of store_log; its value is compressed by the commit."""
 
     revision: int
     key: str
@@ -51,6 +51,8 @@ class Commit:
     rows: Sequence[LogRow] = ()
     trim: Sequence[int] = ()
     reserve: int = 0
+    packed: bool = False
+    """Whether values are already as they are to lie there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,12 @@ class SqliteFile:
         path: str,
         migrate_to: str = "store@head",
         connection_class: type[sqlite3.Connection] = sqlite3.Connection,
+        codec: Codec | None = None,
     ) -> None:
         self.path = path
         self._migrate_to = migrate_to
         self._connection_class = connection_class
-        self._codec = Codec()
+        self._codec = codec or Codec()
         self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
         self._doubtful: list[int] = []
@@ -105,11 +108,7 @@ class SqliteFile:
 
     def commit(self, commit: Commit) -> frozenset[int]:
         """Make it durable; the revisions that lost against a row already there. Raises StoreUnavailable."""
-        pack = self._codec.pack
-        rows = [
-            LogRow(number, key, change, None if value is None else pack(value), created, previous)
-            for number, key, change, value, created, previous in commit.rows
-        ]
+        rows = commit.rows if commit.packed else [self._packed(row) for row in commit.rows]
         try:
             refused = self._transaction(rows, commit)
         except sqlite3.Error as error:
@@ -121,6 +120,11 @@ class SqliteFile:
         return refused
 
     # ------------------------------------------------------------------------------------------------ inside
+    def _packed(self, row: LogRow) -> LogRow:
+        return (
+            row if row.value is None else row._replace(value=self._codec.pack(row.key, row.value))
+        )
+
     def _transaction(self, rows: Sequence[LogRow], commit: Commit) -> frozenset[int]:
         connection = self._driver()
         connection.execute("BEGIN IMMEDIATE")
@@ -190,7 +194,7 @@ class SqliteFile:
             factory=self._connection_class,
         )
         try:
-            for pragma in PRAGMAS:
+            for pragma in (*PRAGMAS, *(("secure_delete = ON",) if self._codec.seals else ())):
                 connection.execute(f"PRAGMA {pragma}").close()
         except sqlite3.Error:
             connection.close()

@@ -3,7 +3,7 @@
 What is taken is the present row of every key, as of one revision: history is not state. SQLite is read by a second
 connection in one transaction, which WAL lets happen beside the writer; PostgreSQL by the replay that servers start with.
 Values stay the checked frames that the log holds, but each is opened once, so that a damaged one is found when the
-backup is made and not when it is needed. What a SQLite store has only in memory (Events and node heartbeats of the last
+backup is made and not when it is needed; those that lie encrypted stay so, and need their keys where they are put. What a SQLite store has only in memory (Events and node heartbeats of the last
 minutes) is not in it.
 
 Where it is put, numbering goes on REVISION_STEP above, since nobody knows what was issued after the backup: a watcher
@@ -60,11 +60,11 @@ def saved(replay: Replay, revision: int, schema: Sequence[str]) -> Saved:
     codec = Codec()
     rows = [
         Stored(row.key, row.value, row.revision, row.create_revision)
-        for row in replay.rows(lambda frame: frame)
+        for row in replay.rows(lambda _, lying: lying)
     ]
     for row in rows:
         try:
-            codec.unpack(row.value)
+            codec.checked(row.value)
         except ValueError as error:
             raise TransferError(f"{row.key}: {error}") from error
     return Saved(sorted(rows, key=lambda r: r.revision), revision, sorted(schema))
@@ -145,18 +145,16 @@ async def fill(url: str, state: Saved, migrate_to: str) -> int:
 def _fill_file(path: str, state: Saved, revision: int, migrate_to: str) -> None:
     if Path(path).exists():
         raise TransferError(f"{path} exists: a backup is restored into an empty place only")
-    codec, file = Codec(), SqliteFile(path, migrate_to)
+    file = SqliteFile(path, migrate_to)
     try:
         file.open()
         for start in range(0, len(state.rows), BATCH_ROWS):
             part = state.rows[start : start + BATCH_ROWS]
             rows = [
-                LogRow(
-                    r.revision, r.key, Change.CREATE, codec.unpack(r.value), r.create_revision, 0
-                )
+                LogRow(r.revision, r.key, Change.CREATE, r.value, r.create_revision, 0)
                 for r in part
             ]
-            refused = file.commit(Commit(rows))
+            refused = file.commit(Commit(rows, packed=True))
             if refused:
                 raise TransferError(f"the backup holds a key or revision twice: {min(refused)}")
         file.commit(Commit(reserve=revision))
