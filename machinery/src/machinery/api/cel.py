@@ -19,11 +19,16 @@ def library() -> Any:
         return None
 
 
+def nothing_more(_: Any) -> list[Any]:
+    """No functions besides."""
+    return []
+
+
 def environment(
     variables: Callable[[Any], Mapping[str, Any]],
-    functions: Callable[[Any], list[Any]] = lambda types: [],
+    functions: Callable[[Any], list[Any]] = nothing_more,
 ) -> Any:
-    """What expressions are compiled in. `variables` and `functions` are made of the library's own types. It must be installed."""
+    """What expressions are compiled in. `variables` gets the library's types, `functions` the library, which must be installed."""
     found = library()
     extensions = []
     for name in EXTENSIONS:

@@ -16,13 +16,13 @@ values, so where a Lua function gives a changed object back, the expression says
 `kube.getPodDependencies` and `kube.getResourceQuantity` besides.
 """
 
-import importlib
 import math
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import cache, lru_cache
 from typing import Any, Final
 
+from machinery.api import cel
 from machinery.api.fleet.interpretation import (
     AGGREGATE,
     COMPONENT,
@@ -35,7 +35,6 @@ from machinery.api.fleet.interpretation import (
     Operation,
 )
 from machinery.api.patch import merge
-from machinery.api.validation.rule_functions import declarations
 from machinery.api.validation.rules import RULE_LETTERS_MAX
 from machinery.meta.resource import Document
 from machinery.scripts.lua import DEPTH_MAX, VALUES_MAX, Library, ScriptError
@@ -74,32 +73,27 @@ _library: ContextVar[Library] = ContextVar("library", default={})  # noqa: B039 
 # -------------------------------------------------------------------------------------------------------- the language
 @cache
 def _environment(field: str) -> Any:
-    try:
-        cel = importlib.import_module("cel_expr_python.cel")
-    except ImportError:
-        raise ScriptError(NOT_INSTALLED) from None
-    of = cel.Type
-    document, items = of.Map(of.STRING, of.DYN), of.List(of.DYN)
-    types = {"replicas": of.INT, "items": items}
-    extensions = []
-    for name in ("bindings", "optional", "strings", "math", "encoders"):
-        module = importlib.import_module(f"cel_expr_python.ext.ext_{name}")
-        extensions.append(getattr(module, f"Ext{name.capitalize()}")())
-    offered = _offered(cel) if field in _HELPED else []
-    return cel.NewEnv(
-        variables={name: types.get(name, document) for name in _VARIABLES[field]},
-        extensions=extensions,
-        functions=[*declarations(cel), *offered],
-    )
+    if cel.library() is None:
+        raise ScriptError(NOT_INSTALLED)
+    offered = _offered if field in _HELPED else cel.nothing_more
+    return cel.environment(lambda types: _typed(types, field), offered)
 
 
-def _offered(cel: Any) -> list[Any]:
+def _typed(types: Any, field: str) -> Mapping[str, Any]:
+    document = types.Map(types.STRING, types.DYN)
+    known = {"replicas": types.INT, "items": types.List(types.DYN)}
+    return {name: known.get(name, document) for name in _VARIABLES[field]}
+
+
+def _offered(library: Any) -> list[Any]:
     """What `require("kube")` offers to scripts, as functions of that name."""
-    of = cel.Type
+    of = library.Type
 
     def function(name: str, answer: Any, *parameters: Any) -> Any:
-        overload = cel.Overload(f"kube_{name}", answer, list(parameters), False, impl=_asks(name))
-        return cel.FunctionDecl(f"kube.{name}", [overload])
+        overload = library.Overload(
+            f"kube_{name}", answer, list(parameters), False, impl=_asks(name)
+        )
+        return library.FunctionDecl(f"kube.{name}", [overload])
 
     return [
         function("accuratePodRequirements", of.MAP, of.MAP),
@@ -127,8 +121,7 @@ def _program(field: str, expression: str) -> Any:
     try:
         program = environment.compile(expression)
     except RuntimeError as error:
-        text = str(error).removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]")
-        raise ScriptError(text.replace(" (in container '')", "")) from None
+        raise ScriptError(cel.compile_fault(error)) from None
     found = str(program.return_type().name())
     wanted, allowed = _ANSWERS[field]
     if found != "DYN" and not found.startswith(allowed):
