@@ -23,6 +23,7 @@ from federation.propagation import (
     evictions,
     interpreter,
     moves,
+    restores,
 )
 from federation.propagation.customized import (
     BUILT_IN,
@@ -163,6 +164,7 @@ def rendered(  # noqa: PLR0913
     whole = components.several(binding)
     owner = _owner(binding)
     still = moves.untouched(binding)
+    given = restores.records_of(binding.metadata.annotations) or {}
     for cluster, count in counts.items():
         own = claimed if staging is None else staging.given(claimed, cluster)
         if cluster not in fleet or cluster in still:
@@ -179,6 +181,7 @@ def rendered(  # noqa: PLR0913
             continue
         if state := evictions.carried(binding, cluster):
             body = _labelled(body, state)
+        body = restores.injected(body, given.get(cluster))
         try:
             changed = overrides.apply(body, fleet[cluster])
         except PolicyFailed as error:
@@ -454,6 +457,11 @@ class DispatcherReconciler:
             everybody = Overrides(tuple(self._cluster_overrides.list()), tuple(own_overrides))
             overrides = everybody.of(template)
             fleet = members(self._clusters.list(), judged=overrides != NO_OVERRIDES)
+            if own.volumes is not None and interpreter.has_pods(template):
+                there = {work["metadata"]["namespace"] for work in held}
+                brought = [name for name in fleet if execution_namespace(name) in there]
+                unready = restores.unready(binding, brought)
+                fleet = {name: c for name, c in fleet.items() if name not in unready}
             found = rendered(
                 binding,
                 template,

@@ -42,6 +42,7 @@ from federation.controllers import (
     revisions,
     statuses,
     taints,
+    volumes,
 )
 from federation.controllers.reservations import Reservations
 from federation.controllers.rollouts import controller as rollouts
@@ -165,6 +166,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     federatedhpas.setup(manager, settings.kinds, settings.metrics)
     journal.setup(manager)
     checkpoints.setup(manager, settings.commands)
+    volumes.setup(manager, settings.commands, beats.silent_s)
     garbagecollector.setup(manager, settings.kinds)
     namespace.setup(manager, settings.kinds)
     tokencleaner.setup(manager)
