@@ -32,6 +32,8 @@ NO_WRITE = 10**9
 """More writes than a history makes: the server is never killed."""
 COLLECT_EVERY = 8
 """Histories between two collections: one is short and small, and collecting costs as much as a tenth of it."""
+COLLECTED_FROM = 50
+"""Members of a fleet whose history is not small: what is let go there is collected meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,15 @@ class Outcome:
 
 def play(seed: int, options: Options | None = None) -> Outcome:
     """Play one seed to its end or its first breach."""
+    options = options or Options()
     logging.getLogger().setLevel(logging.ERROR)
-    gc.disable()
+    if len(options.places) < COLLECTED_FROM:
+        gc.disable()
     told = Told(seed)
     started = time.process_time()
     broken = ""
     try:
-        run(history(seed, options or Options(), told))
+        run(history(seed, options, told))
     except (Broken, Deadlock) as breach:
         broken = str(breach)
     if seed % COLLECT_EVERY == 0:
