@@ -7,6 +7,7 @@ import pytest
 from tests.unit.controllers_federation.test_flow import ZONES, Fleet, fleet_story
 from tests.unit.controllers_federation.test_kinds_flow import TEMPLATE, policy, report, thing
 
+from federation.cli import rollout
 from federation.controllers import histories
 from federation.propagation.rollouts.rules import idle
 from federation.propagation.rollouts.snapshots import (
@@ -178,6 +179,8 @@ def test_a_change_goes_zone_by_zone_and_is_done_only_at_the_end(
             STAGED_UPDATE_RUNS, ObjectKey("demo", f"db-{resource.kind.lower()}-1")
         )
         assert run.spec.workload.kind == resource.kind
+        named = await rollout.found(fleet.client, "demo", f"{resource.kind}/db")
+        assert named.metadata.name == run.metadata.name
         await pass_time(fleet, resource.kind, counts, 6)
         assert await images(fleet, resource.kind) == dict.fromkeys(ZONES, NEW)
         run = await fleet.client.get(STAGED_UPDATE_RUNS, run.key)

@@ -5,6 +5,7 @@ has no namespace, that of a ResourceBinding always has one, so plans ask `bindin
 write.
 """
 
+import builtins
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -65,7 +66,7 @@ class Bindings:
         """All of them."""
         return [binding for informer in self._of.values() for binding in informer.list()]
 
-    def beside(self, binding: ResourceBinding) -> "list[ResourceBinding]":
+    def beside(self, binding: ResourceBinding) -> builtins.list[ResourceBinding]:
         """The others of its namespace; of an object of a cluster, those of the other objects of a cluster."""
         home = self._of[bool(binding.key.namespace)].list(binding.key.namespace)
         return [other for other in home if other.key != binding.key]
@@ -77,7 +78,7 @@ class Bindings:
         for informer in self._of.values():
             informer.add_index(name, keys_of)
 
-    def by_index(self, name: str, value: Hashable) -> "list[ResourceBinding]":
+    def by_index(self, name: str, value: Hashable) -> builtins.list[ResourceBinding]:
         """As of an informer."""
         return [b for informer in self._of.values() for b in informer.by_index(name, value)]
 
