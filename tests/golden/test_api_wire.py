@@ -33,7 +33,10 @@ ALL = [step for file in FILES for step in steps(file)]
 PATCHES = [
     s
     for s in ALL
-    if s.id != NEVER_EQUAL and s.media_type in PATCH_TYPES and s.live and s.target.subresource in ("", "status")
+    if s.id != NEVER_EQUAL
+    and s.media_type in PATCH_TYPES
+    and s.live
+    and s.target.subresource in ("", "status")
 ]
 CREATES = [s for s in ALL if s.method == "POST" and s.status == 201 and not s.target.subresource]
 APPLIES = [

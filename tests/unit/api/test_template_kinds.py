@@ -9,13 +9,14 @@ import pytest
 
 from machinery.api import strategy
 from machinery.api.defaults import apply_defaults
+from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.api.template_kinds import TEMPLATE_KINDS
 from machinery.api.template_strategy import TEMPLATE_GENERATION
 from machinery.api.validation import cron, validate_create, validate_update
 from machinery.meta.resource import Document
 
-SCHEME = Scheme(TEMPLATE_KINDS)
+SCHEME = Scheme((*BUILTIN, *TEMPLATE_KINDS))
 ALWAYS = {"containers": [{"name": "c", "image": "i"}]}
 NEVER = ALWAYS | {"restartPolicy": "Never"}
 SELECTED = {
@@ -26,7 +27,7 @@ STORAGE = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage
 
 
 def kind_of(name: str) -> ServedKind:
-    return next(kind for kind in TEMPLATE_KINDS if kind.kind == name)
+    return next(kind for kind in SCHEME.kinds if kind.kind == name)
 
 
 def made(name: str, **spec: Any) -> Document:

@@ -30,6 +30,7 @@ JOBS = dynamic("batch", "v1", "jobs", "Job", True)
 CRONJOBS = dynamic("batch", "v1", "cronjobs", "CronJob", True)
 VOLUME_CLAIMS = dynamic("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", True)
 LIMIT_RANGES = dynamic("", "v1", "limitranges", "LimitRange", True)
+RESOURCE_QUOTAS = dynamic("", "v1", "resourcequotas", "ResourceQuota", True)
 AUTOSCALERS = dynamic(
     "autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", True
 )
@@ -68,6 +69,7 @@ TEMPLATES: tuple[Resource[Document], ...] = (
     BUDGETS,
     NETWORK_POLICIES,
     LIMIT_RANGES,
+    RESOURCE_QUOTAS,
     ROLES,
     ROLE_BINDINGS,
     SERVICES,

@@ -6,6 +6,7 @@ not set here. A default that depends on the request (uid, creation time, request
 """
 
 import base64
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -32,34 +33,41 @@ def apply_defaults(kind: ServedKind, document: Document) -> Document:
 
 
 # ---------------------------------------------------------------------------------------------------------- own kinds
-_GIVES: Final[dict[int, tuple[Mapping[str, Any], bool]]] = {}
-"""By the schema's identity, with the schema, so that no other one takes its number: whether a default is in it."""
+_GIVES: Final[dict[int, tuple[Mapping[str, Any], bool, Mapping[str, Any]]]] = {}
+"""By the schema's identity, with the schema, so that no other one takes its number: whether a default is in it, and its own
+properties that have one."""
 
 
-def _gives(schema: Mapping[str, Any]) -> bool:
-    """Whether anything below the schema has a default; most parts have none, and are not walked."""
+def _gives(schema: Mapping[str, Any]) -> tuple[bool, Mapping[str, Any]]:
+    """Whether anything below the schema has a default; most parts have none, and are not walked. And its own ones."""
     known = _GIVES.get(id(schema))
     if known is None:
-        _GIVES[id(schema)] = (schema, False)  # one that contains itself gives nothing by that
+        _GIVES[id(schema)] = (schema, False, {})  # one that contains itself gives nothing by that
         parts = [*(schema.get("properties") or {}).values()]
         parts += [schema[k] for k in ("items", "additionalProperties") if k in schema]
         given = any(
-            "default" in part or _gives(schemas.resolve(part))
+            "default" in part or _gives(schemas.resolve(part))[0]
             for part in parts
             if isinstance(part, Mapping)
         )
-        known = _GIVES[id(schema)] = (schema, given)
-    return known[1]
+        own = {k: p for k, p in (schema.get("properties") or {}).items() if "default" in p}
+        known = _GIVES[id(schema)] = (schema, given, own)
+    return known[1], known[2]
 
 
 def from_schema(schema: Mapping[str, Any], value: Any) -> Any:
-    """`value` with the defaults of a structural schema; a null where a default exists counts as absent."""
+    """`value` with the defaults of a structural schema; a null where a default exists counts as absent.
+
+    The very value where it lacks none, so that whoever compares it with what it was sees that it is the same.
+    """
     schema = schemas.resolve(schema)
-    if not _gives(schema):
+    given, own = _gives(schema)
+    if not given:
         return value
     if type(value) is list and "items" in schema:
         items = schema["items"]
-        return [from_schema(items, one) for one in value]
+        filled = [from_schema(items, one) for one in value]
+        return value if all(map(operator.is_, filled, value)) else filled
     if type(value) is not dict:
         return value
     properties: Mapping[str, Any] = schema.get("properties") or {}
@@ -70,10 +78,11 @@ def from_schema(schema: Mapping[str, Any], value: Any) -> Any:
         if one is None and part is not None and "default" in part:
             continue
         out[key] = from_schema(part, one) if part is not None else one
-    for key, part in properties.items():
-        if key not in out and "default" in part:
+    for key, part in own.items():
+        if key not in out:
             out[key] = from_schema(part, part["default"])
-    return out
+    same = len(out) == len(value) and all(map(operator.is_, out.values(), value.values()))
+    return value if same else out
 
 
 # --------------------------------------------------------------------------------------------------------- built kinds
@@ -231,6 +240,7 @@ _BY_KIND: Final[dict[tuple[str, str], Callable[[Document], Document]]] = {
     ("authentication.k8s.io", "TokenRequest"): _token_request,
     ("autoscaling", "Scale"): _with_spec,
     ("", "LimitRange"): template_defaults.limit_range,
+    ("", "ResourceQuota"): _with_spec_and_status,
     ("", "PersistentVolume"): data_defaults.volume,
     ("", "PodTemplate"): data_defaults.pod_template,
     ("networking.k8s.io", "IngressClass"): data_defaults.ingress_class,

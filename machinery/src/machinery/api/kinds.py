@@ -122,10 +122,18 @@ BUILTIN: tuple[ServedKind, ...] = (
     ServedKind(
         "", "v1", "Event", "events", "event", True, CORE + "Event", ("ev",), relaxed=True
     ),  # fmt: skip
+    ServedKind(
+        "", "v1", "LimitRange", "limitranges", "limitrange", True, CORE + "LimitRange", ("limits",)
+    ),
     NAMESPACE,
     NODE,
     *CORE_DATA,
     POD,
+    ServedKind(
+        "", "v1", "ResourceQuota", "resourcequotas", "resourcequota", True,
+        CORE + "ResourceQuota", ("quota",), subresources=(_status("ResourceQuota"),),
+        has_status=True,
+    ),
     ServedKind("", "v1", "Secret", "secrets", "secret", True, CORE + "Secret"),
     SERVICE_ACCOUNT,
     SERVICE,
@@ -144,6 +152,11 @@ BUILTIN: tuple[ServedKind, ...] = (
     _review(AUTHZ, "SubjectAccessReview"),
     CSR,
     INGRESS_CLASS,
+    ServedKind(
+        "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "poddisruptionbudget", True,
+        "io.k8s.api.policy.v1.PodDisruptionBudget", ("pdb",),
+        subresources=(_status("PodDisruptionBudget"),), has_status=True,
+    ),
     *STORAGE_DATA,
     CUSTOM_RESOURCE_DEFINITION,
     _rbac("ClusterRoleBinding", namespaced=False),

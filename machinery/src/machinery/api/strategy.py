@@ -122,7 +122,8 @@ def _create_pod(document: Document) -> Document:
     return {**document, "status": {"phase": "Pending", "qosClass": quality}}
 
 
-def _create_deployment(document: Document) -> Document:
+def _create_unseen(document: Document) -> Document:
+    """Its controller has not looked at it yet."""
     return {**document, "status": {}}
 
 
@@ -137,10 +138,6 @@ def _create_namespace(document: Document) -> Document:
     if "kubernetes" not in finalizers:
         finalizers.append("kubernetes")
     return {**document, "spec": {**spec, "finalizers": finalizers}, "status": {"phase": "Active"}}
-
-
-def _create_csr(document: Document) -> Document:
-    return {**document, "status": {}}
 
 
 def _create_definition(document: Document) -> Document:
@@ -167,12 +164,13 @@ def _with_stored_version(document: Document) -> Document:
 _ON_CREATE: Final = {
     ("", "Pod"): _create_pod,
     ("", "Namespace"): _create_namespace,
-    ("apps", "Deployment"): _create_deployment,
+    ("apps", "Deployment"): _create_unseen,
     ("apps", "ReplicaSet"): _create_replica_set,
-    ("certificates.k8s.io", "CertificateSigningRequest"): _create_csr,
+    ("certificates.k8s.io", "CertificateSigningRequest"): _create_unseen,
     ("", "Service"): services.prepare_create,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): _create_definition,
     ("", "PersistentVolume"): data_defaults.create_volume,
+    ("", "ResourceQuota"): _create_unseen,
     ("storage.k8s.io", "VolumeAttachment"): data_defaults.create_volume_attachment,
     **template_strategy.ON_CREATE,
 }

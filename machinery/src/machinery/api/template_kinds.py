@@ -22,10 +22,6 @@ def _scale() -> Subresource:
 
 TEMPLATE_KINDS: tuple[ServedKind, ...] = (
     ServedKind(
-        "", "v1", "LimitRange", "limitranges", "limitrange", True,
-        "io.k8s.api.core.v1.LimitRange", ("limits",),
-    ),
-    ServedKind(
         "", "v1", "PersistentVolume", "persistentvolumes", "persistentvolume", False,
         "io.k8s.api.core.v1.PersistentVolume", ("pv",),
         subresources=(_status("PersistentVolume"),), has_status=True,
@@ -66,10 +62,5 @@ TEMPLATE_KINDS: tuple[ServedKind, ...] = (
     ServedKind(
         _NETWORKING, "v1", "NetworkPolicy", "networkpolicies", "networkpolicy", True,
         "io.k8s.api.networking.v1.NetworkPolicy", ("netpol",),
-    ),
-    ServedKind(
-        "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "poddisruptionbudget", True,
-        "io.k8s.api.policy.v1.PodDisruptionBudget", ("pdb",),
-        subresources=(_status("PodDisruptionBudget"),), has_status=True,
     ),
 )  # fmt: skip

@@ -20,10 +20,11 @@ from machinery.meta.resource import Document
 from machinery.server import codec, faces
 from machinery.server.admission.interface import AdmissionRequest
 from machinery.server.call import Call, Deletion
+from machinery.server.stored import Stored
 from machinery.store.interface import KeyNotFound, RevisionMismatch, Row
 
 if TYPE_CHECKING:
-    from machinery.server.registry import Registry, Stored
+    from machinery.server.registry import Registry
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 POLICIES = ("Foreground", "Background", "Orphan")
@@ -155,8 +156,6 @@ class Deleter:
         gone: bool,
         dry_run: bool,
     ) -> tuple[Stored, bool]:
-        from machinery.server.registry import Stored  # noqa: PLC0415 - the registry holds a deleter
-
         registry = self._registry
         durability = registry.durability(kind, live["metadata"].get("namespace", ""))
         if marked == live and not gone:

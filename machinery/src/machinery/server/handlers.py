@@ -23,7 +23,7 @@ from machinery.server.deletion import RETURNS_OBJECT, deletion_of, dry_run_cause
 from machinery.server.listing import Lister, Page, list_query, parse_int
 from machinery.server.negotiate import YAML, Accepted, Form, media_type, negotiate
 from machinery.server.plain import method_not_allowed, not_found, page_not_found
-from machinery.server.registry import Registry, Stored
+from machinery.server.registry import Registry
 from machinery.server.replies import (
     Compressor,
     Headers,
@@ -36,6 +36,7 @@ from machinery.server.replies import (
 )  # fmt: skip
 from machinery.server.request import RequestInfo, truthy
 from machinery.server.scale import SCALE
+from machinery.server.stored import Stored
 from machinery.server.subresources import Subresources
 from machinery.server.user import UserInfo
 from machinery.server.watching import WatchServer

@@ -32,9 +32,10 @@ from machinery.server.call import Call, Deletion, Intercepted, Interceptor
 from machinery.server.computed import ComputedKinds
 from machinery.server.listing import Lister, ListQuery, parse_revision, selection_of, wait_until
 from machinery.server.rbac import Attributes
-from machinery.server.registry import Registry, Stored, unavailable
+from machinery.server.registry import Registry
 from machinery.server.request import RequestInfo
 from machinery.server.scale import SCALE, scale_of, scaled
+from machinery.server.stored import Stored, unavailable
 from machinery.server.subresources import Subresources
 from machinery.server.user import MASTERS, UserInfo
 from machinery.server.watch import BOOKMARK, LocalWatcher, Watches, classify, too_old

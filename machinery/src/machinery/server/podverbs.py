@@ -11,6 +11,7 @@ from machinery.meta import errors
 from machinery.meta.resource import Document
 from machinery.server.authn import API_AUDIENCE
 from machinery.server.authz import references
+from machinery.server.budgets import Budgets
 from machinery.server.call import Call
 from machinery.server.deletion import deletion_of
 from machinery.server.registry import Registry
@@ -32,6 +33,7 @@ class PodVerbs:
         pods = scheme.by_plural("", "v1", "pods")
         accounts = scheme.by_plural("", "v1", "serviceaccounts")
         self._pods = pods
+        self._budgets = Budgets(registry, scheme)
         self._accounts = accounts
         self._scheme = scheme
 
@@ -90,7 +92,7 @@ class PodVerbs:
             raise errors.conflict("pods/binding", "", name, why)
 
     async def evict(self, eviction: Document, namespace: str, name: str, call: Call) -> Document:
-        """pods/eviction: a deletion that budgets may refuse; none of them is built, so it is granted."""
+        """pods/eviction: a deletion that the pod's disruption budget may refuse. Raises TooManyRequests."""
         assert self._pods is not None
         given = (eviction.get("metadata") or {}).get("name", "")
         if given and given != name:
@@ -100,6 +102,7 @@ class PodVerbs:
         live = self._registry.peek(self._pods, namespace, name)
         if live is not None:  # who may not delete it may not mark it either
             self._registry.deleter.judge(self._pods, namespace, name, live, call)
+            await self._budgets.take(live, dry_run=options.dry_run)
         if not options.dry_run and not options.uid and not options.resource_version:
             await self._registry.change(
                 self._pods, namespace, name, self._disrupted, call, "status", verb="bind"

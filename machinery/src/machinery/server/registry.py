@@ -32,8 +32,10 @@ from machinery.server.cache import WatchCache
 from machinery.server.call import Call
 from machinery.server.config import ServerConfig
 from machinery.server.deletion import Deleter
+from machinery.server.quotas import Quotas
 from machinery.server.rbac import GROUP as RBAC_GROUP
 from machinery.server.services.allocator import AllocationLost, ServiceAllocator
+from machinery.server.stored import Stored, unavailable
 from machinery.server.unchanged import unchanged
 from machinery.store.interface import (
     Durability,
@@ -55,37 +57,6 @@ Change = Callable[[Document], Document]
 """From the live object to the wanted one; called again when the live one has moved on."""
 Begun = tuple[Document, asyncio.Future[Row]]
 """A new object as it is being written, and the outcome."""
-
-
-class Stored:
-    """An object as it is in the store, or as a rehearsal would have stored it (revision 0 or the old one)."""
-
-    __slots__ = ("created", "document", "kind", "revision", "value")
-
-    def __init__(
-        self,
-        kind: ServedKind,
-        value: bytes,
-        revision: int,
-        document: Document | None = None,
-        *,
-        created: bool = False,
-    ) -> None:
-        self.kind = kind
-        self.value = value
-        self.revision = revision
-        self.document = document
-        self.created = created
-
-    def wire(self) -> bytes:
-        """The JSON that travels."""
-        if not self.revision:
-            return self.value
-        return codec.splice(self.value, self.revision, codec.head_size(self.kind))
-
-    def read(self) -> Document:
-        """A document with its resourceVersion; the caller must not change it."""
-        return codec.decode(self.value, self.revision)
 
 
 class Registry:
@@ -111,6 +82,8 @@ class Registry:
         self._heartbeat_namespaces = frozenset(config.heartbeat_namespaces)
         self.deleter = Deleter(self)
         self.bursts = Bursts()
+        quotas = scheme.by_plural("", "v1", "resourcequotas")
+        self.quotas = Quotas(self, None if quotas is None else cache.of(quotas), clock)
         self._services = scheme.by_plural("", "v1", "services")
         self.services = (
             ServiceAllocator(self._services, store, ids, config.service_cidr, config.node_ports)
@@ -197,6 +170,8 @@ class Registry:
         """
         if kind is self._services or kind.group == RBAC_GROUP or call.dry_run:
             return None
+        if self.quotas.concerns(kind, namespace):
+            return None
         begun = self._begin(kind, document, namespace, call)
         final = self._complete_create(kind, begun, namespace, call, origin=document)
         key = codec.storage_key(kind, namespace, final["metadata"]["name"])
@@ -280,6 +255,12 @@ class Registry:
         return self.bursts.wish(kind, document, origin)
 
     async def _insert(
+        self, kind: ServedKind, document: Document, namespace: str, call: Call
+    ) -> Stored:
+        async with self.quotas.room(kind, document, None, call):
+            return await self._inserted(kind, document, namespace, call)
+
+    async def _inserted(
         self, kind: ServedKind, document: Document, namespace: str, call: Call
     ) -> Stored:
         name = document["metadata"]["name"]
@@ -435,14 +416,16 @@ class Registry:
         if unchanged(live, new):
             return Stored(kind, row.value, row.revision, live)
         value = codec.encode(kind, new)
-        if call.dry_run:
-            return Stored(kind, value, row.revision, new)
         durability = self.durability(kind, namespace)
-        written = await self.stored(
-            self.held(
-                kind, new, live, lambda: self.store.update(row.key, value, row.revision, durability)
-            )
-        )
+        async with self.quotas.room(kind, new, live, call, subresource):
+            if call.dry_run:
+                return Stored(kind, value, row.revision, new)
+            written = await self.stored(
+                self.held(
+                    kind, new, live,
+                    lambda: self.store.update(row.key, value, row.revision, durability),
+                )
+            )  # fmt: skip
         await self._settled(kind, written)
         if metadata.get("generation") != new["metadata"].get("generation") and not subresource:
             self._advise(kind, new, call)
@@ -574,8 +557,7 @@ class Registry:
         try:
             row: Row = await write
         except StoreUnavailable as error:
-            log.error("the store refused a write", extra={"error": str(error)})
-            raise unavailable(error) from error
+            raise _unavailable(error) from error
         return row
 
     async def _settled(self, kind: ServedKind, row: Row) -> None:
@@ -584,14 +566,9 @@ class Registry:
             await self.cache.wait_for(row.revision)
 
 
-def unavailable(error: StoreUnavailable) -> errors.StatusError:
-    """What is told to whoever writes what the store cannot take."""
-    return errors.ServiceUnavailable(f"the store is unavailable: {error}")
-
-
 def _unavailable(error: StoreUnavailable) -> errors.StatusError:
     log.error("the store refused a write", extra={"error": str(error)})
-    return errors.ServiceUnavailable(f"the store is unavailable: {error}")
+    return unavailable(error)
 
 
 def _never_free() -> errors.StatusError:

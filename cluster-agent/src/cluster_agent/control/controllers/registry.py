@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from cluster_agent.control.controllers import (
     clustersetslices,
+    disruption,
     endpointslicemirroring,
     kubernetesservice,
     podgc,
+    resourcequota,
     rootca,
     serviceaccount,
     serviceexport,
@@ -59,6 +61,8 @@ def setups(settings: Settings) -> Mapping[str, Callable[[Manager], None]]:
         "namespace": lambda m: namespace.setup(
             m, settings.kinds, grace_s=settings.namespace_grace_s
         ),
+        "disruption": lambda m: disruption.setup(m, settings.kinds),
+        "resource-quota": lambda m: resourcequota.setup(m, settings.kinds, shared),
         "serviceaccount": serviceaccount.setup,
         "root-ca": lambda m: rootca.setup(m, settings.ca_pem),
         "node-lifecycle": lambda m: nodelifecycle.setup(m, settings.node_lifecycle),

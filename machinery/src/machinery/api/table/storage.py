@@ -1,4 +1,4 @@
-"""The row printers of storage, IngressClasses and the data kinds of core and apps."""
+"""The row printers of storage, IngressClasses, quotas and the data kinds of core and apps."""
 
 import datetime as dt
 from typing import Any, Final
@@ -203,6 +203,17 @@ def _storage_printers() -> dict[tuple[str, str], Printer]:
     }  # fmt: skip
 
 
+def _quota(document: Document, now: dt.datetime) -> list[Any]:
+    """Requests and counts in one cell, limits in the other: what is used of what there is."""
+    status = document.get("status") or {}
+    hard, used = status.get("hard") or {}, status.get("used") or {}
+    shown: tuple[list[str], list[str]] = ([], [])
+    for name in sorted(hard):
+        cell = shown[name.startswith("limits.")]
+        cell.append(f"{name}: {used.get(name, '0')}/{hard[name]}")
+    return [name_of(document), ", ".join(shown[0]), ", ".join(shown[1]), age_of(document, now)]
+
+
 def _other_printers() -> dict[tuple[str, str], Printer]:
     return {
         ("networking.k8s.io", "IngressClass"): Printer(
@@ -213,6 +224,22 @@ def _other_printers() -> dict[tuple[str, str], Printer]:
                 AGE,
             ),
             _ingress_class,
+        ),
+        ("", "ResourceQuota"): Printer(
+            (
+                NAME,
+                TableColumn(
+                    "Request",
+                    "Request represents a minimum amount of cpu/memory that a container may consume.",
+                ),
+                TableColumn(
+                    "Limit",
+                    "Limits control the maximum amount of cpu/memory that a container may use independent of "
+                    "contention on the node.",
+                ),
+                AGE,
+            ),
+            _quota,
         ),
         ("", "PodTemplate"): Printer(
             (

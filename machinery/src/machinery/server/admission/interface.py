@@ -72,11 +72,13 @@ class Admission:
 
 def refuse(request: AdmissionRequest, why: str) -> Forbidden:
     """`pods "x" is forbidden: why`."""
-    kind = request.kind
-    details = ({"name": request.name} if request.name else {}) | (
-        {"group": kind.group} if kind.group else {}
-    )
+    return forbidden(request.kind, request.name, why)
+
+
+def forbidden(kind: ServedKind, name: str, why: str) -> Forbidden:
+    """The same for an object of that kind."""
+    details = ({"name": name} if name else {}) | ({"group": kind.group} if kind.group else {})
     return Forbidden(
-        f'{kind.group_resource} "{request.name}" is forbidden: {why}',
+        f'{kind.group_resource} "{name}" is forbidden: {why}',
         details={**details, "kind": kind.plural},
     )
