@@ -307,13 +307,13 @@ BUGS: Mapping[str, Bug] = {
     "drain for all": _bug(
         "a drain drives out also what tolerates its taint",
         "driven",
-        (evictor, "toleration_s", lambda *_: 0.0),
+        (departures, "toleration_s", lambda *_: 0.0),
     ),
     "cordon drains": _bug(
         "a cordon drives out what runs",
         "driven",
-        (evictor, "drained", _any_taint),
-        (evictor, "toleration_s", lambda *_: 0.0),
+        (departures, "drained", _any_taint),
+        (departures, "toleration_s", lambda *_: 0.0),
     ),
     "settings stay behind": _bug(
         "what a workload refers to stays in the clusters that were chosen first",
