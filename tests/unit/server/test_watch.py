@@ -223,7 +223,7 @@ async def test_leaving_clears_the_indexes(stage: Stage) -> None:
 async def test_reset_ends_everybody_with_410(stage: Stage) -> None:
     pipe, watcher, _ = stage.watch()
     local = LocalWatcher(stage.cache, Selection(""), 10)
-    stage.hub.locals.append(local)
+    stage.hub.attach(local)
     stage.hub.reset()
     assert watcher.done.done()
     assert [kind for kind, _ in pipe.events()] == ["ERROR"]
@@ -232,7 +232,7 @@ async def test_reset_ends_everybody_with_410(stage: Stage) -> None:
 
 async def test_a_local_watcher_is_bounded_too(stage: Stage) -> None:
     local = LocalWatcher(stage.cache, Selection(""), 2)
-    stage.hub.locals.append(local)
+    stage.hub.attach(local)
     for _ in range(3):
         stage.happen()
     await asyncio.wait_for(local.wait(), 1)
@@ -275,3 +275,21 @@ async def test_a_change_is_offered_to_the_watchers_of_its_namespace_only(stage: 
     stage.hub.leave(watcher, channel)
     stage.happen()
     assert offered == [channel], "and to nobody once they are gone"
+
+
+async def test_a_change_is_offered_to_the_local_watchers_of_its_namespace_only(
+    stage: Stage,
+) -> None:
+    everywhere, here, elsewhere = (
+        LocalWatcher(stage.cache, Selection(namespace), 10) for namespace in ("", "a", "b")
+    )
+    offered: list[LocalWatcher] = []
+    for one in (everywhere, here, elsewhere):
+        one.offer = lambda _, one=one: offered.append(one)  # type: ignore[method-assign,misc]
+        stage.hub.attach(one)
+    stage.happen()
+    assert offered == [everywhere, here]
+    stage.hub.detach(here)
+    stage.happen()
+    assert offered == [everywhere, here, everywhere]
+    assert list(stage.hub.locals) == [everywhere, elsewhere]

@@ -136,7 +136,7 @@ class LocalClient:
         hub = self._local.watches.hub(cache.kind)
         local = LocalWatcher(cache, selection, LOCAL_LAG_EVENTS_MAX)
         self._prefill(local, cache, start)
-        hub.locals.append(local)
+        hub.attach(local)
         try:
             while True:
                 await local.wait()
@@ -148,7 +148,7 @@ class LocalClient:
                 if local.closed:
                     return
         finally:
-            hub.locals.remove(local)
+            hub.detach(local)
 
     def _prefill(self, local: LocalWatcher, cache: KindCache, start: int) -> None:
         """What happened since `start`, or what is there; nothing may come between this and joining the hub."""

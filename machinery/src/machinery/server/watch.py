@@ -232,7 +232,8 @@ class Hub:
         self._by_name: dict[str, dict[object, Channel]] = {}
         self._by_node: dict[str, dict[object, Channel]] = {}
         self._by_namespace: dict[str, dict[object, Channel]] = {}
-        self.locals: list[LocalWatcher] = []
+        self.locals: dict[LocalWatcher, None] = {}
+        self._locals_by_namespace: dict[str, dict[LocalWatcher, None]] = {}
         self.touched: dict[Channel, None] = {}
         cache.listeners.append(self._on_event)
 
@@ -240,8 +241,22 @@ class Hub:
         for channel in self._concerned(event):
             if channel.offer(event):
                 self.touched[channel] = None
-        for local in self.locals:
-            local.offer(event)
+        for name in ("", event.entry.namespace) if event.entry.namespace else ("",):
+            for local in self._locals_by_namespace.get(name, ()):
+                local.offer(event)
+
+    def attach(self, local: LocalWatcher) -> None:
+        """Offer changes to a watcher of this process from now on."""
+        self.locals[local] = None
+        self._locals_by_namespace.setdefault(local.selection.namespace, {})[local] = None
+
+    def detach(self, local: LocalWatcher) -> None:
+        """The reverse of `attach`."""
+        del self.locals[local]
+        inside = self._locals_by_namespace[local.selection.namespace]
+        del inside[local]
+        if not inside:
+            del self._locals_by_namespace[local.selection.namespace]
 
     def _concerned(self, event: CacheEvent) -> Iterable[Channel]:
         yield from self._general.values()

@@ -151,16 +151,6 @@ class ClusterResourceBinding(ResourceBinding):
     """The binding of a cluster-scoped template."""
 
 
-class Manifests(View):
-    manifests: tuple[Document, ...] = ()
-
-
-class WorkSpec(View):
-    workload: Manifests = Manifests()
-    suspend_dispatching: bool = False
-    preserve_resources_on_deletion: bool = False
-
-
 class ManifestIdentifier(View):
     ordinal: int = 0
     group: str = ""
@@ -183,7 +173,8 @@ class WorkStatus(View):
 
 
 class Work(Object):
-    spec: WorkSpec = WorkSpec()
+    """What is said of a Work. What it carries is most of its size, and is read as a document by the few that ask."""
+
     status: WorkStatus = WorkStatus()
 
 
