@@ -19,6 +19,7 @@ from machinery.kit.metrics import METRICS
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.resource import Document
 from machinery.server import bootstrap
+from machinery.server.admission.defaultclasses import DefaultIngressClass, DefaultStorageClass
 from machinery.server.admission.escalation import RbacEscalation, SignerRights
 from machinery.server.admission.interface import Admission, Plugin
 from machinery.server.admission.limitranger import LimitRanger
@@ -180,6 +181,8 @@ class ApiServer:
         return [
             *plugins,
             LimitRanger(self._cache_of("", "limitranges")),
+            DefaultStorageClass(self._cache_of("storage.k8s.io", "storageclasses")),
+            DefaultIngressClass(self._cache_of("networking.k8s.io", "ingressclasses")),
             DefaultTolerationSeconds(),
             Priority(self._cache_of("scheduling.k8s.io", "priorityclasses")),
             RuntimeClass(self._cache_of("node.k8s.io", "runtimeclasses")),
