@@ -7,6 +7,8 @@ import msgspec
 import pytest
 from tests.unit.propagation.test_customized import SHARD, document, saying, view
 
+from federation.cli import drain
+from federation.cli.leave import last_copy
 from federation.controllers import detector, placer, reservations
 from federation.controllers.dispatcher import wanted_works
 from federation.domains.settings import Settings, effective
@@ -16,7 +18,11 @@ from federation.propagation.customized import BUILT_IN, Customizations, Interpre
 from federation.propagation.resilience import resilience
 from machinery.api.fleet.policy import PropagationPolicy
 from machinery.api.fleet.resilience import FederationConfig
-from machinery.api.fleet.work import ResourceBinding
+from machinery.api.fleet.work import (
+    AggregatedStatusItem,
+    ResourceBinding,
+    ResourceBindingStatus,
+)
 from machinery.controller.action import Patch
 from machinery.kit.clock import parse_time
 from machinery.meta.resource import Document
@@ -173,6 +179,18 @@ def test_a_set_is_ready_when_it_is_healthy(health: str, ready: int) -> None:
         ResourceBinding,
     )
     assert moves.reported(held, frozenset({"alpha"}))["alpha"].ready == ready
+
+
+@pytest.mark.parametrize(("health", "lost"), [("Healthy", False), ("Unhealthy", True)])
+def test_the_last_set_is_not_left_behind(health: str, lost: bool) -> None:
+    held = binding([{"name": "alpha", "components": GIVEN}])
+    told = AggregatedStatusItem(cluster_name="beta", health=health)
+    status = ResourceBindingStatus(aggregated_status=(told,))
+    held = msgspec.structs.replace(held, status=status)
+    assert bool(last_copy(held, "alpha")) == lost
+    assert not last_copy(held, "beta")
+    assert drain.runs(held, "alpha")
+    assert not drain.runs(held, "beta")
 
 
 def test_the_work_carries_the_object_as_it_is() -> None:

@@ -78,7 +78,7 @@ async def emptied(client: Client, name: str, clock: Clock, timeout_s: float) -> 
 def runs(binding: ResourceBinding, name: str) -> bool:
     """Whether the drain has to wait for the binding."""
     placement = binding.spec.placement
-    if placement is None or not binding.spec.replicas:
+    if placement is None or not (binding.spec.replicas or binding.spec.components):
         return False
     if tolerates(placement.cluster_tolerations, TAINT):
         return False
@@ -91,7 +91,7 @@ def running(binding: ResourceBinding, name: str) -> str:
 
 
 def _count(binding: ResourceBinding, name: str) -> int:
-    decided = sum(t.replicas for t in binding.spec.clusters if t.name == name)
+    decided = sum(t.replicas or bool(t.components) for t in binding.spec.clusters if t.name == name)
     kept = sum(
         t.replicas or 0 for t in binding.spec.graceful_eviction_tasks if t.from_cluster == name
     )

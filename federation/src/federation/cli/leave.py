@@ -48,12 +48,13 @@ async def leave(client: Client, name: str, *, force: bool) -> list[str]:
 def last_copy(binding: ResourceBinding, name: str) -> str:
     """What would be lost, or the empty string."""
     spec = binding.spec
-    holders = {t.name for t in spec.clusters if t.replicas}
+    holders = {t.name for t in spec.clusters if t.replicas or t.components}
     holders |= {t.from_cluster for t in spec.graceful_eviction_tasks if t.replicas}
-    if name not in holders or not spec.replicas:
+    sets = len(spec.components) > 1
+    if name not in holders or not (spec.replicas or sets):
         return ""
     elsewhere = sum(
-        int((item.status or {}).get("readyReplicas") or 0)
+        item.health == "Healthy" if sets else int((item.status or {}).get("readyReplicas") or 0)
         for item in binding.status.aggregated_status
         if item.cluster_name != name and item.health != "Unknown"
     )

@@ -14,7 +14,7 @@ from federation.placement import journal
 from federation.placement.explain import Cluster, Report, explain
 from federation.placement.journal import JournalError
 from federation.placement.model import Request
-from federation.propagation import moves, questions
+from federation.propagation import components, moves, questions
 from federation.propagation.replays import QUOTA, Limited, inputs_of, replays
 from federation.propagation.works import binding_name
 from machinery.api.fleet.cluster import CLUSTERS
@@ -253,7 +253,7 @@ def told(decision: Decision) -> Document:
 def placement_told(decision: Decision, binding: ResourceBinding) -> Document:
     """What the decision said, and whether it stands."""
     spec = decision.spec
-    stands = {t.name: t.replicas for t in binding.spec.clusters}
+    stands = components.placed(binding)
     found: Document = {
         "decision": decision.metadata.name,
         "result": spec.result,
