@@ -46,7 +46,7 @@ def refs() -> list[PodRef]:
     for number in range(PODS):
         meta = ObjectMeta(name=f"web-5d4f8c7b9-{number:05}", namespace="demo", uid=f"uid-{number}")
         pod = Pod(metadata=meta, spec=PodSpec(containers=(Container(name="c"),)))
-        found.append(PodRef(pod, (ContainerRef("c", "f" * 64, now),)))
+        found.append(PodRef(pod, (ContainerRef("c", f"{number:064x}", now),)))
     return found
 
 

@@ -22,7 +22,7 @@ from cluster_agent.node.stats import (
     measure,
     rate,
 )
-from cluster_agent.node.stats_cgroups import CgroupMeter
+from cluster_agent.node.stats_cgroups import CgroupMeter, GroupFiles
 from cluster_agent.node.stats_hollow import HollowMeter
 from cluster_agent.node.stats_views import resource_metrics, summary
 from machinery.api.core import Container, Pod, PodSpec, ResourceRequirements
@@ -213,7 +213,34 @@ def test_without_the_memory_controller_there_is_cpu(tmp_path: Path) -> None:
 def test_a_container_that_went_meanwhile_is_left_out(tmp_path: Path) -> None:
     groups(tmp_path, v2=True)
     meter = CgroupMeter(str(tmp_path), lambda one: f"/kube/{one.metadata.name}", v2=True)
-    assert [p.ref.uid for p in measure(meter, [ref("gone"), ref("web")])] == ["uid-web"]
+    assert [p.ref.uid for p in measure(meter, [ref("gone", "id-0"), ref("web")])] == ["uid-web"]
+
+
+def test_files_stay_open_and_are_read_anew(tmp_path: Path) -> None:
+    groups(tmp_path, v2=True)
+    meter = CgroupMeter(str(tmp_path), lambda _: "/kube/web", v2=True)
+    assert measure(meter, [ref()])[0].cpu_ns == 9000
+    with (tmp_path / "kube/web/cpu.stat").open("r+") as file:
+        _ = file.write("usage_usec 8\n")
+    assert measure(meter, [ref()])[0].cpu_ns == 8000
+
+
+def test_files_of_containers_that_are_gone_are_closed(tmp_path: Path) -> None:
+    groups(tmp_path, v2=True)
+    meter = CgroupMeter(str(tmp_path), lambda _: "/kube/web", v2=True)
+    _ = measure(meter, [ref()])
+    assert len(meter.files) == 4
+    _ = measure(meter, [])
+    assert len(meter.files) == 0
+
+
+def test_no_more_files_stay_open_than_may(tmp_path: Path) -> None:
+    files = GroupFiles(2)
+    for name in "abcd":
+        (tmp_path / name).write_text(name)
+    for _ in range(2):
+        assert b"".join(files.read(str(tmp_path / name)) for name in "abcd") == b"abcd"
+        assert len(files) == 2
 
 
 def test_this_machine_can_be_read() -> None:
