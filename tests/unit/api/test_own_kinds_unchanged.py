@@ -47,11 +47,26 @@ def test_only_what_was_touched_is_judged(touched: bool, complaints: bool) -> Non
     [
         ({"properties": {"a": {"items": {"properties": {"b": {}}}}}}, True),
         ({"properties": {"a": {"items": {"properties": {"b": {"default": 1}}}}}}, False),
-        ({"additionalProperties": {"properties": {"c": {"default": 1}}}}, False),
+        ({"additionalProperties": {"items": {"properties": {"c": {"default": 1}}}}}, False),
+        ({"properties": {"a": {"default": []}}}, True),
+        (
+            {
+                "properties": {
+                    "a": {"items": {"properties": {"b": {"nullable": True}}}, "default": []}
+                }
+            },
+            True,
+        ),
     ],
-    ids=["no default anywhere", "a default in a list", "a default in a map"],
+    ids=[
+        "no default anywhere",
+        "a default in a list",
+        "a default in a map",
+        "a default that is not needed",
+        "nor inside",
+    ],
 )
-def test_a_part_without_defaults_is_handed_on(schema: dict[str, Any], same: bool) -> None:
+def test_a_part_that_lacks_no_default_is_handed_on(schema: dict[str, Any], same: bool) -> None:
     value = {"a": [{}]}
     filled = defaults.from_schema(schema, value)
     assert (filled is value) == same

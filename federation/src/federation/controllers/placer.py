@@ -40,6 +40,7 @@ from federation.propagation.questions import (
     AFFINITY,
     QUESTION,
     WAITING,
+    in_group,
     in_later_group,
     open_question,
     placeable,
@@ -313,7 +314,8 @@ def _withdrawn(binding: ResourceBinding) -> list[Action]:
 
 
 def _decided(binding: ResourceBinding, decision: Decision, now: str) -> list[Action]:
-    annotations = {QUESTION: question(binding), AFFINITY: decision.affinity_name or None}
+    annotations: dict[str, str | None] = {QUESTION: question(binding)}
+    annotations |= in_group(binding, decision.affinity_name)
     annotations |= _warning(binding, decision) | _waiting(binding, decision)
     if PARTLY in binding.metadata.annotations:
         annotations[PARTLY] = None

@@ -122,8 +122,8 @@ def less(candidate: Candidate, taken: Amounts) -> Candidate:
         return candidate
     free = {name: value - taken.get(name, 0) for name, value in candidate.free.items()}
     known = candidate.reserved
-    names = known.keys() | taken.keys() if known else taken
-    reserved = {name: known.get(name, 0) + taken.get(name, 0) for name in names}
+    names = known.keys() | taken.keys() if known else ()
+    reserved = dict(taken) | {name: known.get(name, 0) + taken.get(name, 0) for name in names}
     return msgspec.structs.replace(candidate, free=free, reserved=reserved)
 
 

@@ -47,26 +47,35 @@ EVENTS = METRICS.counter("informer_events_total", "Watch events taken.", ["resou
 
 
 class _Index(Generic[T]):
-    """value -> the objects that have it; a dict keeps their order. What an object was filed under is kept, not asked again."""
+    """value -> the keys of the objects that have it, in the order in which they came to have it.
+
+    What an object is filed under is kept: most changes leave it as it is, and then there is nothing to do.
+    """
 
     def __init__(self, keys_of: Callable[[T], Iterable[Hashable]]) -> None:
         self._keys_of = keys_of
-        self._objects: dict[Hashable, dict[ObjectKey, T]] = {}
+        self._keys: dict[Hashable, dict[ObjectKey, None]] = {}
         self._values: dict[ObjectKey, tuple[Hashable, ...]] = {}
 
     def put(self, key: ObjectKey, new: T | None) -> None:
-        for value in self._values.pop(key, ()):
-            if (bucket := self._objects.get(value)) is not None:
+        held = self._values.get(key, ())
+        values = tuple(self._keys_of(new)) if new is not None else ()
+        if values == held:
+            return
+        for value in held:
+            if (bucket := self._keys.get(value)) is not None:
                 bucket.pop(key, None)
                 if not bucket:
-                    del self._objects[value]
-        if new is not None and (values := tuple(self._keys_of(new))):
-            self._values[key] = values
-            for value in values:
-                self._objects.setdefault(value, {})[key] = new
+                    del self._keys[value]
+        if not values:
+            del self._values[key]
+            return
+        self._values[key] = values
+        for value in values:
+            self._keys.setdefault(value, {})[key] = None
 
-    def get(self, value: Hashable) -> "list[T]":
-        return list(self._objects.get(value, {}).values())
+    def get(self, value: Hashable) -> Iterable[ObjectKey]:
+        return self._keys.get(value, ())
 
 
 class Informer(Generic[T]):
@@ -115,7 +124,7 @@ class Informer(Generic[T]):
 
     def by_index(self, name: str, value: Hashable) -> builtins.list[T]:
         """The objects for which the index function gave `value`."""
-        return self._indexes[name].get(value)
+        return [self._objects[key.namespace][key.name] for key in self._indexes[name].get(value)]
 
     @property
     def synced(self) -> bool:
