@@ -29,8 +29,8 @@ FIRST: dict[str, int] = {
     "failback at once": 2,
     "half is whole": 2,
     "drain for all": 6,
-    "cordon drains": 1,
-    "settings stay behind": 1,
+    "cordon drains": 2,
+    "settings stay behind": 2,
     "start blames": 1,
     "brake of the living": 4,
     "rounding loses": 1,
@@ -38,7 +38,7 @@ FIRST: dict[str, int] = {
     "zones filled up": 1,
     "dear taken for cheap": 3,
     "customs undivided": 3,
-    "ties by turns": 1,
+    "ties by turns": 2,
 }
 """Bug -> the seed that shows it first; what is wrong stands in `bugs.BUGS`."""
 FURTHER = 12

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -211,7 +212,7 @@ class Stingy(placer.PlacerReconciler):
         fleet = candidates(self._clusters.list())
         actions = placer.plan(binding, fleet, rfc3339(self._clock.now()))
         for action in actions:
-            if isinstance(action, Patch) and not isinstance(action.patch, list):
+            if isinstance(action, Patch) and isinstance(action.patch, Mapping):
                 action.patch["spec"]["clusters"][0]["replicas"] -= 1
         return await self._executor.apply(actions)
 

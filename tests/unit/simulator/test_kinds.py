@@ -27,8 +27,9 @@ NAMESPACE: Document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"na
 WORK = ObjectKey("execution", "work")
 
 
-def steps(**extra: bool) -> list[Step]:
-    found = [Scenario(seed, zones_of(SMALL), **extra).steps() for seed in range(1, 6)]
+def steps(*, custom: bool = False, wide: bool = False) -> list[Step]:
+    zones = zones_of(SMALL)
+    found = [Scenario(seed, zones, custom=custom, wide=wide).steps() for seed in range(1, 6)]
     return [step for history in found for step in history]
 
 
@@ -40,10 +41,11 @@ def test_every_history_has_prices_and_workloads_that_heed_them() -> None:
     assert set(kinds.PREFERS) <= prefer
 
 
-@pytest.mark.parametrize(("extra", "what"), [("custom", "gadget"), ("wide", "role")])
-def test_further_kinds_come_where_they_are_asked_for(extra: str, what: str) -> None:
+@pytest.mark.parametrize("what", ["gadget", "role"])
+def test_further_kinds_come_where_they_are_asked_for(what: str) -> None:
     verbs = {f"{verb}-{what}" for verb in ("create", "change", "delete")}
-    assert verbs <= {step.verb for step in steps(**{extra: True})}
+    asked = steps(custom=what == "gadget", wide=what == "role")
+    assert verbs <= {step.verb for step in asked}
     assert not verbs & {step.verb for step in steps()}
 
 
