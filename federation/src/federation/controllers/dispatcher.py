@@ -152,7 +152,8 @@ def rendered(  # noqa: PLR0913
     a cluster that was left gets no more of them. `overrides` are those that select the template, in their order.
     `staging`: a change of the pod template is on its way from cluster to cluster. `scripts`: what users say of kinds.
     """
-    epochs = {w["metadata"]["namespace"]: epoch_of(w) for w in held}
+    there = {w["metadata"]["namespace"]: w for w in held}
+    epochs = {namespace: epoch_of(w) for namespace, w in there.items()}
     out = moves.evicting(binding)
     found = Rendered()
     runs = interpreter.has_pods(template)
@@ -200,6 +201,8 @@ def rendered(  # noqa: PLR0913
         if grant_s is not None and runs:
             epoch = epochs.get(execution_namespace(cluster)) or str(binding.metadata.generation)
             made = fenced(made, epoch, grant_s, withheld=fence and cluster in out)
+        if not claims.is_claimed(binding):
+            made = claims.released(made, there.get(execution_namespace(cluster)))
         found.works[cluster] = made
         if changed.policies:
             found.policies[cluster] = changed.policies
