@@ -149,7 +149,7 @@ def test_without_the_hook_nothing_stays_of_it() -> None:
 
 def test_snapshots_of_volumes_are_refused() -> None:
     async def story(fleet: Fleet) -> None:
-        with pytest.raises(Invalid, match="members have no PersistentVolumes yet"):
+        with pytest.raises(Invalid, match="say in spec.volumes"):
             await fleet.policy(checkpoint={"command": ["save"], "volumes": "Snapshot"})
 
     play(story)
@@ -158,7 +158,7 @@ def test_snapshots_of_volumes_are_refused() -> None:
 @pytest.mark.parametrize(
     ("messages", "outcome"),
     [
-        ([b"\x01", b"\x01saved\n", b'\x03{"status":"Success"}'], Outcome(True, "saved")),
+        ([b"\x01", b"\x01saved\n", b'\x03{"status":"Success"}'], Outcome(True, "saved", "saved\n")),
         (
             [b"\x02no room\n", b'\x03{"status":"Failure","message":"exit code 1"}'],
             Outcome(False, "exit code 1: no room"),
@@ -166,7 +166,10 @@ def test_snapshots_of_volumes_are_refused() -> None:
         ([b"\x01half"], Outcome(False, "the connection ended before the command did")),
         ([b"\x03not a status"], Outcome(False, "not a status")),
         ([b"\x03[]"], Outcome(False, "")),
-        ([b"", b"\x01\x1b[31mred\x00", b'\x03{"status":"Success"}'], Outcome(True, "[31mred")),
+        (
+            [b"", b"\x01\x1b[31mred\x00", b'\x03{"status":"Success"}'],
+            Outcome(True, "[31mred", "\x1b[31mred\x00"),
+        ),
     ],
 )
 def test_what_a_member_says_of_a_command(messages: list[bytes], outcome: Outcome) -> None:

@@ -27,6 +27,8 @@ from machinery.wire.linkpool import LINK_URL, LinkPool
 
 SAID_MAX = 300
 """Letters of a command's output that are kept."""
+OUTPUT_MAX = 4096
+"""Bytes of the end of its standard output that are handed on as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Outcome:
 
     ok: bool
     message: str = ""
+    output: str = ""
+    """The end of its standard output, as the command wrote it; empty when it failed."""
 
 
 Run = Callable[[Command], Awaitable[Outcome]]
@@ -119,6 +123,7 @@ class Heard:
 
     def __init__(self) -> None:
         self._said = b""
+        self._output = b""
         self._status: bytes | None = None
 
     def take(self, message: bytes) -> bool:
@@ -128,6 +133,8 @@ class Heard:
             return False
         if frame.channel in (channels.STDOUT, channels.STDERR):
             self._said = (self._said + frame.data)[-4 * SAID_MAX :]
+            if frame.channel == channels.STDOUT:
+                self._output = (self._output + frame.data)[-OUTPUT_MAX:]
         elif frame.channel == channels.ERROR and frame.data:
             self._status = frame.data
         return self._status is not None
@@ -143,7 +150,7 @@ class Heard:
         except orjson.JSONDecodeError:
             return Outcome(False, told(self._status.decode(errors="replace")))
         if isinstance(status, dict) and status.get("status") == "Success":
-            return Outcome(True, said)
+            return Outcome(True, said, self._output.decode(errors="replace"))
         why = str(status.get("message", "")) if isinstance(status, dict) else ""
         return Outcome(False, told(f"{why}: {said}" if said else why))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from federation.clusters.commands import Command, Outcome, Run, no_links
 from federation.controllers import placer
-from federation.propagation import checkpoints, interpreter
+from federation.propagation import checkpoints, interpreter, restores, volumes
 from federation.propagation.checkpoints import CONDITION, MARKS, NEVER, Mark
 from federation.propagation.resilience import resilience
 from federation.propagation.sources import Sources
@@ -62,18 +62,21 @@ def noted(binding: ResourceBinding, marks: Mapping[str, Mark]) -> Action:
 def plan(binding: ResourceBinding, now: str) -> list[Action]:
     """The condition that says what the last moves have lost."""
     points = checkpoints.points_of(binding.metadata.annotations)
+    records = restores.records_of(binding.metadata.annotations) or {}
     held = condition(binding.status.conditions, CONDITION)
-    if not points:
-        return []
     said = [checkpoints.recovery(name, lost) for name, lost in sorted(points.items())]
-    status = "False" if None in points.values() else "True"
+    said += [t for name, record in sorted(records.items()) if (t := restores.words(name, record))]
+    if not said:
+        return []
+    empty = any(record.told for record in records.values())
+    status = "False" if None in points.values() or empty else "True"
     message = ". ".join(text[:1].upper() + text[1:] for text in said) + "."
     if held is not None and (held.status, held.message) == (status, message):
         return []
     fresh = {
         "type": CONDITION,
         "status": status,
-        "reason": "Measured" if status == "True" else "NoCheckpoint",
+        "reason": "Measured" if status == "True" else "NotRestored" if empty else "NoCheckpoint",
         "message": message,
         "lastTransitionTime": now,
     }
@@ -144,7 +147,7 @@ class CheckpointsReconciler:
     def concerned(self, binding: ResourceBinding) -> bool:
         """Cheap: nobody else's bindings are looked at while no policy has a checkpoint."""
         annotations = binding.metadata.annotations
-        marked = MARKS in annotations or checkpoints.RECOVERY in annotations
+        marked = any(n in annotations for n in (MARKS, checkpoints.RECOVERY, restores.RESTORES))
         return marked or bool(self._policies.by_index(BY_CHECKPOINT, "yes"))
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -180,7 +183,7 @@ class CheckpointsReconciler:
     ) -> list[Action]:
         """Run what is due, one after another."""
         words = checkpoints.words_of(binding.metadata.annotations)
-        labels = (template["spec"].get("selector") or {}).get("matchLabels") or {}
+        labels = volumes.pod_labels(template)
         events: list[Action] = []
         for name in due:
             begun, started = self._clock.now(), self._clock.monotonic()

@@ -31,7 +31,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from federation.clusters.candidates import candidates
-from federation.controllers import domains, placer
+from federation.controllers import domains, placer, volumes
 from federation.controllers.applications import failing
 from federation.controllers.checkpoints import held_back, lost
 from federation.controllers.health import Heartbeats, ready_s
@@ -66,6 +66,7 @@ from machinery.api.fleet.resilience import (
     FEDERATION_CONFIGS,
     RESILIENCE_POLICIES,
     ResiliencePolicy,
+    Volumes,
 )
 from machinery.api.fleet.rollouts import DISRUPTION_BUDGETS
 from machinery.api.fleet.work import ResourceBinding
@@ -174,6 +175,35 @@ def after_checkpoints(due: Iterable[Due]) -> tuple[list[Due], list[Action]]:
     return passed, actions
 
 
+def after_snapshots(due: Iterable[Due], now: dt.datetime) -> tuple[list[Due], list[Action]]:
+    """Where the old copy stops at once a planned move waits for a last snapshot; none goes without what its policy asks for."""
+    passed: list[Due] = []
+    actions: list[Action] = []
+    for item in due:
+        wait = _snapshot_first(item, item.volumes, now) if item.volumes is not None else None
+        if wait is not None:
+            actions += wait
+        elif item.volumes is None or item.wait_s > 0:
+            passed.append(item)
+        else:
+            words = volumes.cost(item.binding, item.cluster, now, item.silent_s)
+            passed.append(replace(item, recovery=words))
+    return passed, actions
+
+
+def _snapshot_first(due: Due, hook: Volumes, now: dt.datetime) -> list[Action] | None:
+    """What is done while the workload waits for its snapshot; None: it may go."""
+    binding, name, cause = due.binding, due.cluster, due.cause
+    if due.wait_s > 0:
+        return None
+    if cause.reason == moves.UNREACHABLE:
+        return volumes.refused(binding, name, hook, now, due.silent_s)
+    at_once = evictions.manner_of(binding, name, cause.reason).manner.purge == moves.DIRECTLY
+    if not due.fenced and not at_once:
+        return None  # it goes on until the new copy is ready: the snapshot is made when that one's place is known
+    return volumes.held_back(binding, name, hook, f"{cause.reason} {cause.since}", now)
+
+
 def _would(due: Due) -> list[Action]:
     count = moves.running(due.binding).get(due.cluster, 0)
     text = f"would evict {count} replicas from {due.cluster} (dry run): {due.cause.why}"
@@ -193,12 +223,13 @@ def _evicted(due: Due, now: str) -> list[Action]:
         now=now,
     )
     told = evictions.manner_of(binding, due.cluster, cause.reason)
-    asked = Eviction(state, due.cluster, cause.reason, cause.why, facts, told.manner)
+    why = f"{cause.why.rstrip('.')}; {due.recovery}" if due.recovery else cause.why
+    asked = Eviction(state, due.cluster, cause.reason, why, facts, told.manner)
     after = asked.after()
     if after == state:
         return []
     count = state.running[due.cluster]
-    text = f"{count} replicas leave {due.cluster}: {cause.why}"
+    text = f"{count} replicas leave {due.cluster}: {why}"
     problems = [
         a
         for problem in told.problems
@@ -207,6 +238,7 @@ def _evicted(due: Due, now: str) -> list[Action]:
         )
     ]
     notes: dict[str, str | None] = {questions.QUESTION: None}
+    notes |= volumes.done(binding, due.cluster)
     if due.hook is not None:
         marks, said = lost(binding, due.cluster, parse_time(now), due.silent_s)
         notes |= marks
@@ -290,7 +322,8 @@ class EvictorReconciler:
         if settings.failover == ENABLED and not cut_off:
             due, held = within_budgets(due, self._refusal)
             due, asked = after_checkpoints(due)
-            actions += [*held, *asked]
+            due, saved = after_snapshots(due, wall)
+            actions += [*held, *asked, *saved]
         told = frozenset(self._told)
         actions += plan(Round(due, survivors, settings, cut_off, rfc3339(wall), told))
         if settings.failover == DRY_RUN:

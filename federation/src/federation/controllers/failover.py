@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from federation.controllers import placer
-from federation.propagation import evictions, moves, questions, replays
+from federation.propagation import evictions, moves, questions, replays, restores, volumes
 from federation.propagation.demand import demand_of
 from federation.propagation.departures import drained
 from federation.propagation.moves import Facts, State
@@ -115,8 +115,16 @@ class FailoverReconciler:
         if binding is None or not binding.spec.graceful_eviction_tasks:
             return Result()
         stopping = moves.stopping_s(binding, self._clock.now())
-        facts = replace(self._facts(binding), stopped=stopping is not None and stopping <= 0)
+        facts = self._facts(binding)
+        if facts.fenced and self._saving(binding, frozenset(facts.seen)):
+            return Result()  # the old copy would stop: a snapshot of it is made first
+        facts = replace(facts, stopped=stopping is not None and stopping <= 0)
         return await self._executor.apply(plan(binding, facts, stopping))
+
+    def _saving(self, binding: ResourceBinding, seen: frozenset[str]) -> bool:
+        own = resilience(self._sources.get(binding.spec.resource), self._policies.list())
+        shelf = volumes.shelf_of(binding.metadata.annotations)
+        return own.volumes is not None and restores.saving(binding, own.volumes, shelf, seen)
 
     def _facts(self, binding: ResourceBinding) -> Facts:
         clusters = self._clusters.list()
@@ -137,7 +145,8 @@ class FailoverReconciler:
             own.mode == "consistency",
             settled=not questions.open_question(binding),
             healthy=evictions.healthy(binding, seen),
-            waiting=any(moves.suspended(binding, t.name) for t in binding.spec.clusters),
+            waiting=any(moves.suspended(binding, t.name) for t in binding.spec.clusters)
+            or (own.volumes is not None and bool(restores.unready(binding, ()))),
             now=rfc3339(self._clock.now()),
         )
 

@@ -8,7 +8,8 @@ last checkpoint that succeeded.
 The recovery point is measured: from the beginning of the last successful checkpoint to the moment when the cluster was last heard,
 or, in a planned move, to the move. Both are read from this server's clock.
 
-Where the command puts the state is its own business (an object store, a database); members have no volumes that could be moved.
+Where the command puts the state is its own business (an object store, a database). What shall be restored where the workload goes
+is a snapshot (`federation.propagation.volumes`).
 """
 
 import datetime as dt
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from machinery.api.fleet.resilience import Checkpoint
+from machinery.api.fleet.resilience import Checkpoint, Volumes
 from machinery.kit.clock import parse_time
 from machinery.meta.objectmeta import View
 
@@ -75,7 +76,7 @@ def text(value: object) -> str:
     return msgspec.json.encode(value, order="sorted").decode()
 
 
-def due_s(hook: Checkpoint, mark: Mark, word: str, now: dt.datetime) -> float | None:
+def due_s(hook: Checkpoint | Volumes, mark: Mark, word: str, now: dt.datetime) -> float | None:
     """Seconds until a cluster's next checkpoint; None: nobody wants one. `word`: the move that waits there."""
     if not mark.begun:
         return 0.0 if word or hook.interval_seconds else None

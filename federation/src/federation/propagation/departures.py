@@ -5,7 +5,7 @@ What is due here is begun by the evictor (`federation.controllers.evictor`), whi
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from federation.domains.clock import FailureClock
 from federation.domains.names import cluster_verdict
@@ -15,7 +15,7 @@ from federation.propagation.components import wanted
 from federation.propagation.resilience import CONSISTENCY, stop_s, stopped_s
 from machinery.api.core import Toleration
 from machinery.api.fleet.cluster import READY, Cluster, enforces_grants
-from machinery.api.fleet.resilience import Checkpoint, FailureDomain, ResilienceSpec
+from machinery.api.fleet.resilience import Checkpoint, FailureDomain, ResilienceSpec, Volumes
 from machinery.api.fleet.work import ResourceBinding
 from machinery.kit.clock import rfc3339
 from machinery.meta.objectmeta import is_true
@@ -53,6 +53,9 @@ class Due:
     hook: Checkpoint | None = None
     silent_s: float = 0.0
     """Since the cluster was last heard."""
+    volumes: Volumes | None = None
+    recovery: str = ""
+    """What leaving costs, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,12 @@ def checkpoint_of(workload: Workload) -> Checkpoint | None:
     return workload.spec.checkpoint if template and interpreter.has_pods(template) else None
 
 
+def volumes_of(workload: Workload) -> Volumes | None:
+    """How what its volumes hold moves with it; what has no pods of its own has none."""
+    template = workload.template
+    return workload.spec.volumes if template and interpreter.has_pods(template) else None
+
+
 def due_of(
     binding: ResourceBinding,
     workload: Workload,
@@ -176,7 +185,8 @@ def due_of(
         return None
     ends = stop_s(workload.template)
     hook = checkpoint_of(workload)
-    return Due(binding, name, why, workload.priority, wait, fenced, ends, hook, silent_s)
+    item = Due(binding, name, why, workload.priority, wait, fenced, ends, hook, silent_s)
+    return replace(item, volumes=volumes_of(workload))
 
 
 def silence_wait_s(
@@ -217,5 +227,6 @@ def dues_of_health(
         cause = Cause(moves.APPLICATION, applications.why(entry, tolerated), entry.at)
         fenced = spec.mode == CONSISTENCY
         ends, hook = stop_s(template), checkpoint_of(workload)
-        found.append(Due(binding, name, cause, workload.priority, wait, fenced, ends, hook))
+        item = Due(binding, name, cause, workload.priority, wait, fenced, ends, hook)
+        found.append(replace(item, volumes=volumes_of(workload)))
     return found

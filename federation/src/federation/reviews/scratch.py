@@ -19,6 +19,7 @@ from federation.controllers import (
     namespaces,
     placer,
     registry,
+    volumes,
 )
 from federation.controllers.reservations import Reservations
 from federation.propagation.replays import Note
@@ -135,7 +136,7 @@ class Scratch:
         kinds = [kind for kind in self.api.scheme.kinds if kind.storable]
         operator = registry.operator_settings(manager, registry.Settings(kinds, self.api.authority))
         placer.setup(manager, operator, Reservations(manager, NoEstimator()))
-        for room in (detector, dependencies, dispatcher, namespaces, followers):
+        for room in (detector, dependencies, dispatcher, namespaces, followers, volumes):
             room.setup(manager)
 
     def _hear(self, action: Action, answer: Any) -> None:

@@ -1,5 +1,6 @@
 """The admission of ResiliencePolicies and of the FederationConfig: what their schemas cannot say."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import msgspec
@@ -10,7 +11,11 @@ from machinery.api.fleet.resilience import Failback
 from machinery.meta.resource import Document
 from machinery.server.admission.interface import AdmissionRequest
 
-NO_VOLUMES = "members have no PersistentVolumes yet, so there is nothing to snapshot: let the command save the state elsewhere"
+NO_VOLUMES = (
+    "a checkpoint's command takes no snapshot: say in spec.volumes how one is made and restored"
+)
+NEVER_MADE = "without spec.volumes.intervalSeconds a cluster that dies has no snapshot, so nothing would ever leave it"
+TOO_YOUNG = "a snapshot is made every {} s, so between two the newest would be too old, and nothing would leave a cluster that dies"
 
 
 class ResilienceKinds:
@@ -34,5 +39,19 @@ class ResilienceKinds:
         found = list(windows.faults(said, "spec.failback"))
         if (spec.get("checkpoint") or {}).get("volumes") == "Snapshot":
             found.append(("spec.checkpoint.volumes", "Snapshot", NO_VOLUMES))
+        found += _faults(spec.get("volumes"))
         if found:
             raise refusal(request.kind.kind, request.document, found)
+
+
+def _faults(volumes: Document | None) -> Iterator[tuple[str, object, str]]:
+    """What of a recovery point can never be kept: (field, value, why)."""
+    if volumes is None:
+        return
+    every, oldest = volumes.get("intervalSeconds"), volumes.get("maxAgeSeconds")
+    if every is None and oldest is not None:
+        yield "spec.volumes.maxAgeSeconds", oldest, NEVER_MADE
+    elif every is None and volumes.get("requireRecoveryPoint"):
+        yield "spec.volumes.requireRecoveryPoint", True, NEVER_MADE
+    elif every is not None and oldest is not None and oldest < every:
+        yield "spec.volumes.maxAgeSeconds", oldest, TOO_YOUNG.format(every)

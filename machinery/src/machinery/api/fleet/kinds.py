@@ -373,6 +373,20 @@ SCORE_RULE = struct(
     by=choice("cost", "carbon", "capacity", "locality"),
     weight=NUMBER | {"minimum": 1, "maximum": 10, "default": 1},
 )
+_COMMAND = array(TEXT, minItems=1, maxItems=64)
+_VOLUME_HOOK = struct(("command",), command=_COMMAND, container=TEXT)
+VOLUMES = struct(
+    ("snapshot", "restore"),
+    snapshot=_VOLUME_HOOK,
+    restore=struct(("command",), command=_COMMAND, container=TEXT, image=TEXT),
+    discard=_VOLUME_HOOK,
+    intervalSeconds=NUMBER | {"minimum": 10},
+    timeoutSeconds=NUMBER | {"minimum": 1, "maximum": 300, "default": 30},
+    retain=NUMBER | {"minimum": 1, "maximum": 20, "default": 3},
+    onFailure=choice("Continue", "Abort") | {"default": "Continue"},
+    requireRecoveryPoint=FLAG,
+    maxAgeSeconds=NUMBER | {"minimum": 1},
+)
 RESILIENCE_POLICY = served(
     "ubernetes.io/v1alpha1", "ResiliencePolicy", "resiliencepolicies", "rp", namespaced=True,
     spec=struct(
@@ -385,13 +399,14 @@ RESILIENCE_POLICY = served(
         startupTolerationSeconds=NUMBER | {"minimum": 0},
         checkpoint=struct(
             ("command",),
-            command=array(TEXT, minItems=1, maxItems=64),
+            command=_COMMAND,
             container=TEXT,
             intervalSeconds=NUMBER | {"minimum": 10},
             timeoutSeconds=NUMBER | {"minimum": 1, "maximum": 300, "default": 30},
             onFailure=choice("Continue", "Abort") | {"default": "Continue"},
             volumes=choice("None", "Snapshot"),
         ),
+        volumes=VOLUMES,
         rejoin=choice("keepOriginal", "keepReplacement", "bestScore", "longestRunning"),
         failback=FAILBACK,
         spread=array(SPREAD_RULE, maxItems=8)

@@ -62,6 +62,45 @@ class Checkpoint(View):
     volumes: str = "None"
 
 
+class VolumeHook(View):
+    """A command that a ready pod of the workload runs. What it prints last is what came of it."""
+
+    command: tuple[str, ...]
+    container: str = ""
+    """Empty: the pod's first one."""
+
+
+class RestoreHook(View):
+    """A command that runs before the containers of a new copy, as an init container with the mounts and variables of one of them."""
+
+    command: tuple[str, ...]
+    container: str = ""
+    """Whose mounts, variables and image it has; empty: the pod's first one."""
+    image: str = ""
+    """Another image than that container's."""
+
+
+class Volumes(View):
+    """How what the workload's volumes hold moves with it: snapshots in time, and the newest one restored where it goes."""
+
+    snapshot: VolumeHook
+    """The last line that it prints is the snapshot's identifier."""
+    restore: RestoreHook
+    discard: VolumeHook | None = None
+    """Removes a snapshot that is not kept any more; `$(UBERNETES_SNAPSHOT)` in its words is the identifier. None: nobody does."""
+    interval_seconds: int | None = None
+    """None: only before planned moves."""
+    timeout_seconds: float = 30.0
+    retain: int = 3
+    """How many snapshots of a cluster are kept."""
+    on_failure: str = "Continue"
+    """`Abort`: a planned move waits until a snapshot succeeds."""
+    require_recovery_point: bool = False
+    """Without any snapshot the workload leaves no cluster, not even a dead one."""
+    max_age_seconds: int | None = None
+    """As above, without one that is at most so old when the cluster is left."""
+
+
 class SpreadRule(View):
     """Domains of `key` (provider, region, zone, cluster, or a label of clusters) differ by at most `max_skew` replicas."""
 
@@ -92,6 +131,7 @@ class ResilienceSpec(View):
     failback: Failback = Failback()
     spread: tuple[SpreadRule, ...] = ()
     checkpoint: Checkpoint | None = None
+    volumes: Volumes | None = None
     headroom: str = ""
     """`N-1 zone` (or region, provider, cluster): what one of them holds would find room in the others."""
     scores: tuple[ScoreRule, ...] = ()
