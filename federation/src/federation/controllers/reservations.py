@@ -112,6 +112,16 @@ def _asks(binding: ResourceBinding) -> bool:
     return bool(binding.spec.replicas or binding.spec.components)
 
 
+def _counts_as(old: ResourceBinding, new: ResourceBinding) -> bool:
+    """Whether both take the same room: most changes of a binding are of its conditions."""
+    return (
+        old.spec == new.spec
+        and old.status.aggregated_status == new.status.aggregated_status
+        and old.metadata.annotations == new.metadata.annotations
+        and old.deleting == new.deleting
+    )
+
+
 class Lately:
     """Decisions that no watch has shown yet, by the version of the binding that they were made on."""
 
@@ -133,11 +143,21 @@ class Lately:
 
     def decided(self, binding: ResourceBinding) -> Decided:
         """How the binding is decided to be; another version of it knows better."""
-        version, decided = self._decided.get(binding.key, ("", None))
-        if decided is not None and version == binding.metadata.resource_version:
-            return decided
-        self.forget(binding.key)
-        return stands(binding)
+        self.outdate(binding)
+        _, decided = self._decided.get(binding.key, ("", None))
+        return stands(binding) if decided is None else decided
+
+    def outdate(self, binding: ResourceBinding) -> None:
+        """Forget what was decided on another version of it."""
+        if (held := self._decided.get(binding.key)) and held[
+            0
+        ] != binding.metadata.resource_version:
+            self.forget(binding.key)
+
+    def pending(self, binding: ResourceBinding) -> bool:
+        """Whether this very version of it was decided otherwise before."""
+        self.outdate(binding)
+        return binding.key in self._decided and self._decided[binding.key][1] != stands(binding)
 
     def clusters(self, binding: ResourceBinding) -> frozenset[str]:
         """Where the binding is decided to be."""
@@ -164,7 +184,7 @@ class Reservations:
 
     def remember(self, binding: ResourceBinding, actions: Iterable[Action]) -> None:
         """A decision on the binding as it was read, which is about to be written."""
-        again = self.lately.decided(binding) != stands(binding)
+        again = self.lately.pending(binding)
         decided = self.lately.remember(binding, actions)
         if decided is not None:
             if again:  # the same version of it was decided before: that failed
@@ -211,6 +231,9 @@ class Reservations:
             return
         if self.lately.lost(new):
             self.ledger.void(new.key)
+        elif old is not None and _counts_as(old, new):
+            self.lately.outdate(new)
+            return
         if _asks(new) or (old is not None and _asks(old)):
             self._stand(new, self.lately.decided(new), self._since(new) if old is None else None)
 
