@@ -305,7 +305,8 @@ def render(world: World, namespace: str) -> None:
         if template is None or found is None:
             continue
         overrides = everybody.of(template)
-        made = dispatcher.rendered(found, template, FLEET_OF_THREE, overrides=overrides)
+        held = held_by(world, found)
+        made = dispatcher.rendered(found, template, FLEET_OF_THREE, held, overrides=overrides)
         world.failed += sorted({failure.why for failure in made.failed.values()})
         for cluster, work in made.works.items():
             works.setdefault(cluster, {})[work["metadata"]["name"]] = work
@@ -315,6 +316,12 @@ def render(world: World, namespace: str) -> None:
                 {n: w for n, w in kept.items() if n.startswith(template["metadata"]["name"])}
             )
     world.works = works
+
+
+def held_by(world: World, binding: ResourceBinding) -> list[Document]:
+    """The Works of the binding that are there."""
+    works = (work for of_one in world.works.values() for work in of_one.values())
+    return [work for work in works if binding.key in dispatcher.binding_keys(work)]
 
 
 # ---------------------------------------------------------------------------------------------------------- comparison
@@ -455,9 +462,10 @@ def recorded_binding(binding: Document) -> Document:
 
 
 def cut_down(mine: Document, wanted: Document) -> Document:
-    """Our bindings with what the recording has of them."""
+    """Our bindings with what the recording has of them; Events that it was cut down by are not there to compare."""
     if not wanted["bindings"] or "labels" in wanted["bindings"][0]:
         return mine
+    mine = mine if wanted["failed"] else mine | {"failed": []}
     brief = []
     for binding in mine["bindings"]:
         spec = {k: binding["spec"][k] for k in ("clusters", "replicas") if k in binding["spec"]}

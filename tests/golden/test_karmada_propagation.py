@@ -10,7 +10,6 @@ from tests.golden.karmada_propagation import plays
 
 MIRRORS = "Pods at the federation are mirrors of members' pods; admission refuses others"
 NAMESPACES = "Namespaces go into every cluster, also where a policy brings them to some, unless labelled to stay at home"
-STALE = "the claim is gone from binding and Works; Karmada does not render the Works again"
 FAMILIES = "the federation gives Services no addresses, so which families they have is each cluster's to say"
 KNOWN = {
     "kind-004": FAMILIES,
@@ -21,9 +20,6 @@ KNOWN = {
     "kindcluster-004.1": NAMESPACES,
     "namespace-005": "all namespaces that begin with karmada- are the federation's own here",
     "kind-017": "last-applied-configuration speaks of the federation's object and does not travel",
-    "override-047": "the recording has no Event of the predicate that leads nowhere; ours says it",
-    "claim-012.1": STALE,
-    "claim-016.1": STALE,
     "ovorder-012.1": "the note of a policy that is gone goes with it; Karmada leaves it on the Work",
     "deps-010.1": "the binding of what nobody needs any more is deleted; Karmada leaves it empty",
 }

@@ -134,3 +134,30 @@ def test_what_nobody_claims_any_more_keeps_its_place() -> None:
 
 def held_by(name: str) -> dict[str, str]:
     return held(own(name))
+
+
+# ------------------------------------------------------------------------------------------------------- what stays on Works
+def work_of(metadata: Document, **spec: Any) -> Document:
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": spec}
+    return {"metadata": {"name": "w"}, "spec": {"workload": {"manifests": [manifest]}}}
+
+
+HELD = work_of(
+    {
+        "name": "c",
+        "annotations": {claims.POLICY_NAME: "p", "note": "x"},
+        "labels": {claims.POLICY_ID: "1"},
+    },
+    colour="blue",
+)
+
+
+def test_a_policy_that_lets_go_writes_no_work_anew() -> None:
+    made = work_of({"name": "c", "annotations": {"note": "x"}}, colour="blue")
+    assert claims.released(made, HELD)["spec"] == HELD["spec"]
+
+
+def test_its_marks_go_with_the_next_change() -> None:
+    made = work_of({"name": "c", "annotations": {"note": "x"}}, colour="green")
+    assert claims.released(made, HELD) is made
+    assert claims.released(made, None) is made

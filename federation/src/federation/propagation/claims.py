@@ -19,6 +19,7 @@ from federation.propagation.matching import (
     policy_precision,
 )
 from machinery.api.fleet.policy import ClusterPropagationPolicy, PropagationPolicy
+from machinery.api.fleet.work import ResourceBinding
 from machinery.meta.resource import Document
 
 POLICY_NAME: Final = "propagationpolicy.karmada.io/name"
@@ -134,3 +135,27 @@ def preemption_message(claim: Claim) -> str:
     taker = "Propagation" if claim.policy.metadata.namespace else "Cluster propagation"
     loser = "propagation" if "/" in claim.preempted else "cluster propagation"
     return f"{taker} policy({_key(claim.policy)}) preempted {loser} policy({claim.preempted}) successfully"
+
+
+def is_claimed(binding: ResourceBinding) -> bool:
+    """Whether a policy has what the binding places."""
+    return any(name in binding.metadata.annotations for name in ANNOTATIONS)
+
+
+def released(made: Document, held: Document | None) -> Document:
+    """The Work `made` without a claim, or as it is `held` where nothing but the marks of a policy that has let go would change:
+    no Work is written anew, and no member hears of it, for a policy that goes."""
+    if held is None:
+        return made
+    (own,), were = made["spec"]["workload"]["manifests"], held["spec"]["workload"]["manifests"]
+    before = were[0]["metadata"] if len(were) == 1 else {}
+    marked = own["metadata"]
+    for part, names in (("annotations", ANNOTATIONS), ("labels", LABELS)):
+        marks = {k: v for k, v in (before.get(part) or {}).items() if k in names}
+        if marks:
+            marked = marked | {part: (marked.get(part) or {}) | marks}
+    if marked is own["metadata"]:
+        return made
+    manifests = [own | {"metadata": marked}]
+    spec = made["spec"] | {"workload": made["spec"]["workload"] | {"manifests": manifests}}
+    return made | {"spec": spec} if spec == held["spec"] else made
