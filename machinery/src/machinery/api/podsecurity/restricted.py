@@ -95,8 +95,7 @@ def non_root(_metadata: Document, spec: Document) -> Fault | None:
 
 def user(_metadata: Document, spec: Document) -> Fault | None:
     def is_root(owner: Document) -> bool:
-        found: Any = security(owner).get("runAsUser")
-        return found == 0
+        return bool(security(owner).get("runAsUser", 1) == 0)
 
     pod, bad = is_root(spec), names(filter(is_root, containers(spec)))
     if not pod and not bad:
