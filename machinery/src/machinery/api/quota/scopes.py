@@ -45,7 +45,8 @@ def _holds(requirement: Document, kind: ServedKind, document: Document) -> bool:
             return _chosen(requirement, {name} if name else set())
         case "CrossNamespacePodAffinity":
             return _reaches_out(spec)
-    return False
+        case _:
+            return False
 
 
 def _is_terminating(spec: Document) -> bool:
@@ -64,7 +65,8 @@ def _chosen(requirement: Document, held: set[str]) -> bool:
             return bool(held & values)
         case "NotIn":
             return not held & values
-    return False
+        case _:
+            return False
 
 
 def _attributes_classes(claim: Document) -> set[str]:

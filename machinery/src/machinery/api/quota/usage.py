@@ -176,7 +176,7 @@ def unsaid(pod: Document, names: Collection[str]) -> str:
 # ----------------------------------------------------------------------------------------------------- Services, claims
 def _service(spec: Document) -> Amounts:
     ports = spec.get("ports") or []
-    node_ports = balancers = 0
+    balancers = 0
     match spec.get("type"):
         case "NodePort":
             node_ports = len(ports)
@@ -186,6 +186,8 @@ def _service(spec: Document) -> Amounts:
                 node_ports = sum(1 for port in ports if port.get("nodePort"))
             else:
                 node_ports = len(ports)
+        case _:
+            node_ports = 0
     return {
         "services": ONE,
         "services.nodeports": count(node_ports),
