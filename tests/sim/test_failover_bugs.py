@@ -26,7 +26,7 @@ FIRST: dict[str, int] = {
     "work forgotten": 1,
     "clock believed": 1,
     "spare for all": 1,
-    "failback at once": 2,
+    "failback at once": 1,
     "half is whole": 28,
     "drain for all": 3,
     "cordon drains": 2,
