@@ -74,6 +74,10 @@ class ControlFile:
     """Cluster addresses of Services, IPv4, IPv6 or both by a comma; unlike any other member's."""
     clustersetCidr: str = ""  # noqa: N815
     """Addresses of Services of the whole fleet, as this member gives them, IPv4, IPv6 or both by a comma. Empty: none."""
+    authenticationConfig: str = ""  # noqa: N815
+    """File with an AuthenticationConfiguration: identity providers whose tokens are believed."""
+    encryptionConfig: str = ""  # noqa: N815
+    """File with an EncryptionConfiguration: what lies encrypted in the database."""
     audit: AuditSettings = AuditSettings()
     """The audit log: enabled, path, policyFile, maxSizeMegabytes, maxBackups."""
     federation: FederationFile = FederationFile()
@@ -271,6 +275,8 @@ async def start_control(file: ControlFile) -> "tuple[Control, Link | None]":
         file.databaseUrl,
         file.serviceCidr,
         file.clustersetCidr,
+        authentication_config=file.authenticationConfig,
+        encryption_config=file.encryptionConfig,
         audit=file.audit,
     )
     extensions = Extensions(

@@ -21,7 +21,8 @@ async def reseal(store: Store, clock: Clock) -> int:
         if key in store.stale:
             written += await _rewritten(store, clock, key)
     if written:
-        await store.compact(store.current_revision())  # what they were before lies in the log until then
+        # what they were before lies in the log until then
+        await store.compact(store.current_revision())
         log.info("stored values were encrypted anew", extra={"objects": written})
     return written
 
