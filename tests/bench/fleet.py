@@ -48,7 +48,8 @@ CLOCK, IDS = SystemClock(), SystemIds()
 DEPLOYMENTS = dynamic("apps", "v1", "deployments", "Deployment", True)
 NAMESPACES = dynamic("", "v1", "namespaces", "Namespace", False)
 NODES = dynamic("", "v1", "nodes", "Node", False)
-START_S = 180.0
+START_S = 900.0
+"""For all members to be Ready; a machine that others use as well is slow in this."""
 KINDS = (("apps/v1", (("Deployment", "deployments"),)), ("v1", (("ConfigMap", "configmaps"),)))
 
 
