@@ -174,9 +174,7 @@ def rendered(  # noqa: PLR0913
             found.works[cluster] = as_it_is
             continue
         try:
-            body = own
-            if not whole:
-                body = customized.revised(counted, own, count, shares.get(cluster))
+            body = own if whole else customized.revised(counted, own, count, shares.get(cluster))
         except InterpretationFailed as error:
             found.failed[cluster] = Failed("", str(error))
             continue
@@ -201,9 +199,7 @@ def rendered(  # noqa: PLR0913
         if grant_s is not None and runs:
             epoch = epochs.get(execution_namespace(cluster)) or str(binding.metadata.generation)
             made = fenced(made, epoch, grant_s, withheld=fence and cluster in out)
-        if not claims.is_claimed(binding):
-            made = claims.released(made, there.get(execution_namespace(cluster)))
-        found.works[cluster] = made
+        found.works[cluster] = claims.marked(binding, made, there.get(execution_namespace(cluster)))
         if changed.policies:
             found.policies[cluster] = changed.policies
     return found

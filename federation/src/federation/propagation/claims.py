@@ -137,9 +137,10 @@ def preemption_message(claim: Claim) -> str:
     return f"{taker} policy({_key(claim.policy)}) preempted {loser} policy({claim.preempted}) successfully"
 
 
-def is_claimed(binding: ResourceBinding) -> bool:
-    """Whether a policy has what the binding places."""
-    return any(name in binding.metadata.annotations for name in ANNOTATIONS)
+def marked(binding: ResourceBinding, made: Document, held: Document | None) -> Document:
+    """The Work `made` of the binding; where a policy has let go, as `released`."""
+    claimed = any(name in binding.metadata.annotations for name in ANNOTATIONS)
+    return made if claimed else released(made, held)
 
 
 def released(made: Document, held: Document | None) -> Document:
