@@ -191,6 +191,7 @@ def test_the_simulator_finds_a_decision_that_does_not_replay():
     inputs = {"hash": codec.Digests().of(asked), "encoding": "json", "data": data.decode()}
     answer = codec.answered(decision)
     spec = {"function": PLACE, "result": answer.result, "message": answer.message, **answer.fields}
+    spec["binding"] = {"name": "web-deployment"}
     honest = {"metadata": {"name": "x"}, "spec": spec | {"inputs": inputs}}
     judge = Rules(Seen())
     judge.on_write(Written("decisions", WEB, None, honest, 0.0))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -187,7 +186,7 @@ def test_what_waits_goes_where_room_is() -> None:
     assert sum(waiting.values()) == 3
     full = fleet(2 - clusters(held)["home"], 1 - clusters(held).get("cloud", 0))
     assert placer.plan(view(held), full, LATER) == [RequeueAfter(placer.AGAIN_S)]
-    room = [full[0], replace(full[1], free={"pods": 9})]
+    room = [full[0], msgspec.structs.replace(full[1], free={"pods": 9})]
     freed = decided(held, room, LATER)
     assert questions.WAITING not in freed["metadata"]["annotations"]
     assert clusters(freed)["home"] >= 5

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from federation.propagation import customized, interpreter
-from federation.propagation.admission.interpreters import InterpreterCustomizations, remarks
+from federation.propagation.admission.interpreters import InterpreterCustomizations
 from federation.propagation.aggregate import MemberStatus
 from federation.propagation.aggregation import Known
 from federation.propagation.customized import BUILT_IN, Customizations

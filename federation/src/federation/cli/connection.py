@@ -73,10 +73,8 @@ def taints(held: Cluster, without: frozenset[str], more: list[Document]) -> Docu
 
 async def bindings(client: Client) -> list[ResourceBinding]:
     """Of objects in namespaces and of objects of a cluster."""
-    found: list[ResourceBinding] = []
-    for resource in (RESOURCE_BINDINGS, CLUSTER_RESOURCE_BINDINGS):
-        found += (await client.list(resource)).items
-    return found
+    everywhere = (await client.list(CLUSTER_RESOURCE_BINDINGS)).items
+    return [*(await client.list(RESOURCE_BINDINGS)).items, *everywhere]
 
 
 def placed(binding: ResourceBinding) -> str:

@@ -65,6 +65,7 @@ def plan(
 ) -> list[Action]:
     """A Work for each cluster, and no other. `bound`: the object's own binding, whose clusters are the dispatcher's; `leaving`:
     whether a Work of that name is still the dispatcher's."""
+    held = list(held)
     if document is None or not propagatable(document):
         return dispatcher.plan({}, held)
     given = Rendered()

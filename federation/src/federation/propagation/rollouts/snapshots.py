@@ -64,7 +64,7 @@ def template_in(record: Document) -> Document:
             found = found.get(name) if isinstance(found, dict) else None
         own = isinstance(found, dict) and isinstance(found.get("spec"), dict)
         return {k: v for k, v in found.items() if k != "$patch"} if own else {}
-    template = record["spec"]["template"]
+    template: Document = record["spec"]["template"]
     labels = {k: v for k, v in template["metadata"]["labels"].items() if k != HASH_LABEL}
     return template | {"metadata": template["metadata"] | {"labels": labels}}
 
