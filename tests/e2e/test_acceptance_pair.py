@@ -46,7 +46,7 @@ NAMESPACE = "pair"
 COUNT = 500
 AWAY_S = 30.0
 TRAFFIC_S = 6.0
-OWN_ZONE_S = 60.0
+OWN_ZONE_S = 45.0
 """A leader's lease runs out, its successor hears nothing of the zone for itself, and pods start."""
 
 

@@ -1,6 +1,7 @@
 """Checks before, traces after: preflight, journal, teardown's readings, state and lock, the forwarder."""
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import os
@@ -186,6 +187,34 @@ def test_file_system_of_a_path() -> None:
 @pytest.mark.parametrize(("turn", "first"), [(0, "a"), (1, "b"), (2, "a")])
 def test_connections_are_shared(turn: int, first: str) -> None:
     assert forward.order([("a", 1), ("b", 2)], turn)[0] == (first, turn % 2 + 1)
+
+
+async def test_what_goes_to_a_target_that_is_down_is_cut() -> None:
+    """It may have lost its power with connections open: it accepts no new one, and ends no old one."""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    target = await asyncio.start_server(greet, "127.0.0.1", 0)
+    place = target.sockets[0].getsockname()[:2]
+    server = forward.listen_in("", ("127.0.0.1", 0))
+    address = server.getsockname()[:2]
+    serving = asyncio.ensure_future(forward.Forwarder([place]).run(server))
+    old, old_writer = await asyncio.open_connection(*address)
+    assert await old.read(5) == b"hello"
+    target.close()  # what is accepted stays open, and nobody says good-bye
+    fresh, fresh_writer = await asyncio.open_connection(*address)
+    assert await fresh.read() == b""
+    async with asyncio.timeout(5):
+        assert await old.read() == b""
+    for writer in (old_writer, fresh_writer):
+        writer.close()
+    serving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
 
 
 async def test_forwarder_skips_a_dead_target() -> None:

@@ -11,7 +11,9 @@ from tests.support.loopclock import LoopClock
 
 from cluster_agent.link.clusterset import NODE_LEASES
 from cluster_agent.link.network import (
+    ANSWER_S,
     OBSERVED_S,
+    RETRY_S,
     WITNESS_S,
     Network,
     Site,
@@ -214,6 +216,32 @@ async def test_what_was_refused_is_written_later() -> None:
         peers = [{"cluster": "beta", "path": UNREACHABLE}]
         await world.member.create(NODES, node(gateway=NOTE, peers=peers))
         await asyncio.sleep(5)
+        assert (await world.held()).status.summary == "beta=Unreachable"
+    finally:
+        await world.tasks.close()
+
+
+@pytest.mark.looptime
+async def test_a_server_that_says_nothing_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It lost its power with the request in its hands; whoever leads now judges by the old word until this one is there."""
+    world = World()
+    answering = world.federation.patch
+    silent = [True]
+
+    async def patch(*args: Any, **kwargs: Any) -> Any:
+        if silent:
+            silent.pop()
+            await asyncio.sleep(60)
+        return await answering(*args, **kwargs)
+
+    try:
+        await asyncio.sleep(1)
+        monkeypatch.setattr(world.federation, "patch", patch)
+        peers = [{"cluster": "beta", "path": UNREACHABLE}]
+        await world.member.create(NODES, node(gateway=NOTE, peers=peers))
+        await asyncio.sleep(ANSWER_S + RETRY_S + 1)
         assert (await world.held()).status.summary == "beta=Unreachable"
     finally:
         await world.tasks.close()

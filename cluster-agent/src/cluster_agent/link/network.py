@@ -51,6 +51,8 @@ LOOK_S = 1.0
 GATHER_S = 0.1
 """From the first of a burst of changes to the write."""
 RETRY_S = 1.0
+ANSWER_S = 5.0
+"""How long a write may take: a server that lost its power says nothing, and what stands at the others is the old word."""
 PEERS_MAX = 256
 """Clusters of which a node's word is taken."""
 PORTS = 65_536
@@ -258,7 +260,11 @@ class Network:
                 await self._changed.wait()
 
     async def run_once(self) -> None:
-        """Write what changed, and all of it when it is time. Raises StatusError, ConnectionError."""
+        """Write what changed, and all of it when it is time. Raises StatusError, ConnectionError, TimeoutError."""
+        async with asyncio.timeout(ANSWER_S):
+            await self._brought_up_to_date()
+
+    async def _brought_up_to_date(self) -> None:
         if self._held is None:
             self._held = await self._present()
         sites = [self._sites[name] for name in sorted(self._sites)]

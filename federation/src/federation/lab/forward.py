@@ -3,6 +3,9 @@
 Two uses. Several federation servers get one address that members and kubectl can keep (when a server dies, new connections go
 to the next). And a host, which is alone in its namespace, reaches a database on the machine.
 
+A target that does not accept is down, and the connections that it had are cut, as HAProxy does with `on-marked-down
+shutdown-sessions`: one without power says nothing to anybody, and its clients would wait for as long as the forwarder holds them.
+
 Limit: it looks at connections, not requests: what was in flight to a dead server is cut, and its client tries again.
 """
 
@@ -16,6 +19,7 @@ from pyroute2 import netns
 
 from machinery.kit.log import setup
 from machinery.kit.tasks import TaskOwner
+from machinery.wire.link import watch_the_path_of
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,7 @@ class Forwarder:
     def __init__(self, targets: Sequence[Place]) -> None:
         self._targets = targets
         self._turn = 0
+        self._open: dict[Place, set[asyncio.StreamWriter]] = {target: set() for target in targets}
 
     async def run(self, server: socket.socket) -> None:
         """Serve for ever."""
@@ -55,19 +60,34 @@ class Forwarder:
         try:
             found = await self._connect()
             if found is not None:
-                await splice((reader, writer), found)
+                target, stream = found
+                self._open[target].add(stream[1])
+                try:
+                    await splice((reader, writer), stream)
+                finally:
+                    self._open[target].discard(stream[1])
         finally:
             writer.close()
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        for address, port in order(self._targets, self._turn):
+    async def _connect(self) -> "tuple[Place, Stream] | None":
+        for target in order(self._targets, self._turn):
+            address, port = target
             try:
-                return await asyncio.wait_for(asyncio.open_connection(address, port), _CONNECT_S)
+                connected = asyncio.open_connection(address, port)
+                found = await asyncio.wait_for(connected, _CONNECT_S)
             except (OSError, TimeoutError) as error:
                 log.warning(
                     "target refused", extra={"target": f"{address}:{port}", "error": str(error)}
                 )
+                self._mark_down(target)
+            else:
+                watch_the_path_of(found[1].get_extra_info("socket"))
+                return target, found
         return None
+
+    def _mark_down(self, target: Place) -> None:
+        for held in self._open[target]:
+            held.transport.abort()
 
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
