@@ -1,9 +1,11 @@
 """Services follow the workloads of their namespace, without what a cluster gave them."""
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 
-from federation.controllers.followers import chosen, plan
+from federation.controllers.followers import Occupied, chosen, plan, runs_in
 from federation.placement.model import Candidate
 from federation.propagation.interpreter import portable
 from federation.propagation.overrides.policies import Overrides
@@ -50,9 +52,60 @@ def test_a_headless_service_stays_headless() -> None:
     assert "clusterIPs" not in spec
 
 
-def test_the_clusters_are_those_of_all_bindings_that_still_are_members() -> None:
-    bindings = [binding("alpha", "gone"), binding("beta", "alpha")]
-    assert chosen(bindings, ["alpha", "beta", "gamma"]) == ["alpha", "beta"]
+class Told:
+    """An informer of bindings by hand, what is counted of them, and whom it told."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[ResourceBinding | None, ResourceBinding | None], None] = print
+        self.moved: list[str] = []
+        self.occupied = Occupied(self)  # type: ignore[arg-type]
+        self.occupied.on_moved(self.moved.append)
+
+    def on_change(
+        self, handler: Callable[[ResourceBinding | None, ResourceBinding | None], None]
+    ) -> None:
+        self.tell = handler
+
+
+def test_the_clusters_are_those_of_all_bindings() -> None:
+    told = Told()
+    told.tell(None, named("a", "alpha", "gone"))
+    told.tell(None, named("b", "beta", "alpha"))
+    assert told.occupied.of("demo") == {"alpha", "beta", "gone"}
+    assert told.occupied.of("other") == frozenset()
+    assert chosen(told.occupied.of("demo"), ["alpha", "beta", "gamma"]) == ["alpha", "beta"]
+
+
+def test_followers_hear_only_of_clusters_that_are_new_or_left() -> None:
+    told = Told()
+    first, second = named("a", "alpha", "beta"), named("b", "alpha")
+    told.tell(None, first)
+    assert told.moved == ["demo"]
+    told.tell(None, second)
+    told.tell(second, named("b", "beta"))
+    assert told.moved == ["demo"], "all of it ran in both before"
+    told.tell(first, named("a", "beta"))
+    assert (told.moved, told.occupied.of("demo")) == (["demo", "demo"], {"beta"})
+    told.tell(named("a", "beta"), None)
+    assert len(told.moved) == 2, "the other one is still there"
+    told.tell(named("b", "beta"), None)
+    assert (len(told.moved), told.occupied.of("demo")) == (3, frozenset())
+
+
+def test_who_leaves_is_nowhere() -> None:
+    told = Told()
+    standing = named("a", "alpha")
+    told.tell(None, standing)
+    metadata = msgspec.structs.replace(standing.metadata, deletion_timestamp="2026-01-01T00:00:00Z")
+    told.tell(standing, msgspec.structs.replace(standing, metadata=metadata))
+    assert told.occupied.of("demo") == frozenset()
+
+
+def named(name: str, *clusters: str) -> ResourceBinding:
+    found = binding(*clusters)
+    return msgspec.structs.replace(
+        found, metadata=msgspec.structs.replace(found.metadata, name=name)
+    )
 
 
 def placed(kind: str, name: str, *clusters: str) -> ResourceBinding:
@@ -66,11 +119,12 @@ def placed(kind: str, name: str, *clusters: str) -> ResourceBinding:
 
 
 def test_a_service_is_nothing_that_others_follow_but_its_own_export() -> None:
-    bindings = [placed("ConfigMap", "c", "alpha"), placed("Service", "web", "beta")]
+    own = placed("Service", "web", "beta")
+    assert runs_in(placed("ConfigMap", "c", "alpha")) == {"alpha"}
+    assert runs_in(own) == frozenset()
     known = ["alpha", "beta"]
-    assert chosen(bindings, known) == ["alpha"]
-    assert chosen(bindings, known, "web") == ["alpha", "beta"]
-    assert chosen(bindings, known, "other") == ["alpha"]
+    assert chosen(["alpha"], known) == ["alpha"]
+    assert chosen(["alpha"], known, own) == ["alpha", "beta"]
 
 
 FLEET = {name: Candidate(name) for name in ("alpha", "beta")}

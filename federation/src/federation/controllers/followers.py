@@ -10,6 +10,7 @@ handed over as it is, by writing on its Work whose it is, so that no member ever
 In the other clusters of the namespace it stands as ever.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -29,8 +30,10 @@ from machinery.api.fleet.work import (
     WORK_DOCUMENTS,
     ResourceBinding,
 )
+from machinery.client.informer import Informer
 from machinery.controller.action import Action, RequeueAfter, Result
 from machinery.controller.manager import Manager
+from machinery.controller.predicates import wish_changed
 from machinery.meta.objectmeta import Object
 from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
@@ -39,18 +42,68 @@ LEAVING_S = 1.0
 """How soon to look again for a Work that its binding lets go."""
 
 
+class Occupied:
+    """Clusters in which something of a namespace runs, counted as bindings change: a look costs the same with ten bindings and with ten
+    thousand, and followers hear only of a cluster that is new to the namespace or left it.
+
+    A Service is nothing that runs.
+    """
+
+    def __init__(self, bindings: Informer[ResourceBinding]) -> None:
+        self._held: dict[ObjectKey, frozenset[str]] = {}
+        self._counts: dict[str, Counter[str]] = {}
+        self._listeners: list[Callable[[str], None]] = []
+        bindings.on_change(self._changed)
+
+    def on_moved(self, listener: Callable[[str], None]) -> None:
+        """Have it told the namespace whose clusters are others now."""
+        self._listeners.append(listener)
+
+    def of(self, namespace: str) -> frozenset[str]:
+        """The clusters of a namespace."""
+        return frozenset(self._counts.get(namespace, ()))
+
+    def _changed(self, old: ResourceBinding | None, new: ResourceBinding | None) -> None:
+        either = new or old
+        assert either is not None
+        key = ObjectKey(either.metadata.namespace, either.metadata.name)
+        before, after = self._held.get(key, frozenset()), runs_in(new)
+        if before == after:
+            return
+        if after:
+            self._held[key] = after
+        else:
+            del self._held[key]
+        counts = self._counts.setdefault(key.namespace, Counter())
+        known = len(counts)
+        counts.update(after - before)
+        fresh = len(counts) > known
+        for name in before - after:
+            counts[name] -= 1
+            if not counts[name]:
+                del counts[name]
+                fresh = True
+        if not counts:
+            del self._counts[key.namespace]
+        for tell in self._listeners if fresh else ():
+            tell(key.namespace)
+
+
+def runs_in(binding: ResourceBinding | None) -> frozenset[str]:
+    """Clusters in which a binding runs something."""
+    if binding is None or binding.deleting or binding.spec.resource.kind == SERVICES.kind:
+        return frozenset()
+    return frozenset(dispatcher.asked(binding))
+
+
 def chosen(
-    bindings: Iterable[ResourceBinding], known: Iterable[str], exported: str = ""
+    occupied: Iterable[str], known: Iterable[str], exported: ResourceBinding | None = None
 ) -> list[str]:
-    """Clusters that run something of the namespace. A Service is nothing that runs; where the one that is `exported` stands
-    counts for its export."""
-    wanted = {
-        name
-        for binding in bindings
-        if not binding.deleting
-        and (binding.spec.resource.kind != SERVICES.kind or binding.spec.resource.name == exported)
-        for name in dispatcher.asked(binding)
-    }
+    """Members that run something of the namespace; and where the Service that is `exported` stands by a binding of its own counts
+    for its export."""
+    wanted = set(occupied)
+    if exported is not None and not exported.deleting:
+        wanted |= dispatcher.asked(exported).keys()
     return sorted(wanted & set(known))
 
 
@@ -104,8 +157,8 @@ def beside(
 class FollowerReconciler:
     """One kind of follower."""
 
-    def __init__(self, manager: Manager, resource: Resource[Document]) -> None:
-        self._resource = resource
+    def __init__(self, manager: Manager, resource: Resource[Document], occupied: Occupied) -> None:
+        self._resource, self._occupied = resource, occupied
         self._executor = manager.executor
         self._objects = manager.informer(resource)
         self._bindings = manager.informer(RESOURCE_BINDINGS)
@@ -121,8 +174,9 @@ class FollowerReconciler:
             tuple(self._cluster_overrides.list()), tuple(self._overrides.list(key.namespace))
         )
         fleet = dispatcher.members(self._clusters.list(), judged=overrides != NO_OVERRIDES)
-        exported = "" if self._resource == SERVICES else key.name
-        clusters = chosen(self._bindings.list(key.namespace), fleet, exported)
+        service = self._bindings.get(service_binding(key))
+        exported = None if self._resource == SERVICES else service
+        clusters = chosen(self._occupied.of(key.namespace), fleet, exported)
         held = self._works.by_index(BY_FOLLOWER, (self._resource.kind, *key))
         document = self._objects.get(key)
         bound = self._own(document) if self._resource == SERVICES else None
@@ -133,9 +187,7 @@ class FollowerReconciler:
         """The binding that a policy gave it."""
         if service is None:
             return None
-        about = document_key(service)
-        name = ObjectKey(about.namespace, binding_name(SERVICES.kind, about.name))
-        binding: ResourceBinding | None = self._bindings.get(name)
+        binding: ResourceBinding | None = self._bindings.get(service_binding(document_key(service)))
         if binding is None or binding.spec.resource.uid != service["metadata"]["uid"]:
             return None
         return None if binding.deleting else binding
@@ -152,23 +204,44 @@ def follower_keys(document: Document) -> list[tuple[str, str, str]]:
     ]
 
 
+def service_binding(service: ObjectKey) -> ObjectKey:
+    """The binding of a Service that a policy selects."""
+    return ObjectKey(service.namespace, binding_name(SERVICES.kind, service.name))
+
+
 def setup(manager: Manager) -> None:
-    """The objects, their Works, and the namespace's bindings whose clusters changed."""
+    """The objects, their Works, Services' own bindings, and namespaces that run in other clusters than before."""
+    occupied = Occupied(manager.informer(RESOURCE_BINDINGS))
     for resource in FOLLOWERS:
         objects = manager.informer(resource)
         controller = manager.controller(
-            f"followers-{resource.plural}", FollowerReconciler(manager, resource)
+            f"followers-{resource.plural}", FollowerReconciler(manager, resource, occupied)
         )
         controller.watches(resource)
-        controller.watches(RESOURCE_BINDINGS, _of_namespace(objects))
+        controller.watches(RESOURCE_BINDINGS, _of_service, when=wish_changed)
         controller.watches(OVERRIDE_POLICIES, _of_namespace(objects))
         controller.watches(CLUSTER_OVERRIDE_POLICIES, _of_namespace(objects))
         controller.watches(WORK_DOCUMENTS, _of_work(resource), label_selector=f"!{BINDING_LABEL}")
+        occupied.on_moved(_all_in(objects, controller.enqueue))
+
+
+def _all_in(objects: Any, enqueue: Callable[[ObjectKey], None]) -> Callable[[str], None]:
+    def moved(namespace: str) -> None:
+        for found in objects.list(namespace):
+            enqueue(document_key(found))
+
+    return moved
+
+
+def _of_service(binding: ResourceBinding) -> list[ObjectKey]:
+    """The Service that a binding is of, and the export of its name."""
+    source = binding.spec.resource
+    return [ObjectKey(source.namespace, source.name)] if source.kind == SERVICES.kind else []
 
 
 def _of_namespace(objects: Any) -> Any:
     def keys(item: Object) -> list[ObjectKey]:
-        """Those in the namespace of a binding or a policy; of a cluster policy, all."""
+        """Those in the namespace of a policy; of a cluster policy, all."""
         found = objects.list(item.metadata.namespace)
         return [ObjectKey(o["metadata"]["namespace"], o["metadata"]["name"]) for o in found]
 
