@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import quote
 
 import pytest
 from tests.support.fleet import (
     MEMBERS,
+    Api,
     Document,
     Fleet,
     Workload,
@@ -72,6 +74,12 @@ def scaler(namespace: str) -> Document:
     }
 
 
+def measured_nodes(api: Api) -> Document:
+    """Usage by node, once every node has some: a rate takes two looks, where that of a pod begins with its container."""
+    found = {n["metadata"]["name"]: n["usage"] for n in api.list(f"{METRICS}/nodes")}
+    return found if set(found) == {f"node-1.{member}" for member in MEMBERS} else {}
+
+
 def used(
     fleet: Fleet, namespace: str, context: str = "federation", app: str = "burn"
 ) -> dict[str, tuple[float, int]]:
@@ -109,8 +117,7 @@ def test_a_federated_hpa_follows_what_containers_really_use(fleet: Fleet, namesp
         assert set(used(fleet, namespace, member)) == {
             pod["metadata"]["name"] for pod in burn.pods(member)
         }
-    nodes = {n["metadata"]["name"]: n["usage"] for n in api.list(f"{METRICS}/nodes")}
-    assert set(nodes) == {f"node-1.{member}" for member in MEMBERS}
+    nodes = until(partial(measured_nodes, api), "usage of every node", PATIENCE_S)
     assert all(quantity_of(usage["memory"]).whole > 100 << 20 for usage in nodes.values())
 
     path = FEDERATED_HPAS.path(namespace, "burn")
@@ -147,6 +154,7 @@ def test_kubectl_top(kubectl: Kubectl, fleet: Fleet, namespace: str) -> None:
     pod = min(names)
     words = ("top", "pod", pod, "-n", namespace, "--containers", "--no-headers")
     assert kubectl("federation", *words).split()[:2] == [pod, "whoami"]
+    until(partial(measured_nodes, fleet.api()), "usage of every node", PATIENCE_S)
     for member in MEMBERS:
         assert kubectl(member, "top", "nodes", "--no-headers").split()[0] == "node-1"
     listed = kubectl("federation", "top", "nodes", "--no-headers")
