@@ -69,6 +69,21 @@ def _sized(
         yield document, binding
 
 
+NO_ROOM = ("Unschedulable", "SchedulerError")
+"""What a binding says that fits nowhere; the second where only so many clusters are allowed, as Karmada says it."""
+
+
+def _most(seen: Seen, binding: ResourceBinding) -> int:
+    """Replicas that there is room for in as many clusters as are allowed, what it holds there included."""
+    held = {target.name: target.replicas for target in binding.spec.clusters}
+    clusters = seen.of("clusters").items()
+    rooms = sorted((free_pods(c) + held.get(key.name, 0) for key, c in clusters), reverse=True)
+    placement = binding.spec.placement
+    spreads = placement.spread_constraints if placement is not None else ()
+    few = [s.max_groups for s in spreads if s.spread_by_field == "cluster" and s.max_groups]
+    return sum(rooms[: min(few)] if few else rooms)
+
+
 def _placed(seen: Seen, bindings: Mapping[ObjectKey, ResourceBinding], kind: str) -> None:
     for document, binding in _sized(seen, bindings, kind):
         key, asked = document_key(document), wanted_of(document)
@@ -77,13 +92,10 @@ def _placed(seen: Seen, bindings: Mapping[ObjectKey, ResourceBinding], kind: str
         scheduled = condition_of(seen.of("resourcebindings")[binding.key], "Scheduled")
         if scheduled.get("status") == "True" and answered(binding):
             continue
-        room = sum(free_pods(c) for c in seen.of("clusters").values())
-        held = sum(t.replicas for t in binding.spec.clusters)
-        if scheduled.get("reason") != "Unschedulable" or room + held >= asked:
+        room = _most(seen, binding)
+        if scheduled.get("reason") not in NO_ROOM or room >= asked:
             why = f"{scheduled.get('reason')}: {scheduled.get('message')}"
-            raise Broken(
-                "placed", f"{key} ({asked}) is not placed, room {room}, held {held}: {why}"
-            )
+            raise Broken("placed", f"{key} ({asked}) is not placed, where {room} have room: {why}")
 
 
 def _placing(seen: Seen, bindings: Mapping[ObjectKey, ResourceBinding]) -> None:
