@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Callable
 
 from federation.controllers import dispatcher
-from federation.propagation import applications, interpreter
+from federation.propagation import applications, conditions, interpreter
 from federation.propagation.applications import ACCOUNT, CONDITION, Limits
 from federation.propagation.demand import Demand, demand_of
 from federation.propagation.resilience import resilience
@@ -18,10 +18,10 @@ from federation.propagation.sources import Sources
 from federation.propagation.templates import TEMPLATES
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES, ResiliencePolicy
 from machinery.api.fleet.work import ResourceBinding, binding_resource
-from machinery.controller.action import Action, Patch, Result, SetStatus
+from machinery.controller.action import Action, Patch, Result
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
-from machinery.meta.objectmeta import condition, condition_document
+from machinery.meta.objectmeta import condition
 from machinery.meta.resource import Document, ObjectKey, Resource
 
 BY_ACCOUNT = "application-account"
@@ -56,7 +56,7 @@ def plan(
     words = (wanted["status"], wanted["reason"], wanted["message"])
     if held is not None and (held.status, held.reason, held.message) == words:
         return []
-    return [_said(binding, wanted)]
+    return [conditions.told(binding, CONDITION, wanted)]
 
 
 def _noted(binding: ResourceBinding, text: str | None) -> Action:
@@ -65,18 +65,10 @@ def _noted(binding: ResourceBinding, text: str | None) -> Action:
     return Patch(binding_resource(binding.key), binding.key, patch, resource_version=version)
 
 
-def _said(binding: ResourceBinding, wanted: Document | None) -> Action:
-    others = [condition_document(c) for c in binding.status.conditions if c.type != CONDITION]
-    conditions = [*others, wanted] if wanted is not None else others
-    version = binding.metadata.resource_version
-    own = binding_resource(binding.key)
-    return SetStatus(own, binding.key, {"conditions": conditions}, resource_version=version)
-
-
 def _forgotten(binding: ResourceBinding) -> list[Action]:
     """The policy says nothing any more."""
     if condition(binding.status.conditions, CONDITION) is not None:
-        return [_said(binding, None)]
+        return [conditions.told(binding, CONDITION, None)]
     return [_noted(binding, None)] if ACCOUNT in binding.metadata.annotations else []
 
 

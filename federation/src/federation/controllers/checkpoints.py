@@ -11,17 +11,17 @@ from collections.abc import Mapping
 
 from federation.clusters.commands import Command, Outcome, Run, no_links
 from federation.controllers import placer
-from federation.propagation import checkpoints, interpreter, restores, volumes
+from federation.propagation import checkpoints, conditions, interpreter, restores, volumes
 from federation.propagation.checkpoints import CONDITION, MARKS, NEVER, Mark
 from federation.propagation.resilience import resilience
 from federation.propagation.sources import Sources
 from machinery.api.fleet.cluster import CLUSTERS, READY
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES, Checkpoint, ResiliencePolicy
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding, binding_resource
-from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
+from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
-from machinery.meta.objectmeta import condition, condition_document, is_true
+from machinery.meta.objectmeta import condition, is_true
 from machinery.meta.resource import Document, ObjectKey
 
 BY_CHECKPOINT = "checkpoint"
@@ -43,14 +43,8 @@ def wanted(
     if hook is None:
         return [], None
     words = checkpoints.words_of(binding.metadata.annotations)
-    waits: dict[str, float] = {}
-    for target in binding.spec.clusters:
-        name, word = target.name, words.get(target.name, "")
-        wait = checkpoints.due_s(hook, marks.get(name, NEVER), word, now)
-        if wait is not None and (name in seen or word):
-            waits[name] = wait
-    later = [wait for wait in waits.values() if wait > 0]
-    return sorted(n for n, wait in waits.items() if wait <= 0), min(later, default=None)
+    places = [target.name for target in binding.spec.clusters]
+    return checkpoints.due(places, hook, marks, words, seen, now)
 
 
 def noted(binding: ResourceBinding, marks: Mapping[str, Mark]) -> Action:
@@ -73,17 +67,14 @@ def plan(binding: ResourceBinding, now: str) -> list[Action]:
     message = ". ".join(text[:1].upper() + text[1:] for text in said) + "."
     if held is not None and (held.status, held.message) == (status, message):
         return []
-    fresh = {
+    fresh: Document = {
         "type": CONDITION,
         "status": status,
         "reason": "Measured" if status == "True" else "NotRestored" if empty else "NoCheckpoint",
         "message": message,
         "lastTransitionTime": now,
     }
-    others = [condition_document(c) for c in binding.status.conditions if c.type != CONDITION]
-    version = binding.metadata.resource_version
-    status_patch: Document = {"conditions": [*others, fresh]}
-    return [SetStatus(RESOURCE_BINDINGS, binding.key, status_patch, resource_version=version)]
+    return [conditions.told(binding, CONDITION, fresh)]
 
 
 # --------------------------------------------------------------------------------------------- what the evictor asks

@@ -19,6 +19,7 @@ from federation.placement.model import Candidate
 from federation.propagation import (
     claims,
     components,
+    conditions,
     customized,
     evictions,
     interpreter,
@@ -65,7 +66,6 @@ from machinery.api.fleet.work import (
     WORKS,
     ResourceBinding,
     Work,
-    binding_resource,
 )
 from machinery.client.interface import PatchType
 from machinery.controller.action import (
@@ -75,12 +75,11 @@ from machinery.controller.action import (
     Emit,
     Patch,
     Result,
-    SetStatus,
 )
 from machinery.controller.manager import Manager
 from machinery.controller.predicates import wish_changed
 from machinery.kit.clock import rfc3339
-from machinery.meta.objectmeta import condition, condition_document
+from machinery.meta.objectmeta import condition
 from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
 BY_BINDING = "binding"
@@ -353,24 +352,14 @@ def told(
     before = condition(binding.status.conditions, OVERRIDDEN)
     if (before.message if before is not None else "") == wanted:
         return actions
-    others = [condition_document(c) for c in binding.status.conditions if c.type != OVERRIDDEN]
     since = now
     if before is not None and before.last_transition_time is not None:
         since = rfc3339(before.last_transition_time)
-    fresh = {
+    fresh: Document = {
         "type": OVERRIDDEN, "status": "False", "reason": FAILED, "message": wanted,
         "lastTransitionTime": since,
     }  # fmt: skip
-    conditions = [*others, fresh] if wanted else others
-    version = binding.metadata.resource_version
-    actions.append(
-        SetStatus(
-            binding_resource(binding.key),
-            binding.key,
-            {"conditions": conditions},
-            resource_version=version,
-        )
-    )
+    actions.append(conditions.told(binding, OVERRIDDEN, fresh if wanted else None))
     for cluster, failure in sorted(found.failed.items()):
         if not failure.policy:
             continue

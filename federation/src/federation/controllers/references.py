@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from federation.controllers import dispatcher, placer
-from federation.propagation import customized
+from federation.propagation import conditions, customized
 from federation.propagation.customized import Customizations, Followed, InterpretationFailed
 from federation.propagation.demand import demand_of
 from federation.propagation.scopes import IN_NAMESPACES, SCOPES, Scope
 from federation.propagation.sources import Sources
 from federation.propagation.templates import TEMPLATES
 from machinery.api.fleet.interpretation import CUSTOMIZATIONS, DEPENDENCY
-from machinery.api.fleet.work import ResourceBinding, binding_resource
-from machinery.controller.action import Action, Result, SetStatus
+from machinery.api.fleet.work import ResourceBinding
+from machinery.controller.action import Action, Result
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339
-from machinery.meta.objectmeta import condition, condition_document
+from machinery.meta.objectmeta import condition
 from machinery.meta.resource import Document, ObjectKey, Resource
 
 CONDITION: Final = "DependenciesFollowed"
@@ -58,7 +58,6 @@ def plan(binding: ResourceBinding, reason: str, message: str, now: str) -> list[
     held = condition(binding.status.conditions, CONDITION)
     if (held.reason, held.message) == (reason, message) if held is not None else not reason:
         return []
-    others = [condition_document(c) for c in binding.status.conditions if c.type != CONDITION]
     fresh: Document = {
         "type": CONDITION,
         "status": "False",
@@ -66,9 +65,7 @@ def plan(binding: ResourceBinding, reason: str, message: str, now: str) -> list[
         "message": message,
         "lastTransitionTime": now,
     }
-    own, version = binding_resource(binding.key), binding.metadata.resource_version
-    status: Document = {"conditions": [*others, fresh] if reason else others}
-    said = SetStatus(own, binding.key, status, resource_version=version)
+    said = conditions.told(binding, CONDITION, fresh if reason else None)
     if reason != LEFT:  # of a script that fails the controller of dependencies tells
         return [said]
     return [said, *placer.say(binding, "Warning", "DependencyNotFollowed", message)]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from federation.clusters.commands import Command, Outcome, Run, no_links
 from federation.controllers import placer
-from federation.propagation import checkpoints, interpreter, restores, volumes
+from federation.propagation import checkpoints, conditions, interpreter, restores, volumes
 from federation.propagation.checkpoints import NEVER, Mark
 from federation.propagation.resilience import CONSISTENCY, resilience
 from federation.propagation.restores import RESTORES, Facts, Restore, Step
@@ -26,10 +26,10 @@ from machinery.api.fleet.resilience import (
     Volumes,
 )
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
-from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
+from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result
 from machinery.controller.manager import Manager
 from machinery.kit.clock import rfc3339, rfc3339_micro
-from machinery.meta.objectmeta import condition, condition_document, is_true
+from machinery.meta.objectmeta import condition, is_true
 from machinery.meta.resource import Document, ObjectKey
 
 BY_VOLUMES = "volumes"
@@ -48,14 +48,8 @@ def due(
 ) -> tuple[list[str], float | None]:
     """Clusters whose snapshot is due, and seconds until the next one is."""
     words = volumes.words_of(binding.metadata.annotations)
-    waits: dict[str, float] = {}
-    for target in binding.spec.clusters:
-        name, word = target.name, words.get(target.name, "")
-        wait = checkpoints.due_s(hook, shelf.last.get(name, NEVER), word, now)
-        if wait is not None and (name in seen or word):
-            waits[name] = wait
-    later = [wait for wait in waits.values() if wait > 0]
-    return sorted(n for n, wait in waits.items() if wait <= 0), min(later, default=None)
+    places = [target.name for target in binding.spec.clusters]
+    return checkpoints.due(places, hook, shelf.last, words, seen, now)
 
 
 def noted(binding: ResourceBinding, shelf: Shelf | None) -> Action:
@@ -79,17 +73,14 @@ def plan(binding: ResourceBinding, shelf: Shelf, step: Step, now: str) -> list[A
         held and (held.status, held.reason, held.message) == (status, reason, message)
     ):
         return []
-    fresh = {
+    fresh: Document = {
         "type": CONDITION,
         "status": status,
         "reason": reason,
         "message": message,
         "lastTransitionTime": now,
     }
-    others = [condition_document(c) for c in binding.status.conditions if c.type != CONDITION]
-    version = binding.metadata.resource_version
-    conditions: Document = {"conditions": [*others, fresh]}
-    return [SetStatus(RESOURCE_BINDINGS, binding.key, conditions, resource_version=version)]
+    return [conditions.told(binding, CONDITION, fresh)]
 
 
 def told(shelf: Shelf, step: Step) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ is a snapshot (`federation.propagation.volumes`).
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -87,6 +87,25 @@ def due_s(hook: Checkpoint | Volumes, mark: Mark, word: str, now: dt.datetime) -
     if word and not mark.ok and hook.on_failure == "Abort":
         waits.append(RETRY_S - passed)
     return max(0.0, min(waits)) if waits else None
+
+
+def due(
+    clusters: Iterable[str],
+    hook: Checkpoint | Volumes,
+    marks: Mapping[str, Mark],
+    words: Mapping[str, str],
+    seen: Collection[str],
+    now: dt.datetime,
+) -> tuple[list[str], float | None]:
+    """(clusters where one is due, seconds until the next one is). One that is not `seen` is asked only for a move's `words`."""
+    waits: dict[str, float] = {}
+    for name in clusters:
+        word = words.get(name, "")
+        wait = due_s(hook, marks.get(name, NEVER), word, now)
+        if wait is not None and (name in seen or word):
+            waits[name] = wait
+    later = [wait for wait in waits.values() if wait > 0]
+    return sorted(n for n, wait in waits.items() if wait <= 0), min(later, default=None)
 
 
 def marked(mark: Mark, fresh: Mark) -> Mark:

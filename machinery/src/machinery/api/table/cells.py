@@ -11,9 +11,19 @@ from machinery.meta.resource import Document
 
 UNKNOWN = "<unknown>"
 NONE = "<none>"
+UNSET = "<unset>"
+_ACCESS_MODES = (
+    ("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"),
+    ("ReadWriteOncePod", "RWOP"),
+)  # fmt: skip
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86400, 86400 * 365
 
 Cells = Callable[[Document, dt.datetime], list[Any]]
+
+
+def access_modes(modes: Sequence[str]) -> str:
+    """Of a volume or a claim, in kubectl's order and letters: `RWO,ROX`."""
+    return ",".join(short for mode, short in _ACCESS_MODES if mode in modes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ from machinery.api.table.cells import (
     AGE,
     NAME,
     NONE,
+    UNSET,
     Printer,
     TableColumn,
+    access_modes,
     age_of,
     joined,
     name_of,
@@ -17,11 +19,6 @@ from machinery.meta.resource import Document
 
 _CORE: Final = "=io.k8s.api.core.v1."
 _STORAGE: Final = "=io.k8s.api.storage.v1."
-_UNSET: Final = "<unset>"
-MODES: Final = (
-    ("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"),
-    ("ReadWriteOncePod", "RWOP"),
-)  # fmt: skip
 
 
 def _spec(document: Document) -> Document:
@@ -36,7 +33,7 @@ def _storage_class(document: Document, now: dt.datetime) -> list[Any]:
         name_of(document) + (" (default)" if default or old else ""),
         document.get("provisioner", ""),
         document.get("reclaimPolicy") or "Delete",
-        document.get("volumeBindingMode") or _UNSET,
+        document.get("volumeBindingMode") or UNSET,
         bool(document.get("allowVolumeExpansion")),
         age_of(document, now),
     ]
@@ -54,7 +51,7 @@ def _csi_driver(document: Document, now: dt.datetime) -> list[Any]:
         spec.get("attachRequired") is not False,
         bool(spec.get("podInfoOnMount")),
         bool(spec.get("storageCapacity")),
-        ",".join(tokens) if tokens else _UNSET,
+        ",".join(tokens) if tokens else UNSET,
         bool(spec.get("requiresRepublish")),
         ",".join(spec.get("volumeLifecycleModes") or ()) or NONE,
         age_of(document, now),
@@ -125,15 +122,15 @@ def _volume(document: Document, now: dt.datetime) -> list[Any]:
     return [
         name_of(document),
         str((spec.get("capacity") or {}).get("storage", "")),
-        ",".join(short for mode, short in MODES if mode in modes),
+        access_modes(modes),
         spec.get("persistentVolumeReclaimPolicy", ""),
         "Terminating" if going else status.get("phase", ""),
         f"{claim.get('namespace', '')}/{claim.get('name', '')}" if claim else "",
         spec.get("storageClassName", ""),
-        spec.get("volumeAttributesClassName") or _UNSET,
+        spec.get("volumeAttributesClassName") or UNSET,
         status.get("reason", ""),
         age_of(document, now),
-        spec.get("volumeMode") or _UNSET,
+        spec.get("volumeMode") or UNSET,
     ]
 
 

@@ -7,8 +7,10 @@ from machinery.api.table.cells import (
     AGE,
     NAME,
     NONE,
+    UNSET,
     Printer,
     TableColumn,
+    access_modes,
     age_of,
     human_duration,
     joined,
@@ -24,13 +26,8 @@ _APPS: Final = "=io.k8s.api.apps.v1."
 _BATCH: Final = "=io.k8s.api.batch.v1."
 _SCALING: Final = "=io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler"
 _NETWORK: Final = "=io.k8s.api.networking.v1."
-_UNSET: Final = "<unset>"
 _SHOWN_METRICS: Final = 2
 _SHOWN_ADDRESS: Final = 16
-_MODES: Final = (
-    ("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"),
-    ("ReadWriteOncePod", "RWOP"),
-)  # fmt: skip
 
 
 def _spec(document: Document) -> Document:
@@ -154,7 +151,7 @@ def _autoscaler(document: Document, now: dt.datetime) -> list[Any]:
         name_of(document),
         f"{target.get('kind', '')}/{target.get('name', '')}",
         _metrics(spec.get("metrics") or [], status.get("currentMetrics") or []),
-        _UNSET if least is None else str(least),
+        UNSET if least is None else str(least),
         spec.get("maxReplicas", 0),
         status.get("currentReplicas", 0),
         age_of(document, now),
@@ -240,11 +237,11 @@ def _volume_claim(document: Document, now: dt.datetime) -> list[Any]:
         "Terminating" if going else status.get("phase", ""),
         spec.get("volumeName", ""),
         str((status.get("capacity") or {}).get("storage", "")) if bound else "",
-        ",".join(short for mode, short in _MODES if mode in modes) if bound else "",
+        access_modes(modes) if bound else "",
         spec.get("storageClassName") or "",
-        spec.get("volumeAttributesClassName") or _UNSET,
+        spec.get("volumeAttributesClassName") or UNSET,
         age_of(document, now),
-        spec.get("volumeMode") or _UNSET,
+        spec.get("volumeMode") or UNSET,
     ]
 
 
