@@ -3,10 +3,12 @@
 import asyncio
 from typing import Any
 
+import pytest
 from tests.unit.controllers_federation.test_flow import Fleet, fleet_story
 from tests.unit.controllers_federation.test_wide_and_custom_flow import RINGS, definition, of, says
 
-from federation.cli import drain, leave
+from federation.cli import drain, leave, rebalance
+from federation.cli.errors import CliError
 from federation.controllers.rebalancer import binding_key
 from federation.propagation import moves
 from federation.propagation.templates import CUSTOM_RESOURCE_DEFINITIONS
@@ -162,12 +164,16 @@ def test_it_is_rebalanced_by_name() -> None:
     async def story(fleet: Fleet) -> None:
         await placed(fleet.client)
         await ready(fleet, alpha=2, beta=2, gamma=2)
-        spec = {"workloads": [RING | {"name": "one"}]}
-        await fleet.client.create(WORKLOAD_REBALANCERS, of(WORKLOAD_REBALANCERS, "r", spec=spec))
+        (asked,) = await rebalance.begin(fleet.client, ["Ring/one"], "demo")
         await asyncio.sleep(3)
-        held = await fleet.client.get(WORKLOAD_REBALANCERS, ObjectKey("", "r"))
+        (held,) = (await fleet.client.list(WORKLOAD_REBALANCERS)).items
         assert [one.result for one in held.status.observed_workloads] == ["Successful"]
-        assert (await binding(fleet.client)).spec.reschedule_triggered_at is not None
+        after = await rebalance.settled(fleet.client, [asked], fleet.clock, 60)
+        assert after[asked].spec.reschedule_triggered_at is not None
+        with pytest.raises(CliError, match="no ring/two, or no policy .*get clusterresourcebind"):
+            await rebalance.begin(fleet.client, ["Ring/two"], "demo")
+        with pytest.raises(CliError, match="'Wheel/one' is no workload"):
+            await rebalance.begin(fleet.client, ["Wheel/one"], "demo")
         assert binding_key(WorkloadReference(kind="Ring", name="one")) == KEY
 
     fleet_story(story)

@@ -1,5 +1,8 @@
 """Rebalance workloads: the planner divides them anew over the fleet as it is now, as if nothing ran.
 
+    fedctl rebalance deploy/web -n demo
+    fedctl rebalance Ring/one                   of a custom kind, named as its definition writes it
+
 What runs stays for other clusters' good (a cluster that is busier than another, one that was added later); this verb asks for
 the division that would be chosen today. What moves, moves surge first. It makes a WorkloadRebalancer, which goes away by
 itself, waits until the new copies run and the old ones are gone, and shows the replicas before and after. Interrupted or
@@ -13,7 +16,8 @@ from dataclasses import dataclass
 from federation.cli import connection
 from federation.cli.errors import CliError
 from machinery.api.fleet.operations import WORKLOAD_REBALANCERS
-from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
+from machinery.api.fleet.work import CLUSTER_RESOURCE_BINDINGS, ResourceBinding, binding_resource
+from machinery.client.dynamic_kinds import DEFINITIONS, served_resources
 from machinery.client.interface import Client
 from machinery.kit.clock import Clock, SystemClock
 from machinery.meta.errors import NotFound
@@ -29,13 +33,13 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "sts": ("apps/v1", "StatefulSet"),
     "job": ("batch/v1", "Job"),
 }
-"""What kubectl calls the kinds that have replicas to divide."""
-NO_BINDING = "there is no {}, or no policy places it (kubectl get resourcebindings -n {})"
+"""What kubectl calls the kinds that have replicas to divide. Custom kinds have them where an interpreter says so."""
+NO_BINDING = "there is no {}, or no policy places it (kubectl get {})"
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """`deploy/web` of a namespace."""
+    """`deploy/web` of a namespace; the namespace of an object of a cluster is empty."""
 
     api_version: str
     kind: str
@@ -48,12 +52,8 @@ class Workload:
 
     @property
     def wire(self) -> Document:
-        return {
-            "apiVersion": self.api_version,
-            "kind": self.kind,
-            "namespace": self.namespace,
-            "name": self.name,
-        }
+        home = {"namespace": self.namespace} if self.namespace else {}
+        return {"apiVersion": self.api_version, "kind": self.kind, **home, "name": self.name}
 
     def __str__(self) -> str:
         return f"{self.kind.lower()}/{self.name}"
@@ -84,48 +84,63 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask, wait, show."""
-    workloads = [workload(text, arguments.namespace) for text in arguments.workloads]
-    before = connection.call(arguments, lambda client: begin(client, workloads))
+    before = connection.call(
+        arguments, lambda client: begin(client, arguments.workloads, arguments.namespace)
+    )
     if arguments.no_wait:
         print("A new division is asked for.")
         return 0
     clock = SystemClock()
     after = connection.call(
-        arguments, lambda client: settled(client, workloads, clock, arguments.timeout)
+        arguments, lambda client: settled(client, before, clock, arguments.timeout)
     )
     for line in table(rows(before, after)):
         print(line)
-    late = [text for one in workloads if (text := open_end(after[one]))]
+    late = [text for binding in after.values() if (text := open_end(binding))]
     if late:
         raise CliError(f"after {arguments.timeout:g} s {'; '.join(late)}")
     return 0
 
 
-def workload(text: str, namespace: str) -> Workload:
-    """`deploy/web`. Raises CliError."""
+async def named(client: Client, text: str, namespace: str) -> Workload:
+    """`deploy/web`, or `Ring/one` of a kind that a definition serves. Raises CliError, StatusError, ConnectionError."""
     kind, _, name = text.partition("/")
     singular = kind.lower().partition(".")[0]
     known = KINDS.get(singular) or KINDS.get(singular.removesuffix("s"))
-    if not name or known is None:
-        raise CliError(
-            f"{text!r} is no workload: give KIND/NAME, where KIND is one of {', '.join(KINDS)}"
-        )
-    return Workload(*known, namespace, name)
+    if name and known is not None:
+        return Workload(*known, namespace, name)
+    if name and kind[:1].isupper():
+        for definition in (await client.list(DEFINITIONS)).items:
+            for one in served_resources(definition)[:1]:
+                if one.kind == kind:
+                    return Workload(one.api_version, kind, namespace * one.namespaced, name)
+    kinds = ", ".join(KINDS)
+    raise CliError(
+        f"{text!r} is no workload: give KIND/NAME, where KIND is one of {kinds}, or a custom"
+        " kind as its definition writes it"
+    )
 
 
-async def begin(client: Client, workloads: Sequence[Workload]) -> dict[Workload, ResourceBinding]:
+async def begin(
+    client: Client, texts: Sequence[str], namespace: str
+) -> dict[Workload, ResourceBinding]:
     """Ask for the division; the bindings as they were. Raises CliError, StatusError, ConnectionError."""
     before = {}
-    for one in workloads:
+    for one in [await named(client, text, namespace) for text in texts]:
         try:
-            before[one] = await client.get(RESOURCE_BINDINGS, one.binding)
+            before[one] = await _binding(client, one)
         except NotFound as error:
-            raise CliError(NO_BINDING.format(one, one.namespace)) from error
+            where = (
+                f"resourcebindings -n {one.namespace}"
+                if one.namespace
+                else CLUSTER_RESOURCE_BINDINGS.plural
+            )
+            raise CliError(NO_BINDING.format(one, where)) from error
     request = {
         "apiVersion": WORKLOAD_REBALANCERS.api_version,
         "kind": WORKLOAD_REBALANCERS.kind,
         "metadata": {"generateName": "fedctl-"},
-        "spec": {"workloads": [w.wire for w in workloads], "ttlSecondsAfterFinished": TTL_S},
+        "spec": {"workloads": [w.wire for w in before], "ttlSecondsAfterFinished": TTL_S},
     }
     made = await client.create(WORKLOAD_REBALANCERS, request)
     print(f"WorkloadRebalancer {made.metadata.name} asks for a new division.")
@@ -133,15 +148,20 @@ async def begin(client: Client, workloads: Sequence[Workload]) -> dict[Workload,
 
 
 async def settled(
-    client: Client, workloads: Sequence[Workload], clock: Clock, timeout_s: float
+    client: Client, workloads: Iterable[Workload], clock: Clock, timeout_s: float
 ) -> dict[Workload, ResourceBinding]:
     """Wait until all is decided and moved; the bindings as they are then, or when the time is over."""
     until = clock.monotonic() + timeout_s
     while True:
-        held = {w: await client.get(RESOURCE_BINDINGS, w.binding) for w in workloads}
+        held = {w: await _binding(client, w) for w in workloads}
         if clock.monotonic() >= until or not any(open_end(b) for b in held.values()):
             return held
         await clock.sleep(LOOK_S)
+
+
+async def _binding(client: Client, one: Workload) -> ResourceBinding:
+    binding: ResourceBinding = await client.get(binding_resource(one.binding), one.binding)
+    return binding
 
 
 def open_end(binding: ResourceBinding) -> str:
