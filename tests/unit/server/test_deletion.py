@@ -7,11 +7,12 @@ import pytest
 
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme
+from machinery.api.template_kinds import RUN_BY_MEMBERS
 from machinery.meta.errors import Invalid
 from machinery.server.call import Deletion
 from machinery.server.deletion import Deleter, deletion_of, plan
 
-SCHEME = Scheme(BUILTIN)
+SCHEME = Scheme((*BUILTIN, *RUN_BY_MEMBERS))
 NOW = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
 
 
@@ -56,6 +57,15 @@ CASES: list[tuple[str, str, dict[str, Any], Deletion, bool, int | None]] = [
         {"metadata": {"name": "c", "finalizers": ["foregroundDeletion"]}},
         Deletion(propagation_policy="Background"), True, None,
     ),
+    ("a job's pods stay when nobody says more", "jobs", {"metadata": {"name": "j"}}, Deletion(), False, 0),
+    (
+        "background takes a job at once", "jobs", {"metadata": {"name": "j"}},
+        Deletion(propagation_policy="Background"), True, None,
+    ),
+    (
+        "a job that goes with its pods is not asked again", "jobs",
+        {"metadata": {"name": "j", "finalizers": ["foregroundDeletion"]}}, Deletion(), False, 0,
+    ),
 ]  # fmt: skip
 
 
@@ -67,7 +77,7 @@ CASES: list[tuple[str, str, dict[str, Any], Deletion, bool, int | None]] = [
 def test_plan(
     plural: str, live: dict[str, Any], options: Deletion, gone: bool, grace: int | None
 ) -> None:
-    kind = SCHEME.by_plural("", "v1", plural)
+    kind = SCHEME.by_plural("batch" if plural == "jobs" else "", "v1", plural)
     assert kind is not None
     before = repr(live)
     document, at_once = plan(kind, live, options, NOW)

@@ -1,8 +1,9 @@
-"""Kinds of Kubernetes that the federation serves as templates and a member of ours does not: what no controller here runs.
+"""Kinds of Kubernetes that the federation serves as templates, and which of them a member of ours serves too: those that it runs.
 
-At the federation an object of these kinds is a wish that travels as Works into clusters that serve the kind (foreign ones);
-nothing acts on it at home, and its status is what the members report. A member of ours does not serve them, so that
-nobody there waits for something that never happens (`kinds.py`). Pods and ReplicaSets are not among them: at the federation
+At the federation an object of these kinds is a wish that travels as Works into clusters that serve the kind; nothing acts on
+it at home, and its status is what the members report. A member of ours serves those that a controller there runs
+(`RUN_BY_MEMBERS`); the others only foreign clusters have, so that nobody in ours waits for something that never happens
+(`kinds.py`). Pods and ReplicaSets are not among them: at the federation
 Pods are mirrors of members' pods and ReplicaSets the revisions of Deployments, and admission refuses others.
 """
 
@@ -64,3 +65,7 @@ TEMPLATE_KINDS: tuple[ServedKind, ...] = (
         "io.k8s.api.networking.v1.NetworkPolicy", ("netpol",),
     ),
 )  # fmt: skip
+
+_RUN = frozenset({"CronJob", "Job"})
+RUN_BY_MEMBERS: tuple[ServedKind, ...] = tuple(kind for kind in TEMPLATE_KINDS if kind.kind in _RUN)
+"""Those for which a member of ours has a controller."""

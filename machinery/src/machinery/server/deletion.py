@@ -3,7 +3,8 @@
 pod            graceful: deletionTimestamp = now + grace; the kubelet removes it with grace 0; grace never grows
 finalizers     marked with grace 0; the write that removes the last one removes the object
 namespace      its own finalizers stand in spec.finalizers; marked means phase Terminating
-propagation    Foreground and Orphan are finalizers of the garbage collector; Background is the absence of both
+propagation    Foreground and Orphan are finalizers of the garbage collector; Background is the absence of both. Who asks
+               for none gets Background; of a Job, whose first version was so, Orphan and a warning
 """
 
 from __future__ import annotations
@@ -39,6 +40,12 @@ RETURNS_OBJECT = frozenset(
     }
 )  # fmt: skip
 """Kinds whose DELETE answers the object instead of a Status when it is gone at once."""
+ORPHANING = frozenset({("batch", "Job")})
+"""Kinds whose children stay when nobody says what is to become of them."""
+ORPHANS_STAY = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or "
+    "set propagationPolicy=Orphan to suppress this warning"
+)
 
 
 def deletion_of(document: Document) -> Deletion:
@@ -109,6 +116,8 @@ class Deleter:
             live = faces.live(kind, codec.decode(row.value, row.revision))
             self._check(kind, live, options)
             self.judge(kind, namespace, name, live, call)
+            if _orphans_unasked(kind, options) and ORPHANS_STAY not in call.warnings:
+                call.warnings.append(ORPHANS_STAY)
             try:
                 return await self._apply(kind, row, live, options)
             except RevisionMismatch:
@@ -191,7 +200,7 @@ def plan(
     kind: ServedKind, live: Document, options: Deletion, now: dt.datetime
 ) -> tuple[Document, bool]:
     """(the object after the request, whether it goes at once). Pure."""
-    finalizers = _finalizers(live, options)
+    finalizers = _finalizers(kind, live, options)
     metadata = {**live["metadata"], "finalizers": finalizers}
     if not finalizers:
         del metadata["finalizers"]
@@ -210,9 +219,15 @@ def plan(
     return document, True
 
 
-def _finalizers(live: Document, options: Deletion) -> list[str]:
+def _orphans_unasked(kind: ServedKind, options: Deletion) -> bool:
+    return kind.group_kind in ORPHANING and not options.propagation_policy
+
+
+def _finalizers(kind: ServedKind, live: Document, options: Deletion) -> list[str]:
     held = list(live["metadata"].get("finalizers") or ())
     policy = options.propagation_policy
+    if _orphans_unasked(kind, options) and not {FOREGROUND, ORPHAN} & set(held):
+        policy = "Orphan"
     if not policy:
         return held
     kept = [f for f in held if f not in (FOREGROUND, ORPHAN)]
