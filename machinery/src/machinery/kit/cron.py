@@ -81,11 +81,29 @@ class Schedule:
 
     def following(self, after: dt.datetime, zone: dt.tzinfo) -> dt.datetime | None:
         """The first moment after `after`, in UTC; None where there is none."""
+        after = after.astimezone(dt.UTC)
         day = after.astimezone(zone).date()
         for number in range(_DAYS_MAX):
-            if found := [t for t in self._moments(day + _DAY * number, zone) if t > after]:
-                return min(found)
+            if (found := self._first(day + _DAY * number, after, zone)) is not None:
+                return found
         return None
+
+    def _first(self, day: dt.date, after: dt.datetime, zone: dt.tzinfo) -> dt.datetime | None:
+        """The first moment of one day of the zone after `after`. Hours that lie before it, or after what was found, cost nothing."""
+        if not self._due(day):
+            return None
+        first: dt.datetime | None = None
+        for hour in sorted(self.hours):
+            begin = dt.datetime.combine(day, dt.time(hour))
+            if begin.replace(minute=59, tzinfo=zone, fold=1) <= after:
+                continue
+            if first is not None and begin.replace(tzinfo=zone) > first:
+                break
+            for minute in self.minutes:
+                for moment in _instants(begin.replace(minute=minute), zone):
+                    if moment > after and (first is None or moment < first):
+                        first = moment
+        return first
 
     def preceding(self, until: dt.datetime, zone: dt.tzinfo) -> dt.datetime | None:
         """The last moment that is not after `until`, in UTC; None where there is none."""
