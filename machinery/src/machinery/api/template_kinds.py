@@ -66,6 +66,6 @@ TEMPLATE_KINDS: tuple[ServedKind, ...] = (
     ),
 )  # fmt: skip
 
-_RUN = frozenset({"CronJob", "Job"})
+_RUN = frozenset({"CronJob", "DaemonSet", "Job", "StatefulSet"})
 RUN_BY_MEMBERS: tuple[ServedKind, ...] = tuple(kind for kind in TEMPLATE_KINDS if kind.kind in _RUN)
 """Those for which a member of ours has a controller."""

@@ -15,12 +15,14 @@ from cluster_agent.control.controllers import (
     serviceexport,
     tainteviction,
 )
+from cluster_agent.control.controllers.daemonset import controller as daemonset
 from cluster_agent.control.controllers.deployment import controller as deployment
 from cluster_agent.control.controllers.endpoints import controller as endpoints
 from cluster_agent.control.controllers.endpointslice import controller as endpointslice
 from cluster_agent.control.controllers.nodelifecycle import controller as nodelifecycle
 from cluster_agent.control.controllers.replicaset import controller as replicaset
 from cluster_agent.control.controllers.serviceimport import controller as serviceimport
+from cluster_agent.control.controllers.statefulset import controller as statefulset
 from cluster_agent.control.controllers.workloads import DEPLOYMENTS, REPLICASETS
 from machinery.api.core import NODES, PODS
 from machinery.api.scheme import ServedKind
@@ -57,6 +59,8 @@ def setups(settings: Settings) -> Mapping[str, Callable[[Manager], None]]:
     return {
         "deployment": deployment.setup,
         "replicaset": replicaset.setup,
+        "statefulset": lambda m: statefulset.setup(m, settings.kinds),
+        "daemonset": daemonset.setup,
         "garbage-collector": lambda m: garbage.setup(m, settings.kinds, shared),
         "namespace": lambda m: namespace.setup(
             m, settings.kinds, grace_s=settings.namespace_grace_s

@@ -1,0 +1,1 @@
+"""DaemonSet controller: one pod on each node that takes it."""
