@@ -22,6 +22,7 @@ from machinery.api.fleet.multicluster_kinds import MEMBER
 from machinery.api.kinds import BUILTIN
 from machinery.api.metrics_kinds import METRICS
 from machinery.api.scheme import Scheme
+from machinery.api.template_kinds import RUN_BY_MEMBERS
 from machinery.client.interface import Client
 from machinery.client.leaderelection import LeaderElector, candidate
 from machinery.controller.leadership import Leadership
@@ -98,7 +99,7 @@ class Control:
         """Serve the API, then start controllers and scheduler."""
         await self.store.start()
         server = ApiServer(
-            Scheme((*BUILTIN, *MEMBER, *ESTIMATES, *METRICS)),
+            Scheme((*BUILTIN, *RUN_BY_MEMBERS, *MEMBER, *ESTIMATES, *METRICS)),
             self.store,
             server_config(
                 self.config.cluster,

@@ -14,11 +14,15 @@ from cluster_agent.control.controllers import (
     serviceaccount,
     serviceexport,
     tainteviction,
+    ttlafterfinished,
 )
+from cluster_agent.control.controllers.batch import CRONJOBS, JOBS
+from cluster_agent.control.controllers.cronjob import controller as cronjob
 from cluster_agent.control.controllers.daemonset import controller as daemonset
 from cluster_agent.control.controllers.deployment import controller as deployment
 from cluster_agent.control.controllers.endpoints import controller as endpoints
 from cluster_agent.control.controllers.endpointslice import controller as endpointslice
+from cluster_agent.control.controllers.job import controller as job
 from cluster_agent.control.controllers.nodelifecycle import controller as nodelifecycle
 from cluster_agent.control.controllers.replicaset import controller as replicaset
 from cluster_agent.control.controllers.serviceimport import controller as serviceimport
@@ -55,12 +59,15 @@ class Settings:
 
 def setups(settings: Settings) -> Mapping[str, Callable[[Manager], None]]:
     """Name -> what wires the controller up."""
-    shared = (PODS, NODES, DEPLOYMENTS, REPLICASETS)
+    shared = (PODS, NODES, DEPLOYMENTS, REPLICASETS, JOBS, CRONJOBS)
     return {
         "deployment": deployment.setup,
         "replicaset": replicaset.setup,
         "statefulset": lambda m: statefulset.setup(m, settings.kinds),
         "daemonset": daemonset.setup,
+        "job": job.setup,
+        "cronjob": cronjob.setup,
+        "ttl-after-finished": ttlafterfinished.setup,
         "garbage-collector": lambda m: garbage.setup(m, settings.kinds, shared),
         "namespace": lambda m: namespace.setup(
             m, settings.kinds, grace_s=settings.namespace_grace_s

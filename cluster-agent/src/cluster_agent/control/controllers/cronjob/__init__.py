@@ -1,0 +1,1 @@
+"""CronJob controller: makes a Job whenever its schedule is due."""
