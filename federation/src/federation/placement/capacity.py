@@ -60,7 +60,9 @@ def by_sums(candidate: Candidate, asks: Mapping[str, int]) -> int:
 
 
 def _by_sums(free: Mapping[str, int], needed: list[tuple[str, int]]) -> int:
-    fits = min(free.get(PODS, MAX_REPLICAS), MAX_REPLICAS)
+    fits = free.get(PODS, MAX_REPLICAS)
+    if fits > MAX_REPLICAS:
+        fits = MAX_REPLICAS
     for name, asked in needed:
         room = free.get(name, 0)
         count = room // asked if room >= 0 else -(-room // asked)

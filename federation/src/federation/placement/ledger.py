@@ -30,7 +30,6 @@ import heapq
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import count
 
 import msgspec
 
@@ -120,10 +119,13 @@ def less(candidate: Candidate, taken: Amounts) -> Candidate:
     """The member without room that is spoken for. What it does not report is not made up."""
     if not taken or candidate.free is None:
         return candidate
-    free = {name: value - taken.get(name, 0) for name, value in candidate.free.items()}
-    known = candidate.reserved
-    names = known.keys() | taken.keys() if known else ()
-    reserved = dict(taken) | {name: known.get(name, 0) + taken.get(name, 0) for name in names}
+    free = dict(candidate.free)
+    for name, value in taken.items():
+        if name in free:
+            free[name] -= value
+    reserved = dict(taken)
+    for name, value in candidate.reserved.items():
+        reserved[name] = reserved.get(name, 0) + value
     return msgspec.structs.replace(candidate, free=free, reserved=reserved)
 
 
@@ -136,22 +138,21 @@ def whole(candidate: Candidate) -> Candidate:
     return msgspec.structs.replace(candidate, free=free, reserved={})
 
 
-class _Held(msgspec.Struct, frozen=True):
-    """A reservation in the book, what it takes, and its number."""
+class _Hold(msgspec.Struct, order=True):
+    """Amounts that are given back at a time: a binding's reservation, or nobody's (no key). No two have one number.
 
-    reservation: Reservation
-    amounts: Amounts
-    number: int
-
-
-class _End(msgspec.Struct, order=True):
-    """When these amounts are given back, of the binding's reservation with this number or of nobody's. No two have one number."""
+    One for each cluster of each decision, so it is the entry of the book and of its heap in one.
+    """
 
     at: float
     number: int
     lasts_s: float
-    key: ObjectKey | None
     amounts: Amounts
+    key: ObjectKey | None = None
+    uid: str = ""
+    replicas: int = 0
+    asks: Amounts = {}
+    since: float = 0.0
 
 
 class _Book:
@@ -161,27 +162,45 @@ class _Book:
         self.sums: dict[str, int] = {}
         self.version = 0
         """Grows with every change of the sums."""
-        self.open: dict[ObjectKey, _Held] = {}
+        self.open: dict[ObjectKey, _Hold] = {}
         self.heard = True
-        self._ends: list[_End] = []
-        self._numbers = count()
+        self._ends: list[_Hold] = []
+        self._number = 0
 
     def add(self, amounts: Amounts, sign: int) -> None:
         self.version += 1
+        sums = self.sums
         for name, value in amounts.items():
-            total = self.sums.get(name, 0) + sign * value
+            total = sums.get(name, 0) + sign * value
             if total:
-                self.sums[name] = total
+                sums[name] = total
             else:
-                self.sums.pop(name, None)
+                sums.pop(name, None)
 
-    def reserve(self, reservation: Reservation, amounts: Amounts, lasts_s: float) -> None:
-        """In place of what the binding had reserved here."""
-        key, number = reservation.key, next(self._numbers)
-        self.release(key)
-        self.open[key] = _Held(reservation, amounts, number)
+    def reserve(  # noqa: PLR0913 - called for each cluster of each decision, so nothing is made to carry them
+        self,
+        binding: Standing,
+        key: ObjectKey,
+        replicas: int,
+        amounts: Amounts,
+        since: float,
+        lasts_s: float,
+    ) -> None:
+        """Of a binding that has nothing reserved here."""
+        number = self._number = self._number + 1
+        self.open[key] = held = _Hold(
+            since + lasts_s,
+            number,
+            lasts_s,
+            amounts,
+            key,
+            binding.uid,
+            replicas,
+            binding.asks,
+            since,
+        )
         self.add(amounts, 1)
-        heapq.heappush(self._ends, _End(reservation.since + lasts_s, number, lasts_s, key, amounts))
+        heapq.heappush(self._ends, held)
 
     def release(self, key: ObjectKey) -> None:
         held = self.open.pop(key, None)
@@ -190,8 +209,9 @@ class _Book:
 
     def linger(self, amounts: Amounts, now: float, lasts_s: float) -> None:
         """Keep amounts for a while."""
+        number = self._number = self._number + 1
         self.add(amounts, 1)
-        heapq.heappush(self._ends, _End(now + lasts_s, next(self._numbers), lasts_s, None, amounts))
+        heapq.heappush(self._ends, _Hold(now + lasts_s, number, lasts_s, amounts))
 
     def expire(self, now: float) -> None:
         """Give back what has ended; a cluster that is not heard tells nothing, so nothing ends."""
@@ -199,7 +219,7 @@ class _Book:
             end = heapq.heappop(self._ends)
             if end.key is None:
                 self.add(end.amounts, -1)
-            elif end.key in self.open and self.open[end.key].number == end.number:
+            elif self.open.get(end.key) is end:
                 self.release(end.key)
 
     def hear(self, now: float) -> None:
@@ -239,49 +259,44 @@ class Ledger:
             before = None
         self._known[binding.key] = binding
         began = now if since is None else min(since, now)
-        takes = _Takes(binding.asks)
+        takes, patience_s = _Takes(binding.asks), binding.patience_s
         for name in binding.asked if before is None else binding.differs(before):
-            self._owe(before, binding, name, takes, began, now)
+            book = self._book(name)
+            held = book.open.get(binding.key)
+            if held is not None:
+                self._owe_otherwise(book, held, before, binding, name, now)
+                continue
+            owed = binding.owed(name)
+            if before is not None and before.decides_as(binding, name):
+                owed -= before.owed(name)  # that is not waited for any more
+            if owed > 0:
+                book.reserve(binding, binding.key, owed, takes[owed], began, patience_s)
         if before is not None and before.asks != binding.asks:
             self._grow(before, binding, now)
 
-    def _owe(
+    def _owe_otherwise(  # noqa: PLR0913
         self,
+        book: _Book,
+        held: _Hold,
         before: Standing | None,
         binding: Standing,
         cluster: str,
-        takes: "_Takes",
-        since: float,
         now: float,
     ) -> None:
-        book = self._book(cluster)
+        """Something is reserved there already."""
         owed = binding.owed(cluster)
-        held = book.open.get(binding.key)
-        if held is None:
-            if before is not None and before.decides_as(binding, cluster):
-                owed -= before.owed(cluster)  # that is not waited for any more
-            if owed > 0:
-                self._reserve(book, binding, cluster, owed, takes[owed], since)
-            return
-        old = held.reservation
         waits = before is None or before.patience_s == binding.patience_s
-        if (old.replicas, old.asks) == (owed, binding.asks) and waits:
+        if (held.replicas, held.asks) == (owed, binding.asks) and waits:
             return
         book.release(binding.key)
         if owed:
-            anew = owed > old.replicas or old.asks != binding.asks or not waits
-            began = now if anew else old.since
-            self._reserve(book, binding, cluster, owed, takes[owed], began)
-        if owed < old.replicas:
-            book.linger(room_of(old.asks, old.replicas - owed), now, SETTLE_S)
+            anew = owed > held.replicas or held.asks != binding.asks or not waits
+            began = now if anew else held.since
+            amounts = room_of(binding.asks, owed)
+            book.reserve(binding, binding.key, owed, amounts, began, binding.patience_s)
+        if owed < held.replicas:
+            book.linger(room_of(held.asks, held.replicas - owed), now, SETTLE_S)
             self._lingers[binding.key] = now + SETTLE_S
-
-    @staticmethod
-    def _reserve(
-        book: _Book, binding: Standing, cluster: str, owed: int, amounts: Amounts, since: float
-    ) -> None:
-        made = Reservation(binding.key, binding.uid, cluster, owed, binding.asks, since)
-        book.reserve(made, amounts, binding.patience_s)
 
     def _book(self, cluster: str) -> _Book:
         book = self._books.get(cluster)
@@ -365,4 +380,7 @@ class Ledger:
     def reservations(self, cluster: str) -> list[Reservation]:
         """Who is owed what there, in order of the decisions."""
         book = self._books.get(cluster)
-        return [] if book is None else [held.reservation for held in book.open.values()]
+        return [
+            Reservation(key, held.uid, cluster, held.replicas, held.asks, held.since)
+            for key, held in (book.open.items() if book is not None else ())
+        ]
