@@ -38,7 +38,7 @@ from machinery.meta.errors import StatusError
 from machinery.meta.objectmeta import is_true
 from machinery.meta.resource import Document, ObjectKey, Resource
 from machinery.server import bootstrap
-from machinery.server.app import ApiServer, Extensions
+from machinery.server.app import ApiServer, Extensions, settle_collector
 from machinery.server.config import ServerConfig
 from machinery.server.user import MASTERS, UserInfo
 from machinery.store.memory import MemoryStore
@@ -213,6 +213,7 @@ async def a_fleet(count: int, zones: int = 10, **settings: Any) -> AsyncIterator
                 token = await tokens.mint(client, group, dt.timedelta(hours=1), "bench", CLOCK, IDS)
                 await member.start(url, ca, str(token), folder)
             await ready(fleet)
+            settle_collector()  # as each member's own process does: here one pause would be all members' at once
             yield fleet
         finally:
             if fleet is not None:
