@@ -1,0 +1,145 @@
+"""Every pod of a Job is counted once, wherever its controller dies.
+
+The controller is killed at its n-th write, just before it and just after it, for every n that a run has; a new one takes over. What
+the Job comes to must be what it comes to when nobody dies.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from tests.support.jobs import JOB, Document, Script, World, job, world
+
+from machinery.client.interface import Client
+from machinery.meta.resource import Resource
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+WRITES_MAX = 80
+
+
+class Killed(Exception):
+    """The process is gone."""
+
+
+class Mortal:
+    """A client whose process dies at its n-th write of a Job or a pod: nothing after that reaches the server."""
+
+    def __init__(self, client: Client, at: int, *, after: bool) -> None:
+        self._client, self._at, self._after = client, at, after
+        self._writes = 0
+        self.dead = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def create(self, resource: Resource[Any], *given: Any, **named: Any) -> Any:
+        return await self._write(resource, "create", *given, **named)
+
+    async def patch(self, resource: Resource[Any], *given: Any, **named: Any) -> Any:
+        return await self._write(resource, "patch", *given, **named)
+
+    async def delete(self, resource: Resource[Any], *given: Any, **named: Any) -> Any:
+        return await self._write(resource, "delete", *given, **named)
+
+    async def _write(self, resource: Resource[Any], verb: str, *given: Any, **named: Any) -> Any:
+        if self.dead:
+            raise Killed
+        if resource.plural in ("jobs", "pods"):
+            self._writes += 1
+            self.dead = self._writes == self._at
+        if self.dead and not self._after:
+            raise Killed
+        answer = await getattr(self._client, verb)(resource, *given, **named)
+        if self.dead:
+            raise Killed
+        return answer
+
+
+def first_fails(pod: Document, before: int) -> int | None:
+    return 1 if before == 0 else 0
+
+
+def index_one_fails_once(pod: Document, before: int) -> int | None:
+    index = pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"]
+    return 1 if index == "1" and before == 0 else 0
+
+
+def first_fails_others_run(pod: Document, before: int) -> int | None:
+    return 1 if before == 0 else None
+
+
+def index_one_succeeds_others_run(pod: Document, before: int) -> int | None:
+    index = pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"]
+    return 0 if index == "1" else None
+
+
+ALL = "all pods that were ever made"
+COUNT_ONE = {"rules": [{"succeededCount": 1}]}
+CASES: dict[str, tuple[Document, Script, Mapping[str, Any]]] = {
+    "each counted": (
+        job(completions=3, parallelism=2),
+        first_fails,
+        {"Complete": True, "succeeded": 3, "failed": 1},
+    ),
+    "each index": (
+        job(completions=3, parallelism=3, completionMode="Indexed", backoffLimitPerIndex=1),
+        index_one_fails_once,
+        {"Complete": True, "succeeded": 3, "failed": 1, "completedIndexes": "0-2"},
+    ),
+    "all that a failed Job stops": (
+        job(completions=3, parallelism=3, backoffLimit=0),
+        first_fails_others_run,
+        {"Failed": True, "succeeded": None, "failed": ALL},
+    ),
+    "none that success stops": (
+        job(completions=3, parallelism=3, completionMode="Indexed", successPolicy=COUNT_ONE),
+        index_one_succeeds_others_run,
+        {"Complete": True, "succeeded": 1, "failed": None, "completedIndexes": "1"},
+    ),
+}
+
+
+async def lived(made: World, case: str, at: int, *, after: bool) -> tuple[bool, Mapping[str, Any]]:
+    """Whether the controller died, and what the Job came to."""
+    wish, script, wanted = CASES[case]
+    name = await made.namespace(f"n{at}-{'after' if after else 'before'}")
+    mortal = Mortal(made.client, at, after=after)
+    async with made.kubelet(script) as kubelet:
+        async with made.controllers(mortal):  # type: ignore[arg-type] # a client but for its end
+            await made.client.create(JOB, wish, name)
+            while not mortal.dead and not over(await made.job(name)):
+                await made.clock.sleep(0.5)
+        async with made.controllers():
+            status = await made.ended(name)
+            assert status["uncountedTerminatedPods"] == {}
+            assert (status.get("active"), status["terminating"]) == (None, 0)
+            pods = await made.pods(name)
+            assert not any(pod["metadata"].get("finalizers") for pod in pods)
+    found = {c["type"]: True for c in status["conditions"]} | status
+    if wanted.get("failed") == ALL and found["failed"] == kubelet.made(name):
+        found["failed"] = ALL
+    return mortal.dead, {key: found.get(key) for key in wanted}
+
+
+def over(found: Document) -> bool:
+    conditions = (found.get("status") or {}).get("conditions") or ()
+    return any(c["type"] in ("Complete", "Failed") for c in conditions)
+
+
+@pytest.mark.looptime
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("case", CASES)
+async def test_a_pod_is_counted_once_wherever_the_controller_dies(case: str) -> None:
+    wanted, deaths = CASES[case][2], 0
+    async with world() as made:
+        for at in range(1, WRITES_MAX):
+            died = False
+            for after in (False, True):
+                died, found = await lived(made, case, at, after=after)
+                assert found == wanted, f"dead at write {at}, {'after' if after else 'before'} it"
+                deaths += died
+            if not died:
+                break
+        else:
+            raise AssertionError(f"a run has more than {WRITES_MAX} writes")
+    assert deaths >= 12, "a run of a Job has more writes than that"
