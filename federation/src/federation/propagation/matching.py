@@ -4,8 +4,9 @@ A namespaced policy always beats a cluster policy. Then the higher `priority`; o
 then labels, then kind alone); then the lower name.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from machinery.api.core import LabelSelector
 from machinery.api.fleet.policy import (
     ClusterPropagationPolicy,
     PropagationPolicy,
@@ -30,9 +31,16 @@ def precision(selector: ResourceSelector, document: Document, default_namespace:
     if selector.name:
         return BY_NAME if selector.name == metadata["name"] else NOT_AT_ALL
     if selector.label_selector is not None:
-        matches = compile_selector(selector.label_selector)(metadata.get("labels") or {})
+        matches = _matches(selector.label_selector, metadata.get("labels") or {})
         return BY_LABEL if matches else NOT_AT_ALL
     return BY_KIND
+
+
+def _matches(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+    """Nearly all selectors are pairs alone, and every policy is asked about every workload: those are not compiled."""
+    if not selector.match_expressions:
+        return selector.match_labels.items() <= labels.items()
+    return compile_selector(selector)(labels)
 
 
 def policy_precision(policy: Policy, document: Document) -> int:

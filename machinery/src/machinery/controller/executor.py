@@ -45,6 +45,9 @@ class Executor:
 
     async def apply(self, actions: Iterable[Action], *, on_done: OnDone | None = None) -> Result:
         """Apply `actions`; the Result asks for the earliest RequeueAfter among them."""
+        actions = list(actions)
+        if not actions:  # most looks find everything as it should be
+            return Result()
         applied: list[Action] = []
 
         def done(action: Action, answer: Any) -> None:
