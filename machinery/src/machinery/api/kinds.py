@@ -1,6 +1,6 @@
 """The kinds of Kubernetes that are served, as data: one literal row a kind, in the order of discovery.
 
-Only kinds with behaviour behind them stand here, and those that are data in Kubernetes as well (`data_kinds`). A kind that would merely be stored (Job without a controller) is absent,
+Only kinds with behaviour behind them stand here, and those that are data in Kubernetes as well (`data_kinds`). A kind that would merely be stored (Ingress without a controller) is absent,
 so that clients hear NotFound instead of waiting for something that never happens; so is a subresource that nobody answers
 (`pods/proxy`, `services/proxy`).
 """
