@@ -14,7 +14,18 @@ HELPERS: Mapping[str, frozenset[str]] = {
     "machinery.controllers": frozenset({"events", "mirrors"}),
     "federation.controllers": frozenset({"reservations"}),
     "cluster_agent.control.controllers": frozenset(
-        {"api_errors", "claims", "conditions", "imports", "pods", "selectors", "workloads"}
+        {
+            "api_errors",
+            "claims",
+            "conditions",
+            "histories",
+            "history",
+            "imports",
+            "pods",
+            "selectors",
+            "sets",
+            "workloads",
+        }  # fmt: skip
     ),
 }
 NOT_CONTROLLERS = frozenset({"", "registry"})

@@ -6,7 +6,6 @@ made or deleted, no pass makes or deletes more.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from cluster_agent.control.controllers import claims, history
@@ -21,8 +20,7 @@ from cluster_agent.control.controllers.daemonset.plan import (
     by_node,
     emit,
     is_cut,
-    manage,
-    roll,
+    plan,
     to_actions,
 )
 from cluster_agent.control.controllers.histories import Histories, still_lives
@@ -117,15 +115,13 @@ class DaemonSetReconciler:
         return result
 
     async def _act(self, sight: Sight, collisions: int) -> Result:
-        """Manage, then roll where there was nothing to manage, then report."""
+        """Make and delete what the plan says, then report."""
         ds = sight.ds
         placement = self._placement(ds)
         acting = self._expectations.satisfied(ds.key)
         changes, error = Changes(), None
         if acting:
-            changes = manage(sight, placement)
-            if not changes:
-                changes = replace(roll(sight, placement), again_s=changes.again_s)
+            changes = plan(sight, placement)
             error = await self._apply(sight, changes)
         count = collisions or ds.status.collision_count
         fresh = status.counted(sight, placement, count, acted=acting)

@@ -7,7 +7,7 @@ may always be replaced, so a broken template never holds up the one that mends i
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cluster_agent.control.controllers.daemonset.limits import is_rolling, limits, may_surge
 from cluster_agent.control.controllers.daemonset.placement import (
@@ -80,6 +80,14 @@ def by_node(pods: Sequence[Pod]) -> dict[str, list[Pod]]:
 def _age(pod: Pod) -> tuple[bool, float, str]:
     created = pod.metadata.creation_timestamp
     return not pod.spec.node_name, created.timestamp() if created else 0.0, pod.metadata.name
+
+
+def plan(sight: Sight, placement: Placement) -> Changes:
+    """What a pass does: manage, and roll where there is nothing to manage."""
+    changes = manage(sight, placement)
+    if changes:
+        return changes
+    return replace(roll(sight, placement), again_s=changes.again_s)
 
 
 # -------------------------------------------------------------------------------------------------------------- manage
