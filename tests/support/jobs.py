@@ -7,7 +7,7 @@ async with world() as made:
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ from machinery.controllers.garbagecollector import controller as garbage
 from machinery.kit.clock import rfc3339
 from machinery.kit.ids import SeededIds
 from machinery.meta.errors import Conflict, NotFound
-from machinery.meta.resource import Document, ObjectKey
+from machinery.meta.resource import Document, ObjectKey, Resource
 
 KINDS = (*BUILTIN, *RUN_BY_MEMBERS)
 POD = dynamic("", "v1", "pods", "Pod", namespaced=True)
@@ -127,6 +127,51 @@ class Kubelet:
         }  # fmt: skip
 
 
+class Killed(Exception):
+    """The process is gone."""
+
+
+class Mortal:
+    """A client whose process dies at its n-th write of certain kinds: nothing after that reaches the server."""
+
+    def __init__(
+        self,
+        client: Client,
+        at: int,
+        *,
+        after: bool,
+        of: Collection[str] = ("jobs", "pods"),
+    ) -> None:
+        self._client, self._at, self._after, self._of = client, at, after, of
+        self._writes = 0
+        self.dead = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def create(self, resource: Resource[Any], *given: Any, **named: Any) -> Any:
+        return await self._write(resource, "create", *given, **named)
+
+    async def patch(self, resource: Resource[Any], *given: Any, **named: Any) -> Any:
+        return await self._write(resource, "patch", *given, **named)
+
+    async def delete(self, resource: Resource[Any], *given: Any, **named: Any) -> Any:
+        return await self._write(resource, "delete", *given, **named)
+
+    async def _write(self, resource: Resource[Any], verb: str, *given: Any, **named: Any) -> Any:
+        if self.dead:
+            raise Killed
+        if resource.plural in self._of:
+            self._writes += 1
+            self.dead = self._writes == self._at
+        if self.dead and not self._after:
+            raise Killed
+        answer = await getattr(self._client, verb)(resource, *given, **named)
+        if self.dead:
+            raise Killed
+        return answer
+
+
 @dataclass
 class World:
     """The server as an administrator sees it, and what is needed to run controllers over it."""
@@ -166,6 +211,9 @@ class World:
 
     async def job(self, namespace: str, name: str = "j") -> Document:
         return await self.client.get(JOB, ObjectKey(namespace, name))
+
+    async def jobs(self, namespace: str) -> list[Document]:
+        return list((await self.client.list(JOB, namespace)).items)
 
     async def pods(self, namespace: str) -> list[Document]:
         return list((await self.client.list(POD, namespace)).items)

@@ -8,51 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from tests.support.jobs import JOB, Document, Script, World, job, world
+from tests.support.jobs import CRONJOB, JOB, Document, Mortal, Script, World, cron_job, job, world
 
-from machinery.client.interface import Client
-from machinery.meta.resource import Resource
+from machinery.meta.resource import ObjectKey
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 WRITES_MAX = 80
-
-
-class Killed(Exception):
-    """The process is gone."""
-
-
-class Mortal:
-    """A client whose process dies at its n-th write of a Job or a pod: nothing after that reaches the server."""
-
-    def __init__(self, client: Client, at: int, *, after: bool) -> None:
-        self._client, self._at, self._after = client, at, after
-        self._writes = 0
-        self.dead = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    async def create(self, resource: Resource[Any], *given: Any, **named: Any) -> Any:
-        return await self._write(resource, "create", *given, **named)
-
-    async def patch(self, resource: Resource[Any], *given: Any, **named: Any) -> Any:
-        return await self._write(resource, "patch", *given, **named)
-
-    async def delete(self, resource: Resource[Any], *given: Any, **named: Any) -> Any:
-        return await self._write(resource, "delete", *given, **named)
-
-    async def _write(self, resource: Resource[Any], verb: str, *given: Any, **named: Any) -> Any:
-        if self.dead:
-            raise Killed
-        if resource.plural in ("jobs", "pods"):
-            self._writes += 1
-            self.dead = self._writes == self._at
-        if self.dead and not self._after:
-            raise Killed
-        answer = await getattr(self._client, verb)(resource, *given, **named)
-        if self.dead:
-            raise Killed
-        return answer
 
 
 def first_fails(pod: Document, before: int) -> int | None:
@@ -143,3 +104,29 @@ async def test_a_pod_is_counted_once_wherever_the_controller_dies(case: str) -> 
         else:
             raise AssertionError(f"a run has more than {WRITES_MAX} writes")
     assert deaths >= 12, "a run of a Job has more writes than that"
+
+
+@pytest.mark.looptime
+async def test_a_start_is_made_once_wherever_the_controller_dies() -> None:
+    deaths = 0
+    async with world() as made, made.kubelet(lambda pod, before: None):
+        for at in range(1, 4):
+            for after in (False, True):
+                name = await made.namespace(f"c{at}-{'after' if after else 'before'}")
+                mortal = Mortal(made.client, at, after=after, of=("cronjobs", "jobs"))
+                second = made.clock.now().second
+                await made.clock.sleep((50 - second) % 60)
+                async with made.controllers(mortal):  # type: ignore[arg-type]
+                    await made.client.create(CRONJOB, cron_job(), name)
+                    await made.clock.sleep(15)
+                async with made.controllers():
+                    await made.clock.sleep(15)
+                    jobs = [j["metadata"]["name"] for j in await made.jobs(name)]
+                    cron = await made.client.get(CRONJOB, ObjectKey(name, "tick"))
+                    active = [ref["name"] for ref in cron["status"].get("active", ())]
+                    assert len(jobs) == 1
+                    assert active == jobs
+                    await made.client.delete(CRONJOB, ObjectKey(name, "tick"))
+                    await made.clock.sleep(5)
+                deaths += mortal.dead
+    assert deaths >= 4
