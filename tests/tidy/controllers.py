@@ -25,7 +25,7 @@ HELPERS: Mapping[str, frozenset[str]] = {
             "selectors",
             "sets",
             "workloads",
-        }  # fmt: skip
+        }
     ),
 }
 NOT_CONTROLLERS = frozenset({"", "registry"})
