@@ -36,7 +36,7 @@ from machinery.controller.action import Action, Create, Delete, Result
 from machinery.controller.expectations import Expectations
 from machinery.controller.manager import Manager, owner_keys
 from machinery.controllers.events import SpeakingExecutor, executor_for
-from machinery.meta.errors import AlreadyExists, Forbidden, StatusError
+from machinery.meta.errors import AlreadyExists, Conflict, Forbidden, StatusError
 from machinery.meta.objectmeta import controller_of
 from machinery.meta.resource import ObjectKey
 
@@ -82,6 +82,10 @@ class StatefulSetReconciler:
         now = self._clock.now()
         fresh = status.counted(set_, pods, names, collisions, now)
         result = await self._executor.apply(status.plan_status(set_, fresh, pods, now))
+        if isinstance(
+            failure, AlreadyExists
+        ):  # a pod that is not the set's has the name: an everyday wait
+            raise Conflict(failure.message) from failure
         if failure is not None:
             raise failure
         idle = history.idle(known, {*names, fresh.current_revision, *map(revision_of, pods)})
