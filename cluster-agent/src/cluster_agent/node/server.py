@@ -1,11 +1,12 @@
 """The kubelet's HTTPS endpoint: logs, exec and attach for the API server, health and metrics for operators.
 
 Only the API server's kubelet client (by the common name of a certificate signed by the cluster's CA) or a member of
-system:masters may come in; there is no anonymous path. Exec and attach are WebSocket with the channel protocols v5 and
-v4; SPDY and port forwarding are refused by name. Hollow nodes of one process share one endpoint: a pod is looked up
-in all of them.
+system:masters may come in; there is no anonymous path. Exec, attach and port-forward are upgrades, by WebSocket or SPDY
+(`machinery.wire.upgrade` says which of their protocols). Hollow nodes of one process share one endpoint: a pod is looked
+up in all of them.
 """
 
+import functools
 import logging
 import ssl
 from collections.abc import Callable, Mapping
@@ -22,19 +23,33 @@ from cluster_agent.node.cri.interface import (
     RuntimeFault,
     RuntimePod,
     StreamRequest,
+    Streams,
 )
 from cluster_agent.node.kubelet.podworker import PodWorker
 from cluster_agent.node.parts import NodeParts
+from cluster_agent.node.portforward import (
+    ChannelForwarding,
+    Forwarding,
+    Target,
+    WebSocketPipe,
+    channel_ports,
+)
+from cluster_agent.node.spdystreams import SpdyStreams
 from cluster_agent.node.stats_routes import StatsRoutes
 from cluster_agent.node.streaming import WebSocketStreams
 from machinery.kit.clock import Clock
 from machinery.kit.metrics import METRICS
-from machinery.wire import channels
+from machinery.wire import channels, upgrade
+from machinery.wire.handover import HandedOver
+from machinery.wire.handover import streams as handed_streams
+from machinery.wire.spdy.connection import StreamPipe
+from machinery.wire.upgrade import NoUpgrade
 
 log = logging.getLogger(__name__)
 
 MASTERS = "system:masters"
-NOT_YET = "port forwarding is not supported by this kubelet yet"
+MESSAGE_BYTES_MAX = 32 * 1024 * 1024
+"""One WebSocket message of a client, as upstream; the Python client sends an input whole."""
 
 
 class Refused(Exception):
@@ -72,8 +87,10 @@ class KubeletServer:
         for verb, handler in (("exec", self._exec), ("attach", self._attach)):
             for path in ("{namespace}/{pod}/{container}", "{namespace}/{pod}/{uid}/{container}"):
                 app.router.add_get(f"/{verb}/{path}", handler)
-                app.router.add_post(f"/{verb}/{path}", self._spdy)
-        app.router.add_route("*", "/portForward/{tail:.*}", self._port_forward)
+                app.router.add_post(f"/{verb}/{path}", handler)
+        for path in ("{namespace}/{pod}", "{namespace}/{pod}/{uid}"):
+            app.router.add_get(f"/portForward/{path}", self._port_forward)
+            app.router.add_post(f"/portForward/{path}", self._port_forward)
         app.router.add_get("/pods", self._pods)
         self._stats.add_to(app)
         self._add_health(app)
@@ -118,6 +135,8 @@ class KubeletServer:
             response: web.StreamResponse = await handler(request)
         except Refused as error:
             return web.Response(status=error.status, text=error.message)
+        except NoUpgrade as error:
+            return web.Response(status=error.status, text=error.message, headers=error.headers)
         except RuntimeFault as error:
             return web.Response(status=500, text=str(error))
         return response
@@ -142,13 +161,6 @@ class KubeletServer:
         ]
         document = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
         return web.Response(body=msgspec.json.encode(document), content_type="application/json")
-
-    async def _port_forward(self, _request: web.Request) -> web.Response:
-        return web.Response(status=501, text=NOT_YET)
-
-    async def _spdy(self, _request: web.Request) -> web.Response:
-        text = f"only WebSocket is spoken here ({', '.join(channels.PROTOCOLS)}): use kubectl 1.31 or newer"
-        return web.Response(status=400, text=text)
 
     # --------------------------------------------------------------------------------------------------- finding it
     def _worker(self, request: web.Request) -> tuple[NodeParts, PodWorker]:
@@ -218,7 +230,7 @@ class KubeletServer:
             raise Refused(400, "you must specify at least 1 command for the container")
         parts, record = await self._running(request)
 
-        async def work(streams: WebSocketStreams) -> int:
+        async def work(streams: Streams) -> int:
             return await parts.runtime.exec(record.id, wanted, streams)
 
         return await self._stream(request, wanted, work)
@@ -227,7 +239,7 @@ class KubeletServer:
         wanted = stream_request(request)
         parts, record = await self._running(request)
 
-        async def work(streams: WebSocketStreams) -> int:
+        async def work(streams: Streams) -> int:
             await parts.runtime.attach(record.id, wanted, streams)
             return 0
 
@@ -236,20 +248,58 @@ class KubeletServer:
     async def _stream(
         self, request: web.Request, wanted: StreamRequest, work: Any
     ) -> web.StreamResponse:
-        offered = [
-            part.strip()
-            for header in request.headers.getall("Sec-WebSocket-Protocol", [])
-            for part in header.split(",")
-        ]
-        protocol = channels.choose(offered)
-        if not protocol:
-            known = ", ".join(channels.PROTOCOLS)
-            raise Refused(400, f"a WebSocket with one of these protocols is needed: {known}")
-        socket = web.WebSocketResponse(protocols=(protocol,), compress=False, max_msg_size=0)
-        await socket.prepare(request)
-        streams = WebSocketStreams(socket, wanted, v5=protocol == channels.V5)
+        chosen = upgrade.for_exec(_values(request))
+        if chosen.spdy:
+            pipe = _spdy(request, chosen)
+            await SpdyStreams(pipe, wanted, chosen.protocol).run(work)
+            return HandedOver()
+        socket = await _websocket(request, chosen)
+        streams = WebSocketStreams(socket, wanted, v5=chosen.protocol == channels.V5)
         await streams.run(work)
         return socket
+
+    # ------------------------------------------------------------------------------------------------- port-forward
+    async def _port_forward(self, request: web.Request) -> web.StreamResponse:
+        parts, worker = self._worker(request)
+        chosen = upgrade.for_port_forward(_values(request))
+        by_channels = not chosen.spdy and chosen.protocol != upgrade.TUNNEL
+        try:
+            ports = channel_ports(request.query.getall("port", [])) if by_channels else []
+        except ValueError as error:
+            raise Refused(400, str(error)) from None
+        sandbox = (await parts.runtime.observe(worker.uid)).sandbox
+        if sandbox is None or not sandbox.ready:
+            raise Refused(404, f'pod not found ("{worker.pod.key}")')
+        target = Target(sandbox.id, functools.partial(parts.runtime.connect, sandbox.id))
+        if chosen.spdy:
+            await Forwarding(_spdy(request, chosen), target).run()
+            return HandedOver()
+        socket = await _websocket(request, chosen)
+        if by_channels:
+            await ChannelForwarding(socket, target, ports).run()
+        else:
+            await Forwarding(WebSocketPipe(socket), target).run()
+        return socket
+
+
+def _values(request: web.Request) -> upgrade.Values:
+    return lambda name: request.headers.getall(name, [])
+
+
+def _spdy(request: web.Request, chosen: upgrade.Upgrade) -> StreamPipe:
+    """The request's connection, on which SPDY is spoken from now on. Raises ConnectionResetError."""
+    reader, writer = handed_streams(request)
+    writer.write(upgrade.answer(chosen))
+    return StreamPipe(reader, writer)
+
+
+async def _websocket(request: web.Request, chosen: upgrade.Upgrade) -> web.WebSocketResponse:
+    protocols = (chosen.protocol,) if chosen.protocol else ()
+    socket = web.WebSocketResponse(
+        protocols=protocols, compress=False, max_msg_size=MESSAGE_BYTES_MAX
+    )
+    await socket.prepare(request)
+    return socket
 
 
 def _node_of(request: web.Request, named: Callable[[ssl.SSLContext], str | None]) -> str | None:

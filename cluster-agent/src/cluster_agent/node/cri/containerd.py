@@ -19,6 +19,7 @@ import grpc
 from cri_api.v1 import api_pb2 as pb
 from cri_api.v1 import api_pb2_grpc as services
 
+from cluster_agent.node import netns
 from cluster_agent.node.cri import attach, convert, pbwire
 from cluster_agent.node.cri.interface import (
     LABEL_POD_UID,
@@ -357,6 +358,26 @@ class ContainerdRuntime:
             )
         )
         await attach.attach(answer.url, request, streams)
+
+    async def connect(
+        self, sandbox_id: str, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        answer = await self._call(
+            self._runtime.PodSandboxStatus(
+                pb.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id, verbose=True),
+                timeout=CALL_TIMEOUT_S,
+            )
+        )
+        if answer.status.state != pb.SANDBOX_READY:
+            raise RuntimeFault(f"sandbox container {sandbox_id} is not running")
+        namespace = convert.network_namespace(answer.info)
+        try:
+            return await netns.connect_localhost(namespace, port)
+        except OSError as error:
+            raise RuntimeFault(
+                f'failed to execute portforward in network namespace "{namespace or "host"}": '
+                f'failed to connect to localhost:{port} inside namespace "{sandbox_id}", {error} '
+            ) from error
 
 
 def differing(before: Picture, now: Picture) -> list[str]:

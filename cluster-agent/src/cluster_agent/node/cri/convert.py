@@ -1,9 +1,10 @@
 """CRI's messages to our values and back. Pure."""
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import orjson
 from cri_api.v1 import api_pb2 as pb
 
 from cluster_agent.node.cri.interface import (
@@ -13,6 +14,7 @@ from cluster_agent.node.cri.interface import (
     ContainerPhase,
     Image,
     RuntimeContainer,
+    RuntimeFault,
     Sandbox,
     SandboxConfig,
 )
@@ -62,6 +64,21 @@ def sandbox(status: Any) -> Sandbox:
         ips=tuple(ip for ip in ips if ip),
         annotations=dict(status.annotations),
     )
+
+
+def network_namespace(info: Mapping[str, str]) -> str:
+    """The path of a sandbox's network namespace, from its verbose status; empty for the host's. Raises RuntimeFault."""
+    try:
+        told = orjson.loads(info["info"])
+        namespaces = told["runtimeSpec"]["linux"]["namespaces"]
+        for each in namespaces:
+            if each["type"] == "network":
+                return str(each.get("path") or f"/proc/{int(told['pid'])}/ns/net")
+    except (KeyError, TypeError, ValueError) as error:
+        raise RuntimeFault(
+            f"the runtime does not say which network the sandbox has: {error!r}"
+        ) from None
+    return ""
 
 
 def container(status: Any, sandbox_id: str) -> RuntimeContainer:

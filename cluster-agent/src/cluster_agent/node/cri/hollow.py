@@ -289,5 +289,10 @@ class HollowRuntime:
     async def attach(self, container_id: str, request: StreamRequest, streams: Streams) -> None:
         await streams.stdout(self._answer(container_id, ["attach"]))
 
+    async def connect(
+        self, sandbox_id: str, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        raise RuntimeFault(f"hollow: nothing listens on port {port}, for no process runs here")
+
     async def close(self) -> None:
         await self._exits.close()

@@ -7,6 +7,7 @@ must survive a restart of the node process travels in labels and annotations of 
 Times are aware UTC datetimes, or None for "never".
 """
 
+import asyncio
 import datetime as dt
 import enum
 from collections.abc import Callable, Mapping, Sequence
@@ -329,6 +330,12 @@ class Runtime(Protocol):
         ...
 
     async def attach(self, container_id: str, request: StreamRequest, streams: Streams) -> None: ...
+
+    async def connect(
+        self, sandbox_id: str, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A TCP connection to the port on the sandbox's localhost."""
+        ...
 
     async def close(self) -> None: ...
 
