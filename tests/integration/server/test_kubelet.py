@@ -258,6 +258,85 @@ async def test_a_big_stream_arrives_whole(world: World) -> None:
     writer.close()
 
 
+SPDY_PROTOCOLS = ("v4.channel.k8s.io", "v3.channel.k8s.io", "channel.k8s.io")
+
+
+async def asked(world: World, method: str, path: str, token: str, *lines: str) -> str:
+    """The status line of the answer to an upgrade that this token asks for."""
+    tls = client_context(world.server.api.ca_pem)
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.server.api.port, ssl=tls)
+    head = [
+        f"{method} {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", "Connection: Upgrade", *lines,
+    ]  # fmt: skip
+    writer.write(("\r\n".join(head) + "\r\n\r\n").encode())
+    answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+    writer.close()
+    return answer.splitlines()[0]
+
+
+async def test_all_protocols_that_an_old_kubectl_offers_reach_the_kubelet(world: World) -> None:
+    offered = [f"X-Stream-Protocol-Version: {name}" for name in SPDY_PROTOCOLS]
+    status = await asked(
+        world, "POST", EXEC, "tok-root", "Upgrade: SPDY/3.1", "Content-Length: 0", *offered
+    )
+    assert status == "HTTP/1.1 101 Switching Protocols"
+    head = world.kubelet.heads[-1]
+    assert head.startswith("POST /exec/default/p/c?")
+    assert [line for line in head.splitlines() if line.startswith("X-Stream")] == offered
+    assert "Upgrade: SPDY/3.1" in head
+
+
+@pytest.mark.parametrize(
+    ("verbs", "get", "post"),
+    [(["get"], 403, 403), (["create"], 403, 101), (["get", "create"], 101, 101)],
+    ids=["get", "create", "both"],
+)
+@pytest.mark.parametrize("stream", ["exec", "attach", "portforward"])
+async def test_a_websocket_needs_get_and_create_and_spdy_create_alone(
+    stream: str, verbs: list[str], get: int, post: int
+) -> None:
+    config = replace(
+        CONFIG, static_tokens=(*CONFIG.static_tokens, ("tok-jane", UserInfo("jane", ())))
+    )
+    rules = [{"apiGroups": [""], "resources": [f"pods/{stream}"], "verbs": verbs}]
+    subject = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "jane"}
+    ref = {"kind": "Role", "apiGroup": "rbac.authorization.k8s.io", "name": "r"}
+    rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
+    version = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "r"}}
+    async with made(config) as world:
+        await world.post(f"{rbac}/roles", {**version, "kind": "Role", "rules": rules})
+        binding = {**version, "kind": "RoleBinding", "roleRef": ref, "subjects": [subject]}
+        await world.post(f"{rbac}/rolebindings", binding)
+        path = f"{POD}/{stream}?container=c&command=sh&stdin=true&stdout=true"
+        for method, upgrade, wanted in (("GET", "websocket", get), ("POST", "SPDY/3.1", post)):
+            status = await asked(world, method, path, "tok-jane", f"Upgrade: {upgrade}")
+            assert int(status.split(" ")[1]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("query", "target"),
+    [
+        ("", "/portForward/default/p"),
+        ("?ports=80,81&ports=82", "/portForward/default/p?port=80&port=81&port=82"),
+    ],
+)
+async def test_port_forward_names_the_ports_to_the_kubelet(
+    world: World, query: str, target: str
+) -> None:
+    status = await asked(
+        world, "GET", f"{POD}/portforward{query}", "tok-root", "Upgrade: websocket"
+    )
+    assert status.startswith("HTTP/1.1 101 ")
+    assert world.kubelet.heads[-1].startswith(f"GET {target} HTTP/1.1")
+
+
+@pytest.mark.parametrize("ports", ["x", "80,", "-1", "65536"])
+async def test_ports_that_are_none(world: World, ports: str) -> None:
+    path = f"{POD}/portforward?ports={ports}"
+    status = await asked(world, "GET", path, "tok-root", "Upgrade: websocket")
+    assert status == "HTTP/1.1 400 Bad Request"
+
+
 async def test_a_refused_upgrade_is_a_status(world: World) -> None:
     body = b"container not running"
     world.kubelet.answers["/exec"] = b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (

@@ -15,7 +15,7 @@ CASES = [
     ("POST", "/api/v1/namespaces/a/pods", "create", "", "v1", "pods", "a", "", ""),
     ("DELETE", "/api/v1/namespaces/a/pods", "deletecollection", "", "v1", "pods", "a", "", ""),
     ("PATCH", "/api/v1/namespaces/a/pods/p/status", "patch", "", "v1", "pods", "a", "p", "status"),
-    ("GET", "/api/v1/namespaces/a/pods/p/exec", "create", "", "v1", "pods", "a", "p", "exec"),
+    ("GET", "/api/v1/namespaces/a/pods/p/exec", "get", "", "v1", "pods", "a", "p", "exec"),
     ("GET", "/api/v1/namespaces/a/pods/p/log", "get", "", "v1", "pods", "a", "p", "log"),
     ("GET", "/api/v1/namespaces", "list", "", "v1", "namespaces", "", "", ""),
     ("GET", "/api/v1/namespaces/a", "get", "", "v1", "namespaces", "a", "a", ""),

@@ -77,8 +77,7 @@ class Forwarder:
             return None
         pool, name = found
         path = member_path(info.namespace, name, info.subresource, info.query)
-        headers = {k: request.headers[k] for k in PASSED_ON if k in request.headers}
-        sent = _headers(headers, user)
+        sent = _headers([(k, v) for k in PASSED_ON for v in request.headers.getall(k, ())], user)
         try:
             if "Upgrade" in request.headers:
                 return await self._upgrade(request, pool, path, sent)
@@ -140,7 +139,7 @@ class Forwarder:
             body = renamed(body, name)
         headers = {"Content-Type": asked.content_type} if body and asked.content_type else {}
         try:
-            sent = _headers(headers, asked.user)
+            sent = _headers(list(headers.items()), asked.user)
             async with await pool.request(method, path, sent, body or None) as answer:
                 document = orjson.loads(await answer.read())
         except (LinkDown, aiohttp.ClientError) as error:
@@ -150,10 +149,10 @@ class Forwarder:
         return answer.status, document
 
 
-def _headers(headers: Mapping[str, str], user: UserInfo) -> CIMultiDict[str]:
-    """Groups are a header each, so this is a multi-dict."""
+def _headers(headers: list[tuple[str, str]], user: UserInfo) -> CIMultiDict[str]:
+    """Groups are a header each, and so are the protocols that an old kubectl offers: this is a multi-dict."""
     groups = [("Impersonate-Group", group) for group in user.groups]
-    return CIMultiDict([*headers.items(), ("Impersonate-User", user.name), *groups])
+    return CIMultiDict([*headers, ("Impersonate-User", user.name), *groups])
 
 
 def renamed(body: bytes, name: str) -> bytes:

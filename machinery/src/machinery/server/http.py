@@ -40,7 +40,7 @@ from machinery.server.replies import (
     pretty,
     yaml_bytes,
 )  # fmt: skip
-from machinery.server.request import RequestInfo, parse_target, truthy
+from machinery.server.request import STREAMS, RequestInfo, parse_target, truthy
 from machinery.server.user import ANONYMOUS, UserInfo
 
 log = logging.getLogger(__name__)
@@ -341,6 +341,8 @@ class Front:
                 info.verb, info.group, info.resource, info.subresource, info.namespace, info.name
             )
             self._check(user, asked, info)
+            if info.subresource in STREAMS and info.verb == "get":
+                self._authorizer.check(user, asked._replace(verb="create"))
             reply = await self._api(request, info, user)
         else:
             self._check(user, Attributes(info.method.lower(), path=info.path), info)

@@ -206,7 +206,7 @@ class NodeProxy:
 def stream_target(info: RequestInfo, pod: Document) -> str:
     """The kubelet's path and query for exec, attach or port-forward. Raises BadRequest."""
     if info.subresource == "portforward":
-        ports = [("port", port) for port in info.query.get("ports", info.query.get("port", []))]
+        ports = [("port", port) for port in forwarded_ports(info)]
         query = f"?{urlencode(ports)}" if ports else ""
         return f"/portForward/{info.namespace}/{info.name}{query}"
     container = pick_container(pod, info.first("container"))
@@ -219,6 +219,19 @@ def stream_target(info: RequestInfo, pod: Document) -> str:
         raise errors.BadRequest("you must specify at least one of stdin, stdout, stderr")
     path = f"/{info.subresource}/{info.namespace}/{info.name}/{quote(container)}"
     return f"{path}?{urlencode([*asked, *options])}"
+
+
+def forwarded_ports(info: RequestInfo) -> list[str]:
+    """The ports that a client of WebSocket channels names: once each, or with commas. Raises BadRequest."""
+    ports = []
+    for value in info.query.get("ports", info.query.get("port", [])):
+        for text in value.split(","):
+            if not (text.isascii() and text.isdecimal()):
+                raise errors.BadRequest(f'strconv.ParseUint: parsing "{text}": invalid syntax')
+            if len(text) > 5 or int(text) > 65535:
+                raise errors.BadRequest(f'strconv.ParseUint: parsing "{text}": value out of range')
+            ports.append(text)
+    return ports
 
 
 def pick_container(pod: Document, asked: str) -> str:

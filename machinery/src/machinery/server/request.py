@@ -27,7 +27,8 @@ METHOD_VERBS = {
     "DELETE": "delete",
 }
 NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
-CONNECT = frozenset({"exec", "attach", "portforward", "proxy"})
+STREAMS = frozenset({"exec", "attach", "portforward"})
+"""Subresources of pods that are upgrades. A GET of one (WebSocket) has the verb `get` and needs `create` too, as upstream."""
 Query = dict[str, list[str]]
 EMPTY_QUERY: Query = {}
 
@@ -110,8 +111,6 @@ def _resource(info: RequestInfo, parts: list[str]) -> None:
     if info.resource == "namespaces":
         info.namespace = info.name
     _collection_verb(info, watching)
-    if info.subresource in CONNECT and info.verb == "get" and info.subresource != "proxy":
-        info.verb = "create"
 
 
 def _collection_verb(info: RequestInfo, watching: bool) -> None:
