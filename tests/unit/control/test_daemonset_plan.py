@@ -306,9 +306,21 @@ def test_rollouts(ds: DaemonSet, pods: list[Pod], wanted: list[str]) -> None:
 
 def test_a_surge_goes_to_no_node_that_takes_no_new_pod() -> None:
     ds, tainted = daemon_set(surge=3, away=0), machine("n1", ("k", "NoSchedule"))
-    assert told(roll(sight(ds, [tainted], olds("n1")), Placement(ds))) == []
     broken = [daemon("n1", digest=OLD, ready_s=None)]
     assert told(roll(sight(ds, [tainted], broken), Placement(ds))) == ["-a-n1"]
+
+
+@pytest.mark.parametrize(
+    ("second", "wanted"),
+    [
+        pytest.param(daemon("n2"), ["-a-n1"], id="goes when another is available instead"),
+        pytest.param(daemon("n2", ready_s=None), [], id="and stays until then"),
+    ],
+)
+def test_a_pod_of_a_node_that_takes_no_new_one(second: Pod, wanted: list[str]) -> None:
+    ds, tainted = daemon_set(surge=1, away=0), machine("n1", ("k", "NoSchedule"))
+    pods = [*olds("n1"), second]
+    assert told(roll(sight(ds, [tainted, N2], pods), Placement(ds))) == wanted
 
 
 @pytest.mark.parametrize(

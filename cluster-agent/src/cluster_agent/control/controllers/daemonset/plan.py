@@ -166,7 +166,7 @@ def roll(sight: Sight, placement: Placement) -> Changes:
         return Changes()
     wanted = sum(1 for node in sight.nodes if placement.wants(node))
     surge, unavailable = limits(sight.ds, wanted)
-    return _surge(sight, placement, surge) if surge else _replace(sight, unavailable)
+    return _surge(sight, placement, surge, wanted) if surge else _replace(sight, unavailable)
 
 
 def _replace(sight: Sight, most: int) -> Changes:
@@ -189,11 +189,13 @@ def _replace(sight: Sight, most: int) -> Changes:
     return Changes(delete=[*broken, *candidates[: max(0, left)]])
 
 
-def _surge(sight: Sight, placement: Placement, most: int) -> Changes:
+def _surge(sight: Sight, placement: Placement, most: int, wanted: int) -> Changes:
+    """A pod of a node that takes no new one goes only when so many others are available as are wanted."""
     nodes = {node.metadata.name: node for node in sight.nodes}
-    surging = 0
+    surging = available = 0
     urgent: list[str] = []
     candidates: list[str] = []
+    leaving: list[Pod] = []
     changes = Changes()
     for name, pods in sorted(sight.pods.items()):
         pair = _pair(sight, pods)
@@ -201,6 +203,8 @@ def _surge(sight: Sight, placement: Placement, most: int) -> Changes:
             surging += 1
             continue
         new, old = pair
+        counts = old or new
+        available += counts is not None and sight.available(counts)
         if old is None:
             continue
         if new is not None:
@@ -208,11 +212,13 @@ def _surge(sight: Sight, placement: Placement, most: int) -> Changes:
                 changes.delete.append(old)
             else:
                 surging += 1
-        elif name in nodes and not placement.wants(nodes[name]):
-            if not sight.available(old):
-                changes.delete.append(old)
         elif name in nodes:
-            (candidates if sight.available(old) else urgent).append(name)
+            stays, well = placement.wants(nodes[name]), sight.available(old)
+            if stays:
+                (candidates if well else urgent).append(name)
+            else:
+                (leaving if well else changes.delete).append(old)
+    changes.delete += leaving[: max(0, available - wanted)]
     changes.make_on = [*urgent, *candidates[: max(0, most - surging)]]
     return changes
 
