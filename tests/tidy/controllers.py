@@ -16,6 +16,7 @@ HELPERS: Mapping[str, frozenset[str]] = {
     "cluster_agent.control.controllers": frozenset(
         {
             "api_errors",
+            "batch",
             "claims",
             "conditions",
             "histories",

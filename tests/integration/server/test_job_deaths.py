@@ -4,13 +4,18 @@ The controller is killed at its n-th write, just before it and just after it, fo
 the Job comes to must be what it comes to when nobody dies.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pytest
 from tests.support.jobs import CRONJOB, JOB, Document, Mortal, Script, World, cron_job, job, world
 
-from machinery.meta.resource import ObjectKey
+from cluster_agent.control.controllers.job import controller as job_controller
+from machinery.client.interface import Client
+from machinery.controller.manager import Manager
+from machinery.kit.ids import SeededIds
+from machinery.meta.resource import ObjectKey, Resource
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 WRITES_MAX = 80
@@ -130,3 +135,73 @@ async def test_a_start_is_made_once_wherever_the_controller_dies() -> None:
                     await made.clock.sleep(5)
                 deaths += mortal.dead
     assert deaths >= 4
+
+
+class Standby:
+    """Stands for the lead, and gets it when it is told."""
+
+    superseded = False
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Event()
+
+    async def run(self, lead: Callable[[], None]) -> None:
+        await self.turn.wait()
+        lead()
+        await asyncio.Event().wait()
+
+    async def release(self) -> None:
+        return None
+
+
+class Blind:
+    """A client whose informers see nothing of certain kinds after their first list, until they may."""
+
+    def __init__(self, client: Client, kinds: Collection[str]) -> None:
+        self._client, self._kinds = client, kinds
+        self.sight = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def watch(self, resource: Resource[Any], *given: Any, **named: Any) -> Any:
+        async for event in self._client.watch(resource, *given, **named):
+            if resource.plural in self._kinds:
+                await self.sight.wait()
+            yield event
+
+
+def second_runs(pod: Document, before: int) -> int | None:
+    return 0 if before == 0 else None
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("kinds", [["pods"], ["jobs"], ["jobs", "pods"]], ids="-".join)
+@pytest.mark.parametrize("seen", [0.2, 3.0], ids=["the beginning", "a part"])
+async def test_who_takes_over_waits_until_it_sees(kinds: list[str], seen: float) -> None:
+    """One pod has succeeded and is counted, another runs. The new leader knew less than that."""
+    async with world() as made, made.kubelet(second_runs):
+        name = await made.namespace("demo")
+        blind, standby = Blind(made.client, kinds), Standby()
+        heir = Manager(
+            blind,  # type: ignore[arg-type] # a client but for what it sees
+            made.clock,
+            SeededIds(3),
+            component="heir",
+            elector=standby,  # type: ignore[arg-type]
+        )
+        job_controller.setup(heir)
+        async with made.controllers():
+            await made.client.create(JOB, job(completions=3, parallelism=1), name)
+            await made.clock.sleep(seen)
+            await heir.start()
+            await made.clock.sleep(10)
+        assert (await made.job(name))["status"]["succeeded"] == 1
+        standby.turn.set()
+        await made.clock.sleep(30)
+        blind.sight.set()
+        await made.clock.sleep(30)
+        status = (await made.job(name))["status"]
+        assert (status["succeeded"], status["active"]) == (1, 1), "counted once"
+        assert len(await made.pods(name)) == 2, "and nobody was made beside it"
+        await heir.stop(flush=False)

@@ -5,6 +5,7 @@ show what was done to them; where the informers are behind, the next event bring
 second, so that a Job of many short pods is not looked at for each.
 """
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -40,6 +41,8 @@ CONTROLLER_NAME = "kubernetes.io/job-controller"
 """What `managedBy` says of a Job that is ours."""
 GATHER_S = 1.0
 """Events of pods are gathered so long."""
+GONE = sys.maxsize
+"""The revision of a pod that is no more: later than any that an informer shows."""
 LOOK_AGAIN_S = 5.0
 """Where an informer is behind, and should its event be lost."""
 
@@ -73,9 +76,38 @@ class JobReconciler:
             self._forget(key)
             await self._executor.apply(freeing(self._owned(job)), on_done=self._note_freed)
             return Result()
-        if self._written.get(key, 0) > _revision(job) or not self._expectations.satisfied(key):
+        if not await self._is_up_to_date(job):
             return Result(LOOK_AGAIN_S)
         return await self._sync(job)
+
+    async def _is_up_to_date(self, job: Job) -> bool:
+        """Whether the informers show all that was done for the Job, by us or by who led before us."""
+        key = job.key
+        if self._written.get(key, 0) > _revision(job):
+            return False
+        uid, _ = self._records.get(key, ("", None))
+        if uid != job.metadata.uid and job.status.start_time is not None:
+            await self._meet(job)
+            if self._written.get(key, 0) > _revision(job):
+                return False
+        return self._expectations.satisfied(key)
+
+    async def _meet(self, job: Job) -> None:
+        """A Job that somebody else has begun: learn from the server what our informers must show before we count and make pods."""
+        live = await self._client.get(JOBS, job.key)
+        self._written[job.key] = _revision(live)
+        uid = job.metadata.uid
+        pods = {
+            pod.metadata.uid: pod
+            for pod in (await self._client.list(PODS, job.metadata.namespace)).items
+            if (owner := controller_of(pod.metadata)) is not None and owner.uid == uid
+        }
+        for pod in pods.values():
+            self._expectations.created(job.key, pod)
+            self._note_freed_pod(pod)
+        for pod in self._pods.by_index(CONTROLLER_INDEX, uid):
+            if pod.metadata.uid not in pods:
+                self._freed[pod.metadata.uid] = GONE
 
     async def _sync(self, job: Job) -> Result:
         pods = await self._claimed(job)
@@ -156,8 +188,12 @@ class JobReconciler:
         self._written[job.key] = _revision(answer)
 
     def _note_freed(self, action: Action, answer: Any) -> None:
-        if isinstance(action, Patch) and is_tracked_no_more(answer):
-            self._freed[answer.metadata.uid] = _revision(answer)
+        if isinstance(action, Patch) and isinstance(answer, Pod):
+            self._note_freed_pod(answer)
+
+    def _note_freed_pod(self, pod: Pod) -> None:
+        if not is_tracked(pod):
+            self._freed[pod.metadata.uid] = _revision(pod)
 
     def _note_managed(self, job: Job) -> OnDone:
         """Expect what was done, and tell the user of it."""
@@ -254,10 +290,6 @@ def _revision(item: Any) -> int:
     """Revisions of one server compare as integers."""
     text = item.metadata.resource_version
     return int(text) if text.isdecimal() else 0
-
-
-def is_tracked_no_more(answer: Any) -> bool:
-    return isinstance(answer, Pod) and not is_tracked(answer)
 
 
 def _tracked(pod: Pod) -> Pod:
