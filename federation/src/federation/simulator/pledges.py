@@ -6,8 +6,6 @@ statuses as they were written it works out what surely is owed, and what may cou
 
 from dataclasses import dataclass, field
 
-import msgspec
-
 from federation.placement.ledger import TOLD_S, UNSEEN_S
 from federation.propagation import moves
 from federation.simulator.seen import Written
@@ -46,15 +44,14 @@ class Pledges:
         self._stands: dict[ObjectKey, _Stand] = {}
         self._gone: list[tuple[float, str, int]] = []
 
-    def take(self, written: Written) -> None:
-        """A binding was written."""
+    def take(self, written: Written, binding: ResourceBinding | None) -> None:
+        """A binding was written; `binding` is the new one as the controllers read it."""
         now = written.at
-        if written.new is None:
+        if binding is None:
             stand = self._stands.pop(written.key, _Stand())
             for name in {*stand.asked, *stand.shown}:
                 self._leaves(name, stand, now)
             return
-        binding = msgspec.convert(written.new, ResourceBinding)
         stand = self._stands.setdefault(written.key, _Stand())
         stand.before = _Stand(stand.asked, stand.shown, dict(stand.changed))
         asked = moves.running(binding)

@@ -155,6 +155,8 @@ class Rules:
         self._retargeted: dict[ObjectKey, float] = {}
         self._judged: dict[str, int] = {}
         self._pledges = Pledges()
+        self._viewed: dict[ObjectKey, tuple[Document | None, ResourceBinding | None]] = {}
+        """Bindings by key: the document that was written last, and what it was converted to."""
 
     def on_write(self, written: Written) -> None:
         """Raises Broken."""
@@ -174,12 +176,11 @@ class Rules:
 
     # ------------------------------------------------------------------------------------------------- placement
     def _binding(self, written: Written) -> None:
-        self._pledges.take(written)
-        if written.new is None:
+        old, new = self._views(written)
+        self._pledges.take(written, new)
+        if new is None:
             self._retargeted[written.key] = written.at
             return
-        new = view(written.new)
-        old = view(written.old) if written.old is not None else None
         if old is None or asked(old) != asked(new):
             self._retargeted[written.key] = written.at
         self._moves(written, old, new)
@@ -206,6 +207,17 @@ class Rules:
             self._booked(written, given, held)
         if given != held and by_zone(new):
             self._zones(written, given, held, moves.evicting(new))
+
+    def _views(self, written: Written) -> tuple[ResourceBinding | None, ResourceBinding | None]:
+        """The binding before and after, each document converted once: what was new is old at the next write."""
+        document, old = self._viewed.pop(written.key, (None, None))
+        if document is not written.old:
+            old = view(written.old) if written.old is not None else None
+        if written.new is None:
+            return old, None
+        new = view(written.new)
+        self._viewed[written.key] = (written.new, new)
+        return old, new
 
     def _usable(self, written: Written, given: dict[str, int], held: dict[str, int]) -> None:
         for name, count in given.items():
