@@ -17,7 +17,8 @@ from federation.controllers.reservations import Reservations
 from federation.domains.clock import FailureClock
 from federation.domains.settings import Settings as Operator
 from federation.propagation import questions
-from federation.simulator.__main__ import main, play
+from federation.simulator.__main__ import main, play, play_apart
+from federation.simulator.apart import Lost, apart
 from federation.simulator.fleets import LOPSIDED, SHAPES, SMALL, fleet, zones_of
 from federation.simulator.member import Member, Ref
 from federation.simulator.nodes import Nodes
@@ -53,7 +54,7 @@ def test_a_seed_tells_the_same_story_in_every_process() -> None:
     program = (
         "import hashlib; from federation.simulator.__main__ import play;"
         "from federation.simulator.world import Options; o = play(7, Options(chapters=1, events=25));"
-        "print(hashlib.sha256(repr((o.story, o.writes, o.virtual_s)).encode()).hexdigest())"
+        "print(hashlib.sha256(repr((o.story, o.writes, o.digest, o.virtual_s)).encode()).hexdigest())"
     )
     digests = {
         subprocess.run(
@@ -66,6 +67,19 @@ def test_a_seed_tells_the_same_story_in_every_process() -> None:
         for number in ("1", "2")
     }
     assert len(digests) == 1
+
+
+def test_a_history_apart_is_the_one_that_is_played_here() -> None:
+    options = Options(chapters=1, events=12)
+    here, other = play(7, options), play(8, options)
+    assert replace(play_apart(7, options), cpu_s=here.cpu_s) == here
+    assert here.digest != other.digest
+
+
+def test_a_child_that_ends_without_an_answer_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Lost, match="ended with 1"):
+        apart(divmod, 1, 0)
+    assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_scenarios_are_pure_and_differ() -> None:

@@ -13,9 +13,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from federation.simulator import bugs
+from federation.simulator.apart import apart
 from federation.simulator.fleets import EVEN, SHAPES, SMALL, fleet
 from federation.simulator.rules import Broken
 from federation.simulator.scenario import EVENTS
@@ -30,10 +32,10 @@ RESTART_EVENTS = 20
 """Events of a history that is played once for each of its writes."""
 NO_WRITE = 10**9
 """More writes than a history makes: the server is never killed."""
-COLLECT_EVERY = 8
-"""Histories between two collections: one is short and small, and collecting costs as much as a tenth of it."""
 COLLECTED_FROM = 50
-"""Members of a fleet whose history is not small: what is let go there is collected meanwhile."""
+"""Members of a fleet whose history is not small: what is let go there is collected meanwhile, though seldom."""
+COLLECTED = (100_000, 50, 1_000)
+"""Thresholds of that, as a server has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Outcome:
     virtual_s: float
     cpu_s: float
     writes: int
+    digest: int
+    """Of what was written; the same seed has the same one again."""
     broken: str
     story: tuple[str, ...]
 
@@ -54,19 +58,15 @@ def play(seed: int, options: Options | None = None) -> Outcome:
     """Play one seed to its end or its first breach."""
     options = options or Options()
     logging.getLogger().setLevel(logging.ERROR)
-    if len(options.places) < COLLECTED_FROM:
-        gc.disable()
     told = Told(seed)
     started = time.process_time()
     broken = ""
-    try:
-        run(history(seed, options, told))
-    except (Broken, Deadlock) as breach:
-        broken = str(breach)
-    if seed % COLLECT_EVERY == 0:
-        gc.collect()
-    gc.enable()
-    cpu_s = time.process_time() - started
+    with _collected(seldom=len(options.places) >= COLLECTED_FROM):
+        try:
+            run(history(seed, options, told))
+        except (Broken, Deadlock) as breach:
+            broken = str(breach)
+        cpu_s = time.process_time() - started
     return Outcome(
         seed,
         told.events,
@@ -74,20 +74,48 @@ def play(seed: int, options: Options | None = None) -> Outcome:
         told.virtual_s,
         cpu_s,
         told.writes,
+        told.digest,
         broken,
         tuple(told.lines),
     )
 
 
+@contextmanager
+def _collected(*, seldom: bool) -> Iterator[None]:
+    """Collect garbage seldom, or not at all."""
+    before, enabled = gc.get_threshold(), gc.isenabled()
+    if seldom:
+        gc.set_threshold(*COLLECTED)
+        gc.enable()
+    else:
+        gc.disable()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        if enabled:
+            gc.enable()
+        else:
+            gc.disable()
+
+
+def play_apart(seed: int, options: Options | None = None) -> Outcome:
+    """The same in a process of its own. Raises Lost."""
+    return apart(play, seed, options)
+
+
 def outcomes(plays: Sequence[tuple[int, Options]], jobs: int) -> Iterator[Outcome]:
     """Each history's outcome, in order."""
     seeds, options = [seed for seed, _ in plays], [option for _, option in plays]
-    if jobs == 1:
+    if len(plays) == 1:
         yield from map(play, seeds, options)
+        return
+    if jobs == 1:
+        yield from map(play_apart, seeds, options)
         return
     with ProcessPoolExecutor(jobs) as pool:
         try:
-            yield from pool.map(play, seeds, options, chunksize=4)
+            yield from pool.map(play_apart, seeds, options, chunksize=4)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -185,7 +213,7 @@ def hunted(name: str, seeds: Sequence[int]) -> bugs.Caught:
     """Look for one bug."""
 
     def found(seed: int) -> tuple[str, float]:
-        outcome = play(seed)
+        outcome = play_apart(seed)
         return outcome.broken, outcome.cpu_s
 
     return bugs.hunt(name, seeds, found)

@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from zlib import crc32
 
 from federation.simulator import quiet
 from federation.simulator.fleets import SMALL, meshed, zones_of
@@ -70,6 +71,8 @@ class Told:
     faults: int = 0
     virtual_s: float = 0.0
     writes: int = 0
+    digest: int = 0
+    """Of all that was written, in order: two histories with the same one are the same."""
     copies: int = 0
     """Runs of workloads of mode consistency."""
 
@@ -161,6 +164,10 @@ class World:
         watch = self.server.store.watch(REGISTRY, 0)
         async for batch in watch:
             for event in batch:
+                row, told = event.row, self.told
+                told.digest = crc32(
+                    row.value, crc32(f"{row.revision} {row.key}".encode(), told.digest)
+                )
                 self.rules.on_write(self.seen.take(event, self.loop.time()))
 
     def check(self) -> None:
