@@ -159,6 +159,26 @@ async def test_who_is_replaced_only_after_its_end_is_counted_once() -> None:
         assert (status["failed"], status["active"], status["terminating"]) == (1, 1, 0)
 
 
+async def test_after_its_deadline_a_job_waits_for_pods_that_are_held() -> None:
+    held = {"metadata": {"finalizers": [TRACKING, "x/held"]}}
+    async with world() as made, made.kubelet(runs_on), made.controllers():
+        name = await made.namespace("demo")
+        await made.client.create(JOB, job(parallelism=1, activeDeadlineSeconds=9), name)
+        await active(made, name, 1)
+        (pod,) = await made.pods(name)
+        key = ObjectKey(name, pod["metadata"]["name"])
+        await made.client.patch(POD, key, held, PatchType.MERGE)
+        await asyncio.sleep(30)
+        status = (await made.job(name))["status"]
+        assert condition(status, "FailureTarget")["reason"] == "DeadlineExceeded"
+        assert (status["failed"], status["terminating"]) == (1, 1)
+        assert not condition(status, "Failed"), "a pod is still there"
+        free = {"metadata": {"finalizers": None}}
+        await made.client.patch(POD, key, free, PatchType.MERGE)
+        await asyncio.sleep(10)
+        assert condition((await made.job(name))["status"], "Failed")
+
+
 async def test_hundreds_of_pods_are_counted() -> None:
     async with world() as made, made.kubelet(lambda pod, before: 0), made.controllers():
         name = await made.namespace("demo")

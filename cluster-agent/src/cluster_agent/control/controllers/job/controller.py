@@ -126,7 +126,9 @@ class JobReconciler:
         self._records[job.key] = (job.metadata.uid, record)
         if error is not None:
             raise error
-        waits = (order.wait_s, deadline_in(_with_status(job, fresh), self._clock.now()))
+        waits = [order.wait_s]
+        if decided is None:
+            waits.append(deadline_in(_with_status(job, fresh), self._clock.now()))
         return Result(min((wait for wait in waits if wait is not None), default=None))
 
     async def _write(self, job: Job, fresh: Tally, after: Sequence[Action]) -> None:
