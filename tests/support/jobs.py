@@ -239,7 +239,7 @@ def condition(status: Mapping[str, Any], kind: str) -> Document:
 
 
 @contextlib.asynccontextmanager
-async def world() -> AsyncIterator[World]:
-    clock = LoopClock()
+async def world(clock: LoopClock | None = None) -> AsyncIterator[World]:
+    clock = clock or LoopClock()
     async with running_server(clock=clock, ids=SeededIds(1), kinds=KINDS) as server:
         yield World(server.local, clock)

@@ -1,9 +1,22 @@
 """Jobs over a real API server: whose pods they are, what happens to them when the Job goes, and what stops one from being made."""
 
 import asyncio
+import datetime as dt
 
 import pytest
-from tests.support.jobs import EVENT, JOB, POD, Document, World, condition, job, world
+from tests.support.jobs import (
+    CRONJOB,
+    EVENT,
+    JOB,
+    POD,
+    Document,
+    World,
+    condition,
+    cron_job,
+    job,
+    world,
+)
+from tests.support.loopclock import LoopClock
 
 from machinery.client.interface import DeleteOptions, PatchType, dynamic
 from machinery.meta.errors import NotFound
@@ -177,6 +190,27 @@ async def test_after_its_deadline_a_job_waits_for_pods_that_are_held() -> None:
         await made.client.patch(POD, key, free, PatchType.MERGE)
         await asyncio.sleep(10)
         assert condition((await made.job(name))["status"], "Failed")
+
+
+class Set(LoopClock):
+    """A clock that somebody sets."""
+
+    ahead = dt.timedelta()
+
+    def now(self) -> dt.datetime:
+        return super().now() + self.ahead
+
+
+async def test_a_clock_that_is_set_is_noticed() -> None:
+    clock = Set()
+    async with world(clock) as made, made.controllers():
+        name = await made.namespace("demo")
+        noon = cron_job(schedule="0 12 * * *")
+        await made.client.create(CRONJOB, noon, name)
+        await clock.sleep(5)
+        clock.ahead = dt.timedelta(hours=12)
+        await clock.sleep(15 * 60)
+        assert len(await made.jobs(name)) == 1
 
 
 async def test_hundreds_of_pods_are_counted() -> None:

@@ -19,6 +19,8 @@ from machinery.meta.errors import AlreadyExists, Forbidden, NotFound, StatusErro
 from machinery.meta.objectmeta import controller_of
 from machinery.meta.resource import ObjectKey
 
+CLOCK_TRUSTED_S = 600.0
+"""A timer runs no longer than this: the clock on the wall may be set meanwhile, as it is after the start of a board without one."""
 LOOK_AGAIN_S = 5.0
 """Where an informer is behind, and should its event be lost."""
 
@@ -55,7 +57,8 @@ class CronJobReconciler:
             if job is not None:
                 status = started(cron, planned, job)
         await self._executor.apply(write(cron, status), on_done=self._note_written(key))
-        return Result(planned.wait_s)
+        wait_s = planned.wait_s
+        return Result(None if wait_s is None else min(wait_s, CLOCK_TRUSTED_S))
 
     async def _start(self, cron: CronJob, start: Create) -> Job | None:
         """Make the Job; the one that is there already, if it is ours. None: nobody's business here."""
