@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from federation.simulator import workload
-from federation.simulator.kinds import GADGET, GADGETS, SIZED
+from federation.simulator.kinds import GADGET, GADGETS, SIZED, definition
 from federation.simulator.kubelet import Copies, Node, is_fenced
 from federation.simulator.link import Link, LinkedClient, Servers
 from federation.simulator.nodes import NODES, Nodes
@@ -68,6 +68,10 @@ class Ref(NamedTuple):
     def named(self) -> tuple[str, str]:
         """Kind and name."""
         return self.kind, self.key.name
+
+
+GADGETS_DEFINED = Ref(DEFINITION, ObjectKey("", definition()["metadata"]["name"]))
+"""The only definition of a history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +272,8 @@ class Member:
     @property
     def defined(self) -> bool:
         """Whether the custom kind is served here."""
-        return any(ref.kind == DEFINITION and h.gone_at is None for ref, h in self.objects.items())
+        held = self.objects.get(GADGETS_DEFINED)
+        return held is not None and held.gone_at is None
 
     def apply(self, work: ObjectKey, manifest: Document) -> str:
         """Server-side apply in few words; why not, or the empty string."""
