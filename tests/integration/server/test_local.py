@@ -9,15 +9,19 @@ import pytest
 from aiohttp import web
 from tests.support.apiserver import RunningServer, running_server
 
-from machinery.api.core import NODES, PODS
+from machinery.api.core import NAMESPACES, NODES, PODS, Namespace
+from machinery.client.informer import Informer
 from machinery.client.interface import (
     Client,
     DeleteOptions,
     EventType,
     ListOptions,
+    Packed,
     PatchType,
     dynamic,
 )  # fmt: skip
+from machinery.kit.clock import SystemClock
+from machinery.kit.tasks import TaskOwner
 from machinery.meta.errors import AlreadyExists, Conflict, Expired, Forbidden, Invalid, NotFound
 from machinery.meta.resource import Document, ObjectKey
 from machinery.server.app import Extensions
@@ -205,6 +209,45 @@ async def test_readers_share_one_view(server: RunningServer) -> None:
     first = (await server.local.list(PODS, "default")).items[0]
     second = (await server.local.list(PODS, "default")).items[0]
     assert first is second
+
+
+async def test_documents_come_packed_to_who_asks_for_it(server: RunningServer) -> None:
+    await server.local.create(MAPS, config_map("a"), "default")
+    packing = ListOptions(packed=True, field_selector="metadata.name=a")
+    (packed,) = (await server.local.list(MAPS, "default", packing)).items
+    assert isinstance(packed, Packed)
+    assert (packed.key, packed.read()) == (KEY, await server.local.get(MAPS, KEY))
+    event = await anext(server.local.watch(MAPS, "default", packing))
+    assert isinstance(event.object, Packed)
+    assert event.object.read() is packed.read()
+    views = await server.local.list(NAMESPACES, "", ListOptions(packed=True))
+    assert all(isinstance(item, Namespace) for item in views.items)
+    plain = await server.rest.list(MAPS, "default", packing)
+    assert [item["data"] for item in plain.items] == [{"k": "v"}]
+
+
+async def test_an_informer_of_documents_follows_its_own_server(server: RunningServer) -> None:
+    informer = Informer(server.local, MAPS, SystemClock(), namespace="default")
+    heard: asyncio.Queue[tuple[Any, Any]] = asyncio.Queue()
+    informer.on_change(
+        lambda old, new: heard.put_nowait((old and old["data"], new and new["data"]))
+    )
+    owner = TaskOwner()
+    owner.spawn(informer.run(), "informer")
+    try:
+        await informer.wait_synced()
+        while not heard.empty():  # what every namespace has
+            heard.get_nowait()
+        await server.local.create(MAPS, config_map("a"), "default")
+        assert await heard.get() == (None, {"k": "v"})
+        await server.rest.patch(MAPS, KEY, {"data": {"k": "w"}})
+        assert await heard.get() == ({"k": "v"}, {"k": "w"})
+        assert informer.get(KEY) == await server.local.get(MAPS, KEY)
+        await server.local.delete(MAPS, KEY)
+        assert await heard.get() == ({"k": "w"}, None)
+        assert informer.get(KEY) is None
+    finally:
+        await owner.close()
 
 
 async def test_a_local_client_has_its_users_rights(server: RunningServer) -> None:

@@ -1,15 +1,17 @@
 """The copy follows the server, whatever happens in between."""
 
 import asyncio
+import copy
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
-from tests.support.fake_client import FakeClient
+from tests.support.fake_client import EVERYTHING, FakeClient
 from tests.support.loopclock import LoopClock
 
 from machinery.api.core import CONFIGMAPS, PODS
 from machinery.client.informer import Informer
-from machinery.client.interface import dynamic
+from machinery.client.interface import Packed, dynamic
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.errors import Forbidden, InternalError, TooManyRequests
 from machinery.meta.resource import ObjectKey
@@ -151,6 +153,93 @@ async def test_indexes_follow_changes():
         assert informer.by_index("node", "n1") == []
         assert [_name(p) for p in informer.by_index("node", "n2")] == ["a"]
         assert informer.by_index("node", "") == []
+
+
+async def test_an_index_keeps_the_order_of_those_that_share_a_value():
+    client = FakeClient()
+    async with running(client) as (informer, _):
+        informer.add_index("node", lambda p: [p.spec.node_name])
+        await informer.wait_synced()
+        for name in ("b", "a", "c"):
+            await client.create(PODS, pod(name, node="n1"), "demo")
+        await asyncio.sleep(1)
+        assert [_name(p) for p in informer.by_index("node", "n1")] == ["b", "a", "c"]
+        for gone, left in (("a", ["b", "c"]), ("b", ["c"]), ("c", [])):
+            await client.delete(PODS, ObjectKey("demo", gone))
+            await asyncio.sleep(1)
+            assert [_name(p) for p in informer.by_index("node", "n1")] == left
+        await client.create(PODS, pod("d", node="n1"), "demo")
+        await asyncio.sleep(1)
+        assert [_name(p) for p in informer.by_index("node", "n1")] == ["d"]
+
+
+async def test_an_index_may_give_a_value_twice():
+    client = FakeClient()
+    async with running(client) as (informer, _):
+        informer.add_index("twice", lambda p: [p.spec.node_name, p.spec.node_name])
+        await informer.wait_synced()
+        await client.create(PODS, pod("a", node="n1"), "demo")
+        await asyncio.sleep(1)
+        assert [_name(p) for p in informer.by_index("twice", "n1")] == ["a"]
+        await client.patch(PODS, ObjectKey("demo", "a"), {"spec": {"nodeName": "n2"}})
+        await asyncio.sleep(1)
+        assert informer.by_index("twice", "n1") == []
+        assert [_name(p) for p in informer.by_index("twice", "n2")] == ["a"]
+
+
+class Counted:
+    """A state of an object that counts how often it is decoded."""
+
+    def __init__(self, document):
+        self.document, self.reads = document, 0
+        self.namespace, self.name = "demo", document["metadata"]["name"]
+        self.revision = int(document["metadata"]["resourceVersion"])
+
+    def decode(self):
+        self.reads += 1
+        return copy.deepcopy(self.document)
+
+
+class Packing(FakeClient):
+    """A client that packs what it lists, as that of the same process does; a state that stays is packed anew each time."""
+
+    def __init__(self):
+        super().__init__()
+        self.given = []
+
+    async def list(self, resource, namespace="", options=EVERYTHING):
+        listing = await super().list(resource, namespace, options)
+        assert options.packed
+        self.given = [Counted(document) for document in listing.items]
+        return replace(listing, items=[Packed(one, Counted.decode) for one in self.given])
+
+
+async def test_packed_documents_are_held_packed_and_read_as_documents():
+    client = Packing()
+    await client.create(CONFIGMAPS, {"metadata": {"name": "x", "labels": {"a": "b"}}}, "demo")
+    await client.create(CONFIGMAPS, {"metadata": {"name": "y"}}, "demo")
+    maps = dynamic("", "v1", "configmaps", "ConfigMap", namespaced=True)
+    informer, told = Informer(client, maps, LoopClock()), []
+    informer.add_index("a", lambda d: [(d["metadata"].get("labels") or {}).get("a")])
+    await informer.list_once()
+    informer.on_change(lambda old, new: told.append((_name(old), _name(new))))
+    assert told == [(None, "x"), (None, "y")]
+    first = client.given
+    reads = [one.reads for one in first]
+    await informer.list_once()  # nothing has changed, so nothing is decoded
+    assert [one.reads for one in first + client.given] == [*reads, 0, 0]
+    assert informer.get(ObjectKey("demo", "x"))["metadata"]["labels"] == {"a": "b"}
+    assert [_name(d) for d in informer.by_index("a", "b")] == ["x"]
+    await client.patch(CONFIGMAPS, ObjectKey("demo", "x"), {"data": {"k": "v"}})
+    await client.delete(CONFIGMAPS, ObjectKey("demo", "y"))
+    await informer.list_once()
+    assert sorted(told[2:], key=str) == [("x", "x"), ("y", None)]
+    assert [d["data"] for d in informer.list()] == [{"k": "v"}]
+    await client.delete(CONFIGMAPS, ObjectKey("demo", "x"))
+    await client.create(CONFIGMAPS, {"metadata": {"name": "x"}}, "demo")
+    await informer.list_once()  # another object of the same name
+    assert told[4:] == [("x", None), (None, "x")]
+    assert len(informer) == 1
 
 
 async def test_one_bad_handler_stops_neither_the_copy_nor_its_neighbours(caplog):

@@ -2,16 +2,19 @@
 
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from machinery.api.core import Pod
 from machinery.api.kinds import BUILTIN, POD
 from machinery.api.scheme import Scheme
+from machinery.meta.objectmeta import Object
 from machinery.meta.selectors import EVERYTHING, parse, parse_fields
 from machinery.server import codec
-from machinery.server.cache import KindCache, Selection, WatchCache
+from machinery.server.cache import Entry, KindCache, Selection, WatchCache
 from machinery.server.config import ServerConfig
 from machinery.store.interface import Change, Event, Row
 from machinery.store.memory import MemoryStore
@@ -149,6 +152,32 @@ def test_state_at_any_revision_is_what_was_then(writes: list[tuple[str, int]]) -
         state = log.cache.state_at(revision)
         assert state is not None
         assert {key: entry.value for key, entry in state.items()} == expected
+
+
+def test_views_of_one_object_share_what_is_equal() -> None:
+    document = {
+        "kind": "Pod", "apiVersion": "v1", "spec": {"nodeName": "n1"},
+        "metadata": {"name": "x", "namespace": "a", "labels": {"app": "web"}, "annotations": {"b/c": "d"},
+                     "uid": "u", "finalizers": ["f"], "ownerReferences": [{"uid": "o", "controller": True}]},
+    }  # fmt: skip
+    value, head = codec.encode(POD, document), codec.head_size(POD)
+    entry = Entry("a/x", value, 7, pod=True)
+    pod_view, bare = entry.view(Pod, head), entry.view(Object, head)
+    assert pod_view == msgspec.json.decode(codec.splice(value, 7, head), type=Pod)
+    assert bare == msgspec.json.decode(codec.splice(value, 7, head), type=Object)
+    assert bare.metadata is pod_view.metadata
+    assert pod_view.metadata.labels is entry.labels
+    assert entry.view(Pod, head) is pod_view
+    assert entry.view(Object, head) is bare
+
+
+def test_a_view_without_the_usual_metadata_is_left_as_it_is() -> None:
+    class Own(msgspec.Struct):
+        metadata: dict[str, Any]
+
+    entry = Entry("a/x", pod("x", {"app": "web"}), 7, pod=True)
+    view = entry.view(Own, codec.head_size(POD))
+    assert view.metadata == {"name": "x", "namespace": "a", "labels": {"app": "web"}, "resourceVersion": "7"}  # fmt: skip
 
 
 def test_splice_gives_the_object_with_its_revision() -> None:

@@ -5,6 +5,9 @@ lists: after a 410 the new list is compared with the copy, and what is missing f
 object that was deleted and created anew under its name is reported as both. A handler runs in place, inside the event;
 it should do no more than put a key into a queue.
 
+Documents of a server in the same process are held packed (`interface.Packed`) and decoded when they are asked for: the
+server has their bytes anyway, and decoded they are four times as big. Two readings may so give two equal documents.
+
 Handlers are level-triggered: intermediate versions may be skipped, the last one never is. The copy may lag behind the
 server; `resource_version` tells how far it is, which `controller.expectations` relies on.
 """
@@ -13,9 +16,16 @@ import asyncio
 import builtins
 import logging
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
-from machinery.client.interface import Client, EventType, Listing, ListOptions, WatchEvent
+from machinery.client.interface import (
+    Client,
+    EventType,
+    Listing,
+    ListOptions,
+    Packed,
+    WatchEvent,
+)
 from machinery.client.objects import key_of, uid_of, version_of
 from machinery.kit.backoff import Backoff
 from machinery.kit.clock import Clock
@@ -54,7 +64,8 @@ class _Index(Generic[T]):
 
     def __init__(self, keys_of: Callable[[T], Iterable[Hashable]]) -> None:
         self._keys_of = keys_of
-        self._keys: dict[Hashable, dict[ObjectKey, None]] = {}
+        self._keys: dict[Hashable, ObjectKey | dict[ObjectKey, None]] = {}
+        """One key stands by itself: most indexes are of what only one object has, and a dict is five times as big."""
         self._values: dict[ObjectKey, tuple[Hashable, ...]] = {}
 
     def put(self, key: ObjectKey, new: T | None) -> None:
@@ -63,19 +74,33 @@ class _Index(Generic[T]):
         if values == held:
             return
         for value in held:
-            if (bucket := self._keys.get(value)) is not None:
-                bucket.pop(key, None)
-                if not bucket:
-                    del self._keys[value]
+            self._take_out(value, key)
         if not values:
             del self._values[key]
             return
         self._values[key] = values
         for value in values:
-            self._keys.setdefault(value, {})[key] = None
+            self._put_in(value, key)
+
+    def _put_in(self, value: Hashable, key: ObjectKey) -> None:
+        bucket = self._keys.get(value)
+        if bucket is None:
+            self._keys[value] = key
+        elif isinstance(bucket, dict):
+            bucket[key] = None
+        elif bucket != key:
+            self._keys[value] = {bucket: None, key: None}
+
+    def _take_out(self, value: Hashable, key: ObjectKey) -> None:
+        bucket = self._keys.get(value)
+        if isinstance(bucket, dict):
+            bucket.pop(key, None)
+        if not bucket or bucket == key:
+            self._keys.pop(value, None)
 
     def get(self, value: Hashable) -> Iterable[ObjectKey]:
-        return self._keys.get(value, ())
+        bucket = self._keys.get(value, ())
+        return (bucket,) if isinstance(bucket, ObjectKey) else bucket
 
 
 class Informer(Generic[T]):
@@ -97,7 +122,7 @@ class Informer(Generic[T]):
         self._client, self._clock, self._namespace = client, clock, namespace
         self._labels, self._fields = label_selector, field_selector
         self._backoff, self._roll = backoff, roll
-        self._objects: dict[str, dict[str, T]] = {}
+        self._objects: dict[str, dict[str, T | Packed]] = {}
         self._count = 0
         self._indexes: dict[str, _Index[T]] = {}
         self._handlers: list[Handler[T]] = []
@@ -111,20 +136,23 @@ class Informer(Generic[T]):
     def get(self, key: ObjectKey) -> T | None:
         """The object as last heard of; never to be mutated."""
         names = self._objects.get(key.namespace)
-        return None if names is None else names.get(key.name)
+        held = None if names is None else names.get(key.name)
+        return None if held is None else _read(held)
 
     def list(self, namespace: str = "") -> builtins.list[T]:
         """All objects, or those of one namespace."""
         if namespace:
-            return list(self._objects.get(namespace, {}).values())
-        return [item for names in self._objects.values() for item in names.values()]
+            return [_read(held) for held in self._objects.get(namespace, {}).values()]
+        return [_read(held) for names in self._objects.values() for held in names.values()]
 
     def __len__(self) -> int:
         return self._count
 
     def by_index(self, name: str, value: Hashable) -> builtins.list[T]:
         """The objects for which the index function gave `value`."""
-        return [self._objects[key.namespace][key.name] for key in self._indexes[name].get(value)]
+        return [
+            _read(self._objects[key.namespace][key.name]) for key in self._indexes[name].get(value)
+        ]
 
     @property
     def synced(self) -> bool:
@@ -184,7 +212,7 @@ class Informer(Generic[T]):
     async def list_once(self) -> None:
         """One full list, compared with the copy. The unit of work of a `--once` pass."""
         self._lists.inc()
-        options = ListOptions(label_selector=self._labels, field_selector=self._fields)
+        options = ListOptions(label_selector=self._labels, field_selector=self._fields, packed=True)
         listing = await self._client.list(self.resource, self._namespace, options)
         items = list(listing.items)
         while listing.continue_:
@@ -200,6 +228,7 @@ class Informer(Generic[T]):
             label_selector=self._labels,
             field_selector=self._fields,
             continue_=listing.continue_,
+            packed=True,
         )
         return await self._client.list(self.resource, self._namespace, options)
 
@@ -208,6 +237,7 @@ class Informer(Generic[T]):
             label_selector=self._labels,
             field_selector=self._fields,
             resource_version=self._version,
+            packed=True,
         )
         async for event in self._client.watch(self.resource, self._namespace, options):
             self._take(event)
@@ -228,45 +258,49 @@ class Informer(Generic[T]):
     def _take(self, event: WatchEvent[T]) -> None:
         if event.type is not EventType.BOOKMARK:
             self._events.inc()
-            key = key_of(event.object)
+            key = _key_of(event.object)
             self._put(key, None if event.type is EventType.DELETED else event.object)
         self._version = event.resource_version or self._version
 
     def _replace(self, items: Iterable[T]) -> None:
-        fresh = {key_of(item): item for item in items}
-        gone = [key for item in self.list() if (key := key_of(item)) not in fresh]
+        fresh = {_key_of(item): item for item in items}
+        held = [ObjectKey(space, name) for space, names in self._objects.items() for name in names]
+        gone = [key for key in held if key not in fresh]
         for key in gone:
             self._put(key, None)
         for key, item in fresh.items():
             self._put(key, item)
 
-    def _put(self, key: ObjectKey, new: T | None) -> None:
-        old = self.get(key)
-        if new is None:
+    def _put(self, key: ObjectKey, given: T | Packed | None) -> None:
+        held = self._objects.get(key.namespace, {}).get(key.name)
+        if isinstance(held, Packed) and isinstance(given, Packed) and held.version == given.version:
+            return  # of one process and so of one store, where a revision is one state of one object
+        old = None if held is None else _read(held)
+        if given is None:
             if old is not None:
-                self._store(key, old, None)
-                self._notify(old, None)
+                self._drop(key, old)
             return
+        new = _read(given)
         if old is not None and uid_of(old) != uid_of(new):
-            self._store(key, old, None)
-            self._notify(old, None)
+            self._drop(key, old)
             old = None
         elif old is not None and version_of(old) == version_of(new) != "":
             return
-        self._store(key, old, new)
-        self._notify(old, new)
-
-    def _store(self, key: ObjectKey, old: T | None, new: T | None) -> None:
-        names = self._objects.setdefault(key.namespace, {})
-        if new is None:
-            del names[key.name]
-            if not names:
-                del self._objects[key.namespace]
-        else:
-            names[key.name] = new
-        self._count += (new is not None) - (old is not None)
+        self._objects.setdefault(key.namespace, {})[key.name] = given
+        self._count += old is None
         for index in self._indexes.values():
             index.put(key, new)
+        self._notify(old, new)
+
+    def _drop(self, key: ObjectKey, old: T) -> None:
+        names = self._objects[key.namespace]
+        del names[key.name]
+        if not names:
+            del self._objects[key.namespace]
+        self._count -= 1
+        for index in self._indexes.values():
+            index.put(key, None)
+        self._notify(old, None)
 
     def _notify(self, old: T | None, new: T | None) -> None:
         for handler in self._handlers:
@@ -278,3 +312,12 @@ class Informer(Generic[T]):
         except Exception:  # noqa: BLE001 - one handler's fault must not stop the copy or its other handlers
             extra: dict[str, Any] = {"resource": self.resource.group_resource}
             log.exception("informer handler failed", extra=extra)
+
+
+def _read(held: T | Packed) -> T:
+    """The object itself; only informers of documents hold packed ones."""
+    return cast("T", held.read()) if isinstance(held, Packed) else held
+
+
+def _key_of(item: Any) -> ObjectKey:
+    return item.key if isinstance(item, Packed) else key_of(item)

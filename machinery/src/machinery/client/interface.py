@@ -6,7 +6,7 @@ For kinds known only at run time use `dynamic(...)`: a `Resource[Document]`, who
 """
 
 import enum
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -35,6 +35,40 @@ class ListOptions:
     resource_version_match: str = ""
     limit: int = 0
     continue_: str = ""
+    packed: bool = False
+    """Documents may come as `Packed`, from a client that has them at hand: for informers, which keep them."""
+
+
+class State(Protocol):
+    """One state of one object, with the bytes it is made of."""
+
+    namespace: str
+    name: str
+    revision: int
+
+
+class Packed:
+    """A document that is not decoded before it is read: a fifth of the memory, for some µs a reading."""
+
+    __slots__ = ("_decode", "_state")
+
+    def __init__(self, state: State, decode: Callable[[Any], Document]) -> None:
+        self._state = state
+        self._decode = decode
+
+    @property
+    def key(self) -> ObjectKey:
+        """Namespace and name."""
+        return ObjectKey(self._state.namespace, self._state.name)
+
+    @property
+    def version(self) -> str:
+        """metadata.resourceVersion."""
+        return str(self._state.revision)
+
+    def read(self) -> Document:
+        """The document; shared, so never to be mutated."""
+        return self._decode(self._state)
 
 
 @dataclass(frozen=True, slots=True)

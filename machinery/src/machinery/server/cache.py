@@ -13,14 +13,17 @@ import logging
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from sys import intern
 from typing import Any, TypeVar, cast
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from machinery.api.fieldselectors import fields_of
 from machinery.api.scheme import ServedKind
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.errors import NotFound
+from machinery.meta.objectmeta import Object, ObjectMeta
 from machinery.meta.resource import Document
 from machinery.meta.selectors import EVERYTHING, Requirement, Selector
 from machinery.server import codec
@@ -73,17 +76,20 @@ class Entry:
 
     def __init__(self, key: str, value: bytes, revision: int, *, pod: bool) -> None:
         self.key = key
-        self.namespace, _, self.name = key.partition("/")
+        namespace, _, self.name = key.partition("/")
+        self.namespace = intern(namespace)
         self.value = value
         self.revision = revision
         probe = (_pod_probe if pod else _probe).decode(value)
         meta = probe.metadata
-        self.labels: Mapping[str, str] = meta.labels or _NO_LABELS
+        self.labels: Mapping[str, str] = (
+            {intern(k): v for k, v in meta.labels.items()} if meta.labels else _NO_LABELS
+        )
         self.owners = tuple(o.uid for o in meta.ownerReferences) if meta.ownerReferences else ()
         spec = probe.spec if isinstance(probe, _PodProbe) else None
         self.node = (spec.nodeName or "") if spec is not None else ""
         self._fields: Mapping[str, str] | None = None
-        self._views: dict[Any, Any] | None = None
+        self._views: tuple[Any, ...] = ()
 
     def document(self) -> Document:
         """A fresh document; the caller may keep it and change it."""
@@ -101,15 +107,33 @@ class Entry:
 
     def view(self, cls: type[T], head: int) -> T:
         """The typed view, decoded once and shared by everybody in the process."""
-        if self._views is None:
-            self._views = {}
-        found = self._views.get(cls)
-        if found is None:
-            decoder = _decoders.get(cls)
-            if decoder is None:
-                decoder = _decoders[cls] = msgspec.json.Decoder(cls)
-            found = self._views[cls] = decoder.decode(codec.splice(self.value, self.revision, head))
+        for held in self._views:
+            if type(held) is cls:
+                return held
+        decoder = _decoders.get(cls)
+        if decoder is None:
+            decoder = _decoders[cls] = msgspec.json.Decoder(cls)
+        found = decoder.decode(codec.splice(self.value, self.revision, head))
+        self._share(found)
+        self._views = (*self._views, found)
         return cast("T", found)
+
+    def _share(self, view: Any) -> None:
+        """Nobody changes a view, so what is equal in all of an object's views, or of a kind's, is there once."""
+        if not isinstance(view, Object) or type(view.metadata) is not ObjectMeta:
+            return
+        force_setattr(view, "api_version", intern(view.api_version))
+        force_setattr(view, "kind", intern(view.kind))
+        for held in self._views:
+            if isinstance(held, Object) and type(held.metadata) is ObjectMeta:
+                force_setattr(view, "metadata", held.metadata)
+                return
+        meta = view.metadata
+        force_setattr(meta, "name", self.name)
+        force_setattr(meta, "namespace", self.namespace)
+        force_setattr(meta, "labels", self.labels)
+        if meta.annotations:
+            force_setattr(meta, "annotations", {intern(k): v for k, v in meta.annotations.items()})
 
 
 class CacheEvent:

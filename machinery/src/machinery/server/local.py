@@ -18,6 +18,7 @@ from machinery.client.interface import (
     EventType,
     Listing,
     ListOptions,
+    Packed,
     PatchType,
     WatchEvent,
 )  # fmt: skip
@@ -37,6 +38,7 @@ from machinery.server.request import RequestInfo
 from machinery.server.scale import SCALE, scale_of, scaled
 from machinery.server.stored import Stored, unavailable
 from machinery.server.subresources import Subresources
+from machinery.server.unpacked import Unpacked
 from machinery.server.user import MASTERS, UserInfo
 from machinery.server.watch import BOOKMARK, LocalWatcher, Watches, classify, too_old
 from machinery.store.interface import (
@@ -76,6 +78,7 @@ class Local:
         self.authorizer = authorizer
         self.interceptors = dict(interceptors)
         self.computed = computed
+        self.decode = Unpacked().document
 
 
 class LocalClient:
@@ -118,7 +121,8 @@ class LocalClient:
         for number, entry in enumerate(page.entries):
             if number % DECODE_SEGMENT == DECODE_SEGMENT - 1:
                 await asyncio.sleep(0)
-            items.append(self._entry_view(resource, kind, cache, entry, entry.revision))
+            item = self._item(resource, kind, cache, entry, entry.revision, options)
+            items.append(item)
         return Listing(items, str(page.revision), page.continue_)
 
     async def watch(
@@ -142,7 +146,7 @@ class LocalClient:
                 await local.wait()
                 while local.queue:
                     name, entry, revision = local.queue.popleft()
-                    yield self._event(resource, kind, cache, name, entry, revision)
+                    yield self._event(resource, kind, cache, name, entry, revision, options)
                 if local.expired is not None:
                     raise local.expired
                 if local.closed:
@@ -172,12 +176,33 @@ class LocalClient:
         name: str,
         entry: Entry | None,
         revision: int,
+        options: ListOptions,
     ) -> WatchEvent[T]:
         if name == BOOKMARK or entry is None:
             mark = Object(metadata=ObjectMeta(resource_version=str(revision)))
             return WatchEvent(EventType.BOOKMARK, cast("T", mark), str(revision))
-        view = self._entry_view(resource, kind, cache, entry, revision)
-        return WatchEvent(EventType(name), view, str(revision))
+        item = self._item(resource, kind, cache, entry, revision, options)
+        return WatchEvent(EventType(name), item, str(revision))
+
+    def _item(
+        self,
+        resource: Resource[T],
+        kind: ServedKind,
+        cache: KindCache,
+        entry: Entry,
+        revision: int,
+        options: ListOptions,
+    ) -> T:
+        if (
+            options.packed
+            and resource.view is dict
+            and kind is cache.kind
+            and kind.dynamic is None
+            and revision == entry.revision
+            and render.view_of(kind) is None
+        ):
+            return cast("T", Packed(entry, self._local.decode))
+        return self._entry_view(resource, kind, cache, entry, revision)
 
     # ------------------------------------------------------------------------------------------------- writing
     async def create(
