@@ -42,6 +42,7 @@ ORDER = (
     "test_acceptance_kills",
     "test_acceptance_pair",
     "test_services",
+    "test_jobs",
     "test_link_foreign",
 )
 SECOND_LANE = "test_survives"

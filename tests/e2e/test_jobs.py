@@ -139,6 +139,23 @@ def test_a_suspended_job_stops_and_goes_on(fleet: Fleet, place: str) -> None:
     assert api.get(path)["status"]["startTime"] > begun
 
 
+def test_a_deleted_pod_is_counted_and_replaced_after_its_end(fleet: Fleet, place: str) -> None:
+    api, path = fleet.api(MEMBER), batch(place, "jobs", "one")
+    wish = job("one", "sleep 3600", parallelism=1, podReplacementPolicy="Failed")
+    api.create(batch(place, "jobs"), wish)
+    until(lambda: api.get(path)["status"].get("ready") == 1, "one that works")
+    first = pods_of(fleet, place, "one")[0]["metadata"]
+    api.delete(core(place, "pods", first["name"]))
+
+    def replaced() -> bool:
+        status, pods = api.get(path)["status"], pods_of(fleet, place, "one")
+        names = [pod["metadata"]["name"] for pod in pods]
+        return status.get("ready") == 1 and status.get("failed") == 1 and first["name"] not in names
+
+    until(replaced, lambda: f"another: {api.get(path)['status']}")
+    assert len(pods_of(fleet, place, "one")) == 1
+
+
 def test_a_cron_job_starts_each_minute_and_by_hand(
     fleet: Fleet, kubectl: Kubectl, place: str
 ) -> None:
