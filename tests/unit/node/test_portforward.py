@@ -15,6 +15,7 @@ from tests.support.pipes import pipe_pair
 from cluster_agent.node.cri.interface import RuntimeFault
 from cluster_agent.node.netns import connect_localhost
 from cluster_agent.node.portforward import (
+    PAIRS_MAX,
     ChannelForwarding,
     Ends,
     Forwarding,
@@ -209,6 +210,15 @@ async def test_a_second_stream_of_a_kind_is_refused() -> None:
             await connection.open(headers)
 
 
+async def test_streams_that_are_opened_and_reset_are_no_way_around_the_limit() -> None:
+    async with client() as connection:
+        for number in range(PAIRS_MAX):
+            headers = {"streamType": "error", "port": "80", "requestID": str(number)}
+            (await connection.open(headers)).reset()
+        with pytest.raises(StreamReset):
+            await connection.open({"streamType": "error", "port": "80", "requestID": "one more"})
+
+
 async def test_clients_without_request_ids() -> None:
     async with listening() as port, client() as connection:
         await connection.open({"streamType": "error", "port": str(port)})
@@ -290,7 +300,9 @@ async def test_channels_as_the_python_client_speaks_them() -> None:
             assert refusal.startswith(b"\x03error forwarding port %d to pod box, uid : " % nobody)
             await ws.send_bytes(b"\x00hello")
             assert await ws.receive_bytes() == b"\x00hello"
-            await ws.send_bytes(b"\x09for nobody")
+            for _ in range(100):
+                await ws.send_bytes(b"\x02for the port that nobody listens on")
+            await ws.send_bytes(b"\x09for no port")
             await ws.send_bytes(b"\x00again")
             assert await ws.receive_bytes() == b"\x00again"
 

@@ -18,7 +18,7 @@ import aiohttp
 from aiohttp import web
 
 from cluster_agent.node.cri.interface import RuntimeFault
-from machinery.kit.tasks import TaskOwner, cancel_all
+from machinery.kit.tasks import TaskOwner
 from machinery.wire import channels
 from machinery.wire.spdy.connection import Connection, Pipe, Stream, StreamReset
 from machinery.wire.spdy.frames import Status
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 CHUNK = 32 * 1024
 PAIR_S = 30.0
 """How long one stream of a pair waits for the other."""
+PAIRS_MAX = 256
+"""Pairs at once, complete or not: a client may open a stream, reset it and never complete its pair."""
 CHANNEL_PORTS_MAX = 127
 """A channel's number is a byte, and 255 is taken."""
 
@@ -82,6 +84,8 @@ class Forwarding:
             return Status.REFUSED_STREAM
         pair = self._pairs.get(request)
         if pair is None:
+            if len(self._pairs) >= PAIRS_MAX:
+                return Status.REFUSED_STREAM
             pair = self._pairs[request] = _Pair(port)
             _ = self._tasks.spawn(self._serve(request, pair), "port-forward")
         if kind in pair.streams:
@@ -198,6 +202,7 @@ class ChannelForwarding:
     def __init__(self, socket: web.WebSocketResponse, target: Target, ports: Sequence[int]) -> None:
         self._socket, self._target, self._ports = socket, target, ports
         self._input: list[asyncio.Queue[bytes]] = [asyncio.Queue(16) for _ in ports]
+        self._writers: dict[int, asyncio.StreamWriter] = {}
 
     async def run(self) -> None:
         """Until the client goes away, or every port's connection has ended."""
@@ -207,7 +212,7 @@ class ChannelForwarding:
         owner = TaskOwner(on_death=lambda _name, _error: None)
         reading = owner.spawn(self._read(), "port-forward-input")
         serving = [
-            owner.spawn(self._serve(number, port), "port-forward")
+            owner.spawn(self._serve(number, port, owner), "port-forward")
             for number, port in enumerate(self._ports)
         ]
         everything = owner.spawn(_all(serving), "port-forward-ports")
@@ -215,6 +220,8 @@ class ChannelForwarding:
             await asyncio.wait({reading, everything}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await owner.close()
+            for writer in self._writers.values():
+                writer.close()
         await self._socket.close()
 
     async def _read(self) -> None:
@@ -228,28 +235,29 @@ class ChannelForwarding:
             if frame.channel // 2 < len(self._input):
                 await self._input[frame.channel // 2].put(frame.data)
 
-    async def _serve(self, number: int, port: int) -> None:
+    async def _serve(self, number: int, port: int, owner: TaskOwner) -> None:
+        """From the pod's port to the client, to the port's end."""
         try:
             reader, writer = await self._target.dial(port)
         except RuntimeFault as why:
+            _ = owner.spawn(self._feed(number), "port-forward-feed")
             text = self._target.failed(port, why).encode()
             await self._socket.send_bytes(channels.encode(2 * number + 1, text))
             return
-        owner = TaskOwner(on_death=lambda _name, _error: None)
-        feeding = owner.spawn(self._feed(number, writer), "port-forward-feed")
+        self._writers[number] = writer
+        _ = owner.spawn(self._feed(number), "port-forward-feed")
         try:
             while data := await reader.read(CHUNK):
                 await self._socket.send_bytes(channels.encode(2 * number, data))
         finally:
-            await cancel_all([feeding])
             writer.close()
 
-    async def _feed(self, number: int, writer: asyncio.StreamWriter) -> None:
-        """What is left when the pod has stopped reading goes nowhere, and holds nobody back."""
-        queue = self._input[number]
+    async def _feed(self, number: int) -> None:
+        """From the client to the pod's port. What comes for a port that has ended goes nowhere, and holds nobody back."""
+        queue, writer = self._input[number], self._writers.get(number)
         while True:
             data = await queue.get()
-            if not writer.is_closing():
+            if writer is not None and not writer.is_closing():
                 writer.write(data)
                 with contextlib.suppress(ConnectionError):
                     await writer.drain()
