@@ -27,7 +27,7 @@ from cluster_agent.control.controllers.pods import (
 )
 from cluster_agent.control.controllers.selectors import matches
 from machinery.api.core import PODS, Pod
-from machinery.client.interface import PatchType
+from machinery.client.interface import ListOptions, PatchType
 from machinery.controller.action import Action, Create, Delete, Patch, Result
 from machinery.controller.executor import OnDone
 from machinery.controller.expectations import Expectations
@@ -96,10 +96,11 @@ class JobReconciler:
         """A Job that somebody else has begun: learn from the server what our informers must show before we count and make pods."""
         live = await self._client.get(JOBS, job.key)
         self._written[job.key] = _revision(live)
-        uid = job.metadata.uid
+        uid, labels = job.metadata.uid, job.spec.selector.match_labels
+        options = ListOptions(label_selector=",".join(f"{k}={v}" for k, v in labels.items()))
         pods = {
             pod.metadata.uid: pod
-            for pod in (await self._client.list(PODS, job.metadata.namespace)).items
+            for pod in (await self._client.list(PODS, job.metadata.namespace, options)).items
             if (owner := controller_of(pod.metadata)) is not None and owner.uid == uid
         }
         for pod in pods.values():
