@@ -201,7 +201,7 @@ def test_the_verb_waits_and_shows_what_moved(capsys: pytest.CaptureFixture[str])
         await fleet.deploy()
         await fleet.taint("gamma")
         web = rebalance.workload("deploy/web", "demo")
-        before = await rebalance.begin(fleet.client, [web])
+        before = await rebalance.begin(fleet.client, ["deploy/web"], "demo")
         early = await rebalance.settled(fleet.client, [web], fleet.clock, 0.0)
         assert rebalance.open_end(early[web]) == "deployment/web is not decided yet"
         after = await rebalance.settled(fleet.client, [web], fleet.clock, 60.0)
@@ -213,7 +213,7 @@ def test_the_verb_waits_and_shows_what_moved(capsys: pytest.CaptureFixture[str])
             "deployment/web  gamma    0       2",
         ]
         with pytest.raises(CliError, match="there is no deployment/api, or no policy places it"):
-            _ = await rebalance.begin(fleet.client, [rebalance.workload("deploy/api", "demo")])
+            _ = await rebalance.begin(fleet.client, ["deploy/api"], "demo")
 
     play(story)
     assert "asks for a new division" in capsys.readouterr().out

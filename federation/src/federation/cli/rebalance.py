@@ -22,7 +22,7 @@ from machinery.client.interface import Client
 from machinery.kit.clock import Clock, SystemClock
 from machinery.meta.errors import NotFound
 from machinery.meta.objectmeta import condition
-from machinery.meta.resource import Document, ObjectKey
+from machinery.meta.resource import Document, ObjectKey, Resource
 
 LOOK_S = 0.5
 TTL_S = 300
@@ -102,31 +102,36 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def named(client: Client, text: str, namespace: str) -> Workload:
-    """`deploy/web`, or `Ring/one` of a kind that a definition serves. Raises CliError, StatusError, ConnectionError."""
+def workload(text: str, namespace: str, custom: Iterable[Resource[Document]] = ()) -> Workload:
+    """`deploy/web`, or `Ring/one` of one of the `custom` kinds. Raises CliError."""
     kind, _, name = text.partition("/")
     singular = kind.lower().partition(".")[0]
     known = KINDS.get(singular) or KINDS.get(singular.removesuffix("s"))
     if name and known is not None:
         return Workload(*known, namespace, name)
-    if name and kind[:1].isupper():
-        for definition in (await client.list(DEFINITIONS)).items:
-            for one in served_resources(definition)[:1]:
-                if one.kind == kind:
-                    return Workload(one.api_version, kind, namespace * one.namespaced, name)
+    for one in custom:
+        if name and one.kind == kind:
+            return Workload(one.api_version, kind, namespace if one.namespaced else "", name)
     kinds = ", ".join(KINDS)
     raise CliError(
-        f"{text!r} is no workload: give KIND/NAME, where KIND is one of {kinds}, or a custom"
-        " kind as its definition writes it"
+        f"{text!r} is no workload: give KIND/NAME, where KIND is one of {kinds}, or a custom kind as"
+        " its definition writes it"
     )
+
+
+async def _custom(client: Client) -> list[Resource[Document]]:
+    """The kinds that definitions serve, each in its preferred version."""
+    definitions = (await client.list(DEFINITIONS)).items
+    return [kind for definition in definitions for kind in served_resources(definition)[:1]]
 
 
 async def begin(
     client: Client, texts: Sequence[str], namespace: str
 ) -> dict[Workload, ResourceBinding]:
     """Ask for the division; the bindings as they were. Raises CliError, StatusError, ConnectionError."""
+    custom = await _custom(client) if any(text[:1].isupper() for text in texts) else []
     before = {}
-    for one in [await named(client, text, namespace) for text in texts]:
+    for one in [workload(text, namespace, custom) for text in texts]:
         try:
             before[one] = await _binding(client, one)
         except NotFound as error:
