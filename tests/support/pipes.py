@@ -13,6 +13,8 @@ class MemoryPipe:
         self.written = 0
         self._held_max = held_max
         self._ended = False
+        self.refuses = False
+        """Whether writes fail, as they do when the other machine has gone; reads just wait."""
         self._changed = asyncio.Condition()
 
     async def read(self) -> bytes:
@@ -26,7 +28,7 @@ class MemoryPipe:
     async def write(self, data: bytes) -> None:
         other = self.other
         async with other._changed:
-            if other._ended:
+            if other._ended or self.refuses:
                 raise ConnectionResetError("the other end is closed")
             other.held += data
             self.written += len(data)

@@ -201,3 +201,22 @@ async def test_a_stream_that_ended_before_the_connection_is_read_to_its_end() ->
     assert await taken[0].read() == b"all"
     assert await taken[0].read() == b""
     await owner.close()
+
+
+async def test_a_peer_that_has_gone_is_noticed_though_nothing_is_read() -> None:
+    """Nobody reads its stream: so the pipe is not read on, and says nothing of its end."""
+    taken: list[Stream] = []
+    near, task, owner = await raw_server(taken, ping_s=0.01)
+    await near.write(encode(SynStream(1, Packer().pack({}))))
+    writing = asyncio.ensure_future(near.write(encode(Data(1, bytes(2 * BUFFERED_BYTES_MAX)))))
+    heard = FrameReader()
+    while not any(isinstance(frame, Ping) for frame in heard.feed(await near.read())):
+        continue
+    near.other.refuses = True
+    async with asyncio.timeout(10):
+        await task
+    with pytest.raises(StreamReset):
+        while True:
+            await taken[0].read()
+    writing.cancel()
+    await owner.close()

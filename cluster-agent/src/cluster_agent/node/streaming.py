@@ -2,10 +2,12 @@
 
 The socket's reader fills two short queues (input, sizes); a client that stops reading slows the process down through
 the socket's own buffer, it does not grow ours. The end of the input arrives as version 5's close message. In version 4
-there is none: the input then ends when the client goes away.
+there is none: the input then ends when the client goes away. A command that does not read its input stops our reading too, and
+then the end of a client is seen by the pings that cannot be written to it.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -19,15 +21,25 @@ from machinery.wire import channels
 log = logging.getLogger(__name__)
 
 INPUT_MESSAGES_MAX = 64
+SIZES_MAX = 64
+"""Sizes of a terminal that nobody has asked for yet; the newest count."""
+PING_S = 30.0
 
 
 class WebSocketStreams:
     """The `Streams` of one connection."""
 
-    def __init__(self, socket: web.WebSocketResponse, request: StreamRequest, *, v5: bool) -> None:
-        self._socket, self._request, self._v5 = socket, request, v5
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        request: StreamRequest,
+        *,
+        v5: bool,
+        ping_s: float = PING_S,
+    ) -> None:
+        self._socket, self._request, self._v5, self._ping_s = socket, request, v5, ping_s
         self._input: asyncio.Queue[bytes | None] = asyncio.Queue(INPUT_MESSAGES_MAX)
-        self._sizes: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue()
+        self._sizes: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue(SIZES_MAX)
         self._input_ended = False
 
     async def run(self, work: "Callable[[WebSocketStreams], Awaitable[int]]") -> None:
@@ -39,15 +51,18 @@ class WebSocketStreams:
             async with asyncio.TaskGroup() as group:
                 worker = group.create_task(self._finish(work))
                 reader = group.create_task(self._read())
-                await asyncio.wait({worker, reader}, return_when=asyncio.FIRST_COMPLETED)
-                worker.cancel()
-                reader.cancel()
+                pings = group.create_task(self._ping())
+                parts = {worker, reader, pings}
+                await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+                for task in parts:
+                    task.cancel()
         except* (ConnectionError, RuntimeError) as group_error:
             log.info("stream cut", extra={"error": str(group_error.exceptions[0])})
         if worker.done() and not worker.cancelled() and worker.exception() is None:
             status = worker.result()
         if not self._socket.closed:
-            await self._socket.send_bytes(channels.encode(channels.ERROR, orjson.dumps(status)))
+            with contextlib.suppress(ConnectionError):
+                await self._socket.send_bytes(channels.encode(channels.ERROR, orjson.dumps(status)))
             await self._socket.close()
 
     async def _finish(
@@ -58,6 +73,12 @@ class WebSocketStreams:
         except RuntimeFault as error:
             return channels.failure(str(error))
 
+    async def _ping(self) -> None:
+        """Until a ping cannot be written. Raises ConnectionError."""
+        while True:
+            await asyncio.sleep(self._ping_s)
+            await self._socket.ping()
+
     async def _read(self) -> None:
         """Until the client goes away."""
         async for message in self._socket:
@@ -67,14 +88,21 @@ class WebSocketStreams:
             if frame is None:
                 continue
             if frame.channel == channels.STDIN and self._request.stdin:
-                if frame.data:
-                    await self._input.put(frame.data)
+                await self._put(frame.data)
             elif frame.channel == channels.RESIZE:
                 if (size := channels.resize_of(frame.data)) is not None:
+                    if self._sizes.full():
+                        self._sizes.get_nowait()
                     self._sizes.put_nowait(size)
             elif self._v5 and channels.closes(frame, channels.STDIN):
                 await self._end_input()
         await self._end_input()
+
+    async def _put(self, data: bytes) -> None:
+        """In pieces, so that as many messages as are kept are no more bytes than they look."""
+        step = channels.MESSAGE_BYTES_MAX
+        for start in range(0, len(data), step):
+            await self._input.put(data[start : start + step])
 
     async def _end_input(self) -> None:
         if not self._input_ended:

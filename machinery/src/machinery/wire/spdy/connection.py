@@ -23,6 +23,9 @@ READ_BYTES = 64 * 1024
 BUFFERED_BYTES_MAX = 4 * 1024 * 1024
 OUT_BYTES_MAX = 256 * 1024
 IDLE_S = 4 * 3600.0
+PING_S = 30.0
+"""How often a ping is sent. Nobody waits for its answer, which may stand behind data that nobody reads yet: what is written to a
+peer that has gone fails, and that is seen also where nothing is read."""
 FLUSH_S = 2.0
 """How long the last bytes may take when the connection is closed."""
 
@@ -168,8 +171,10 @@ class Connection:
         accept: Accept = refuse,
         streams_max: int = s.STREAMS_MAX,
         idle_s: float = IDLE_S,
+        ping_s: float = PING_S,
     ) -> None:
-        self._pipe, self._accept, self._idle_s = pipe, accept, idle_s
+        self._pipe, self._accept = pipe, accept
+        self._idle_s, self._ping_s = idle_s, ping_s
         self._session = s.Session(client=client, streams_max=streams_max)
         self._streams: dict[int, Stream] = {}
         self._buffered = 0
@@ -189,6 +194,7 @@ class Connection:
         self._session.widen(BUFFERED_BYTES_MAX - s.WINDOW_BYTES)
         tasks = TaskOwner(on_death=lambda _name, _error: None)
         writer = tasks.spawn(self._write_on(), "spdy-writer")
+        _ = tasks.spawn(self._ping_on(), "spdy-pings")
         try:
             with contextlib.suppress(OSError):
                 await self._read_on()
@@ -228,6 +234,12 @@ class Connection:
                     await self._until(lambda: self._session.pending > 0)
         finally:
             self._close()
+
+    async def _ping_on(self) -> None:
+        while True:
+            await asyncio.sleep(self._ping_s)
+            self._session.ping()
+            self._wake()
 
     def _close(self) -> None:
         self._closed = True

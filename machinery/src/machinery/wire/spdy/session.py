@@ -107,7 +107,7 @@ class Session:
         self._client, self._streams_max = client, streams_max
         self._reader, self._packer, self._unpacker = FrameReader(), Packer(), Unpacker()
         self._streams: dict[int, _Stream] = {}
-        self._next_id = 1 if client else 2
+        self._next_id = self._next_ping = 1 if client else 2
         self._last_peer = 0
         self._out: list[bytes] = []
         self._out_bytes = self._control_bytes = 0
@@ -211,6 +211,11 @@ class Session:
         if found.consumed >= WINDOW_BYTES // 2:
             self._put(frames.WindowUpdate(stream, found.consumed))
             found.consumed = 0
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life; its answer is no event."""
+        self._put(frames.Ping(self._next_ping))
+        self._next_ping = (self._next_ping + 2) % 2**32
 
     def widen(self, size: int) -> None:
         """The window of the whole connection is `size` bytes more; by itself it is not larger than a stream's."""
