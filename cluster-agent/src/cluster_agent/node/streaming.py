@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 INPUT_MESSAGES_MAX = 64
 SIZES_MAX = 64
 """Sizes of a terminal that nobody has asked for yet; the newest count."""
-PING_S = 30.0
+PING_S = 10.0
 
 
 class WebSocketStreams:

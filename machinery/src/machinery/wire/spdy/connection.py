@@ -23,7 +23,7 @@ READ_BYTES = 64 * 1024
 BUFFERED_BYTES_MAX = 4 * 1024 * 1024
 OUT_BYTES_MAX = 256 * 1024
 IDLE_S = 4 * 3600.0
-PING_S = 30.0
+PING_S = 10.0
 """How often a ping is sent. Nobody waits for its answer, which may stand behind data that nobody reads yet: what is written to a
 peer that has gone fails, and that is seen also where nothing is read."""
 FLUSH_S = 2.0
