@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,6 +13,7 @@ import pytest
 from aiohttp import web
 from tests.support.pipes import pipe_pair
 
+from cluster_agent.node.cri import convert
 from cluster_agent.node.cri.interface import RuntimeFault
 from cluster_agent.node.netns import connect_localhost
 from cluster_agent.node.portforward import (
@@ -333,3 +335,28 @@ def test_ports_of_a_query(values: list[str], wanted: list[int]) -> None:
 def test_no_ports(values: list[str]) -> None:
     with pytest.raises(ValueError, match="port"):
         channel_ports(values)
+
+
+# --------------------------------------------------------------------------------------------------- whose network it is
+def told(*namespaces: dict[str, str]) -> dict[str, str]:
+    spec = {"linux": {"namespaces": [{"type": "pid"}, *namespaces]}}
+    return {"info": json.dumps({"pid": 7, "runtimeSpec": spec})}
+
+
+@pytest.mark.parametrize(
+    ("info", "wanted"),
+    [
+        (told({"type": "network", "path": "/var/run/netns/x"}), "/var/run/netns/x"),
+        (told({"type": "network"}), "/proc/7/ns/net"),
+        (told(), ""),
+    ],
+    ids=["named", "of-the-process", "the-hosts"],
+)
+def test_a_sandbox_says_which_network_it_has(info: dict[str, str], wanted: str) -> None:
+    assert convert.network_namespace(info) == wanted
+
+
+@pytest.mark.parametrize("info", [{}, {"info": "x"}, {"info": "{}"}, {"info": "[]"}])
+def test_a_sandbox_that_does_not_say_it_is_not_taken_for_the_hosts(info: dict[str, str]) -> None:
+    with pytest.raises(RuntimeFault, match="which network"):
+        convert.network_namespace(info)
