@@ -124,6 +124,8 @@ def test_exec_has_both_outputs_the_exit_code_and_the_end_of_its_input(way: Way, 
     sent = os.urandom(BIG)
     code, out, _ = way.run("exec", "-i", name, "--", "sha256sum", stdin=sent)
     assert (code, out.split()[0].decode()) == (0, hashlib.sha256(sent).hexdigest())
+    code, out, _ = way.run("exec", "-i", name, "--", "head", "-c", "5", stdin=b"12345" * 4 * BIG)
+    assert (code, out) == (0, b"12345"), "it ends while most of its input is still on the way"
     code, out, _ = way.run("exec", name, "--", "head", "-c", str(3 * BIG), "/dev/zero")
     assert (code, out) == (0, bytes(3 * BIG))
     code, _, err = way.run("exec", name, "--", "/no/such/program")
