@@ -22,6 +22,7 @@ HELPERS: Mapping[str, frozenset[str]] = {
             "histories",
             "history",
             "imports",
+            "ownership",
             "pods",
             "selectors",
             "sets",

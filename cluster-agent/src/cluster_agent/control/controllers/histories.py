@@ -2,21 +2,18 @@
 
 from typing import Any, assert_never
 
-from cluster_agent.control.controllers import claims, history
+from cluster_agent.control.controllers import history
 from cluster_agent.control.controllers.history import Keep, Make, Owner, Renumber
+from cluster_agent.control.controllers.ownership import Ownership
 from cluster_agent.control.controllers.pods import CONTROLLER_INDEX, ORPHANS
-from cluster_agent.control.controllers.sets import (
-    REVISIONS,
-    ControllerRevision,
-    typed,
-)
+from cluster_agent.control.controllers.sets import REVISIONS, ControllerRevision
 from machinery.client.informer import Informer
 from machinery.client.interface import Client
 from machinery.controller.action import Create
 from machinery.controller.executor import Executor
 from machinery.controller.manager import Manager
-from machinery.meta.errors import AlreadyExists, NotFound
-from machinery.meta.objectmeta import Object, controller_of
+from machinery.meta.errors import AlreadyExists
+from machinery.meta.objectmeta import controller_of
 from machinery.meta.resource import ObjectKey, Resource
 
 
@@ -25,7 +22,8 @@ class Histories:
 
     def __init__(self, manager: Manager, executor: Executor, resource: Resource[Any]) -> None:
         self._client: Client = manager.client
-        self._executor, self._resource = executor, resource
+        self._executor = executor
+        self._ownership = Ownership(manager.client, executor, resource)
         self._revisions: Informer[ControllerRevision] = manager.informer(REVISIONS)
         self._revisions.add_index(CONTROLLER_INDEX, _index)
 
@@ -33,17 +31,7 @@ class Histories:
         """Those that the owner controls, after it has adopted and let go what it should."""
         orphans = self._revisions.by_index(CONTROLLER_INDEX, ORPHANS + owner.metadata.namespace)
         mine = self._revisions.by_index(CONTROLLER_INDEX, owner.metadata.uid)
-        found = claims.claim(owner, owner.spec.selector, [*mine, *orphans])
-        one = typed(owner)
-        for revision in found.released:
-            _ = await self._executor.apply([claims.release(one, REVISIONS, revision)])
-        owned = list(found.owned)
-        if found.adoptable and await still_lives(self._client, self._resource, owner):
-            _ = await self._executor.apply(
-                claims.adopt(one, REVISIONS, revision) for revision in found.adoptable
-            )
-            owned += found.adoptable
-        return owned
+        return await self._ownership.of(owner, REVISIONS, [*mine, *orphans])
 
     async def present(
         self, owner: Owner, revisions: list[ControllerRevision]
@@ -80,15 +68,6 @@ class Histories:
             ours = reference is not None and reference.uid == owner.metadata.uid
             return taken if ours and history.is_same(taken, owner) else None
         return made[0]
-
-
-async def still_lives(client: Client, resource: Resource[Any], owner: Object) -> bool:
-    """Whether the living owner is the one that was read: who works from an old copy must not adopt for one that is gone."""
-    try:
-        live = await client.get(resource, owner.key)
-    except NotFound:
-        return False
-    return bool(live.metadata.uid == owner.metadata.uid and not live.deleting)
 
 
 def _index(revision: ControllerRevision) -> tuple[str]:

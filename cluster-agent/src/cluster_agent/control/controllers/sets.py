@@ -5,6 +5,7 @@ As in `workloads`, a template is the document itself, since a controller that co
 
 from typing import Any
 
+from cluster_agent.control.controllers import ownership
 from machinery.api.core import LabelSelector
 from machinery.meta.objectmeta import Condition, Object, View
 from machinery.meta.resource import Document, Resource
@@ -122,8 +123,7 @@ CLAIMS: Resource[PersistentVolumeClaim] = Resource(
 
 def typed(owner: StatefulSet | DaemonSet) -> Object:
     """The owner with its type filled in: lists leave it out."""
-    kind = STATEFULSETS.kind if isinstance(owner, StatefulSet) else DAEMONSETS.kind
-    return Object(api_version="apps/v1", kind=kind, metadata=owner.metadata)
+    return ownership.typed(STATEFULSETS if isinstance(owner, StatefulSet) else DAEMONSETS, owner)
 
 
 def set_document(resource: Resource[Any], metadata: Document, **fields: Any) -> Document:

@@ -5,10 +5,9 @@ does not. Pods' events of a large DaemonSet are gathered as a ReplicaSet's are. 
 made or deleted, no pass makes or deletes more.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
-from cluster_agent.control.controllers import claims, history
+from cluster_agent.control.controllers import history
 from cluster_agent.control.controllers.api_errors import is_namespace_terminating
 from cluster_agent.control.controllers.daemonset import status
 from cluster_agent.control.controllers.daemonset.backoff import FailedPods
@@ -23,7 +22,8 @@ from cluster_agent.control.controllers.daemonset.plan import (
     plan,
     to_actions,
 )
-from cluster_agent.control.controllers.histories import Histories, still_lives
+from cluster_agent.control.controllers.histories import Histories
+from cluster_agent.control.controllers.ownership import Ownership, concerned
 from cluster_agent.control.controllers.pods import (
     CONTROLLER_INDEX,
     ORPHANS,
@@ -32,18 +32,17 @@ from cluster_agent.control.controllers.pods import (
     is_active,
 )
 from cluster_agent.control.controllers.replicaset.controller import BURST_PAUSE_S, gather_s
-from cluster_agent.control.controllers.selectors import is_empty, matches
+from cluster_agent.control.controllers.selectors import is_empty
 from cluster_agent.control.controllers.sets import (
     DAEMONSETS,
     REVISION_HASH_LABEL,
     REVISIONS,
     DaemonSet,
-    typed,
 )
 from machinery.api.core import NODES, PODS, Node, Pod
 from machinery.controller.action import Action, Create, Delete, Result
 from machinery.controller.expectations import Expectations
-from machinery.controller.manager import Manager, owner_keys
+from machinery.controller.manager import Manager
 from machinery.controllers.events import SpeakingExecutor, executor_for
 from machinery.meta.errors import Forbidden, StatusError
 from machinery.meta.objectmeta import controller_of
@@ -57,13 +56,14 @@ class DaemonSetReconciler:
     """Read, plan, act."""
 
     def __init__(self, manager: Manager, executor: SpeakingExecutor) -> None:
-        self._client, self._clock, self._executor = manager.client, manager.clock, executor
+        self._clock, self._executor = manager.clock, executor
         self._sets = manager.informer(DAEMONSETS)
         self._nodes = manager.informer(NODES)
         self._pods = manager.informer(PODS)
         self._pods.add_index(CONTROLLER_INDEX, controller_index)
         self._pods.add_index(PLACE_INDEX, _places)
         self._histories = Histories(manager, executor, DAEMONSETS)
+        self._ownership = Ownership(manager.client, executor, DAEMONSETS)
         self._expectations = Expectations(self._pods, manager.clock)
         self._failed: dict[ObjectKey, FailedPods] = {}
         self._placements: dict[ObjectKey, tuple[DaemonSet, Placement]] = {}
@@ -170,17 +170,7 @@ class DaemonSetReconciler:
         orphans = self._pods.by_index(CONTROLLER_INDEX, ORPHANS + ds.metadata.namespace)
         candidates = self._pods.by_index(CONTROLLER_INDEX, ds.metadata.uid)
         candidates += [pod for pod in orphans if is_active(pod)]
-        found = claims.claim(ds, ds.spec.selector, candidates)
-        owner = typed(ds)
-        for pod in found.released:
-            _ = await self._executor.apply([claims.release(owner, PODS, pod)])
-        owned = list(found.owned)
-        if found.adoptable and await still_lives(self._client, DAEMONSETS, ds):
-            _ = await self._executor.apply(
-                claims.adopt(owner, PODS, pod) for pod in found.adoptable
-            )
-            owned += found.adoptable
-        return owned
+        return await self._ownership.of(ds, PODS, candidates)
 
     def _placement(self, ds: DaemonSet) -> Placement:
         """Compiled once for each version of the DaemonSet."""
@@ -211,18 +201,9 @@ def setup(manager: Manager) -> None:
     sets, nodes = manager.informer(DAEMONSETS), manager.informer(NODES)
     builder = manager.controller("daemonset", reconciler)
 
-    def concerned(pod: Pod) -> Iterable[ObjectKey]:
-        if controller_of(pod.metadata) is not None:
-            return owner_keys(pod, DAEMONSETS)
-        return [
-            ds.key
-            for ds in sets.list(pod.metadata.namespace)
-            if matches(ds.spec.selector, pod.metadata.labels)
-        ]
-
     def on_pod(old: Pod | None, new: Pod | None) -> None:
         for pod in (old, new):
-            for key in concerned(pod) if pod is not None else ():
+            for key in concerned(sets, pod) if pod is not None else ():
                 builder.queue.add_after(key, reconciler.gather_s(key))
 
     def on_node(old: Node | None, new: Node | None) -> None:

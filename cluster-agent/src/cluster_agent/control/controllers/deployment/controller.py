@@ -17,6 +17,7 @@ from cluster_agent.control.controllers.deployment.plan import (
     plan_collision,
     plan_create_failed,
 )
+from cluster_agent.control.controllers.ownership import still_lives
 from cluster_agent.control.controllers.pods import (
     CONTROLLER_INDEX,
     ENDED,
@@ -75,16 +76,9 @@ class DeploymentReconciler:
         """Write who belongs to whom; the events of these writes bring the next pass."""
         owner = revisions.deployment_ref(deployment)
         actions: list[Action] = [claims.release(owner, REPLICASETS, rs) for rs in found.released]
-        if found.adoptable and await self._still_lives(deployment):
+        if found.adoptable and await still_lives(self._client, DEPLOYMENTS, deployment):
             actions += [claims.adopt(owner, REPLICASETS, rs) for rs in found.adoptable]
         return await self._executor.apply(actions)
-
-    async def _still_lives(self, deployment: Deployment) -> bool:
-        try:
-            live = await self._client.get(DEPLOYMENTS, deployment.key)
-        except NotFound:
-            return False
-        return live.metadata.uid == deployment.metadata.uid and not live.deleting
 
     async def _on_create_error(
         self, deployment: Deployment, creation: Create, error: StatusError

@@ -6,7 +6,7 @@ second, so that a Job of many short pods is not looked at for each.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -20,12 +20,12 @@ from cluster_agent.control.controllers.job.plan import Order, freeing, idle, pla
 from cluster_agent.control.controllers.job.podmaking import owner_of
 from cluster_agent.control.controllers.job.sight import TRACKING, Sight, is_tracked, look
 from cluster_agent.control.controllers.job.status import Tally, emit, tally, write
+from cluster_agent.control.controllers.ownership import concerned, still_lives
 from cluster_agent.control.controllers.pods import (
     CONTROLLER_INDEX,
     ORPHANS,
     controller_index,
 )
-from cluster_agent.control.controllers.selectors import matches
 from machinery.api.core import PODS, Pod
 from machinery.client.interface import ListOptions, PatchType
 from machinery.controller.action import Action, Create, Delete, Patch, Result
@@ -233,18 +233,11 @@ class JobReconciler:
         found = claims.claim(job, job.spec.selector, [*self._owned(job), *orphans])
         await self._executor.apply(_release(job, pod) for pod in found.released)
         owned = list(found.owned)
-        if found.adoptable and await self._still_lives(job):
+        if found.adoptable and await still_lives(self._client, JOBS, job):
             for pod in found.adoptable:
                 await self._executor.apply([_adopt(job, pod)])
                 owned.append(_tracked(pod))
         return owned
-
-    async def _still_lives(self, job: Job) -> bool:
-        try:
-            live = await self._client.get(JOBS, job.key)
-        except NotFound:
-            return False
-        return live.metadata.uid == job.metadata.uid and not live.deleting
 
 
 class OrphanReconciler:
@@ -334,19 +327,10 @@ def setup(manager: Manager) -> None:
             for pod in pods.by_index(CONTROLLER_INDEX, seen.metadata.uid):
                 orphans.add(pod.key)
 
-    def concerned(pod: Pod) -> Iterable[ObjectKey]:
-        if controller_of(pod.metadata) is not None:
-            return owner_keys(pod, JOBS)
-        return [
-            job.key
-            for job in jobs.list(pod.metadata.namespace)
-            if matches(job.spec.selector, pod.metadata.labels)
-        ]
-
     def on_pod(old: Pod | None, new: Pod | None) -> None:
         freed = old is not None and is_tracked(old) and (new is None or not is_tracked(new))
         for pod in (old, new):
-            for key in concerned(pod) if pod is not None else ():
+            for key in concerned(jobs, pod) if pod is not None else ():
                 queue.add_after(key, 0.0 if freed else GATHER_S)
         if new is None:
             assert old is not None

@@ -9,8 +9,8 @@ acted on at once. Until the informer shows what the last pass made or deleted, n
 from collections.abc import Iterable
 from typing import Any
 
-from cluster_agent.control.controllers import claims
 from cluster_agent.control.controllers.api_errors import is_namespace_terminating
+from cluster_agent.control.controllers.ownership import Ownership, concerned
 from cluster_agent.control.controllers.pods import (
     CONTROLLER_INDEX,
     ORPHANS,
@@ -26,15 +26,14 @@ from cluster_agent.control.controllers.replicaset.plan import (
     plan_status,
     sort_out,
 )
-from cluster_agent.control.controllers.selectors import matches
 from cluster_agent.control.controllers.workloads import REPLICASETS, ReplicaSet
 from machinery.api.core import PODS, Pod
 from machinery.controller.action import Action, Create, Delete, Emit, Result
 from machinery.controller.executor import OnDone
 from machinery.controller.expectations import Expectations
-from machinery.controller.manager import Manager, owner_keys
+from machinery.controller.manager import Manager
 from machinery.controllers.events import SpeakingExecutor, executor_for
-from machinery.meta.errors import Forbidden, NotFound, StatusError
+from machinery.meta.errors import Forbidden, StatusError
 from machinery.meta.objectmeta import controller_of
 from machinery.meta.resource import ObjectKey
 
@@ -52,7 +51,8 @@ class ReplicaSetReconciler:
     """Read, plan, act."""
 
     def __init__(self, manager: Manager, executor: SpeakingExecutor) -> None:
-        self._client, self._clock, self._executor = manager.client, manager.clock, executor
+        self._clock, self._executor = manager.clock, executor
+        self._ownership = Ownership(manager.client, executor, REPLICASETS)
         self._replica_sets = manager.informer(REPLICASETS)
         self._replica_sets.add_index(CONTROLLER_INDEX, _owner_uid)
         self._pods = manager.informer(PODS)
@@ -126,22 +126,7 @@ class ReplicaSetReconciler:
         orphans = self._pods.by_index(CONTROLLER_INDEX, ORPHANS + rs.metadata.namespace)
         candidates = self._pods.by_index(CONTROLLER_INDEX, rs.metadata.uid)
         candidates += [pod for pod in orphans if is_active(pod)]
-        found = claims.claim(rs, rs.spec.selector, candidates)
-        owner = ReplicaSet(api_version="apps/v1", kind="ReplicaSet", metadata=rs.metadata)
-        for pod in found.released:
-            await self._executor.apply([claims.release(owner, PODS, pod)])
-        owned = list(found.owned)
-        if found.adoptable and await self._still_lives(rs):
-            await self._executor.apply(claims.adopt(owner, PODS, p) for p in found.adoptable)
-            owned += found.adoptable
-        return sort_out(owned)
-
-    async def _still_lives(self, rs: ReplicaSet) -> bool:
-        try:
-            live = await self._client.get(REPLICASETS, rs.key)
-        except NotFound:
-            return False
-        return live.metadata.uid == rs.metadata.uid and not live.deleting
+        return sort_out(await self._ownership.of(rs, PODS, candidates))
 
     def _siblings(self, rs: ReplicaSet) -> Iterable[Pod]:
         """Active pods of every ReplicaSet with the same owner; nobody's siblings without an owner."""
@@ -204,20 +189,11 @@ def setup(manager: Manager) -> None:
         else:
             queue.add(seen.key)
 
-    def concerned(pod: Pod) -> Iterable[ObjectKey]:
-        if controller_of(pod.metadata) is not None:
-            return owner_keys(pod, REPLICASETS)
-        return [
-            rs.key
-            for rs in replica_sets.list(pod.metadata.namespace)
-            if matches(rs.spec.selector, pod.metadata.labels)
-        ]
-
     def on_pod(old: Pod | None, new: Pod | None) -> None:
         if old is not None and new is not None and _same_place(old, new):
             old = None
         for pod in (old, new):
-            for key in concerned(pod) if pod is not None else ():
+            for key in concerned(replica_sets, pod) if pod is not None else ():
                 queue.add_after(key, reconciler.gather_s(key))
 
     replica_sets.on_change(on_replica_set)

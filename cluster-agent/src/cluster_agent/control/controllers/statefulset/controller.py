@@ -6,13 +6,14 @@ refuses is told once a try, and tried again.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from typing import Any
 
-from cluster_agent.control.controllers import claims, history
+from cluster_agent.control.controllers import history
 from cluster_agent.control.controllers.api_errors import is_namespace_terminating
-from cluster_agent.control.controllers.histories import Histories, still_lives
+from cluster_agent.control.controllers.histories import Histories
+from cluster_agent.control.controllers.ownership import Ownership, concerned
 from cluster_agent.control.controllers.pods import CONTROLLER_INDEX, ORPHANS, controller_index
-from cluster_agent.control.controllers.selectors import matches
 from cluster_agent.control.controllers.sets import (
     CLAIMS,
     REVISIONS,
@@ -20,7 +21,6 @@ from cluster_agent.control.controllers.sets import (
     ControllerRevision,
     PersistentVolumeClaim,
     StatefulSet,
-    typed,
 )
 from cluster_agent.control.controllers.statefulset import status
 from cluster_agent.control.controllers.statefulset.identity import (
@@ -34,10 +34,9 @@ from machinery.api.scheme import ServedKind
 from machinery.client.informer import Informer
 from machinery.controller.action import Action, Create, Delete, Result
 from machinery.controller.expectations import Expectations
-from machinery.controller.manager import Manager, owner_keys
+from machinery.controller.manager import Manager
 from machinery.controllers.events import SpeakingExecutor, executor_for
 from machinery.meta.errors import AlreadyExists, Conflict, Forbidden, StatusError
-from machinery.meta.objectmeta import controller_of
 from machinery.meta.resource import ObjectKey
 
 
@@ -51,12 +50,13 @@ class StatefulSetReconciler:
         claim_informer: Informer[PersistentVolumeClaim] | None,
     ) -> None:
         """Without `claim_informer` the server serves no claims: one that is asked for is refused, with an Event."""
-        self._client, self._clock, self._executor = manager.client, manager.clock, executor
+        self._clock, self._executor = manager.clock, executor
         self._sets = manager.informer(STATEFULSETS)
         self._pods = manager.informer(PODS)
         self._pods.add_index(CONTROLLER_INDEX, controller_index)
         self._claims = claim_informer
         self._histories = Histories(manager, executor, STATEFULSETS)
+        self._ownership = Ownership(manager.client, executor, STATEFULSETS)
         self._expectations = Expectations(self._pods, manager.clock)
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -172,17 +172,7 @@ class StatefulSetReconciler:
             for pod in (*mine, *orphans)
             if ordinal_of(set_.metadata.name, pod.metadata.name) is not None
         ]
-        found = claims.claim(set_, set_.spec.selector, named)
-        owner = typed(set_)
-        for pod in found.released:
-            _ = await self._executor.apply([claims.release(owner, PODS, pod)])
-        owned = list(found.owned)
-        if found.adoptable and await still_lives(self._client, STATEFULSETS, set_):
-            _ = await self._executor.apply(
-                claims.adopt(owner, PODS, pod) for pod in found.adoptable
-            )
-            owned += found.adoptable
-        return owned
+        return await self._ownership.of(set_, PODS, named)
 
 
 def _named(revisions: Collection[ControllerRevision], name: str) -> ControllerRevision | None:
@@ -202,15 +192,6 @@ def setup(manager: Manager, kinds: Iterable[ServedKind]) -> None:
     sets = manager.informer(STATEFULSETS)
     builder = manager.controller("statefulset", reconciler)
 
-    def of_pod(pod: Pod) -> Iterable[ObjectKey]:
-        if controller_of(pod.metadata) is not None:
-            return owner_keys(pod, STATEFULSETS)
-        return [
-            one.key
-            for one in sets.list(pod.metadata.namespace)
-            if matches(one.spec.selector, pod.metadata.labels)
-        ]
-
     def of_claim(claim: PersistentVolumeClaim) -> Iterable[ObjectKey]:
         """Those that a claim of this name belongs to: one being collected keeps a pod from being made."""
         name, _, ordinal = claim.metadata.name.rpartition("-")
@@ -224,7 +205,7 @@ def setup(manager: Manager, kinds: Iterable[ServedKind]) -> None:
             )
         ]
 
-    _ = builder.watches(STATEFULSETS).watches(PODS, of_pod)
+    _ = builder.watches(STATEFULSETS).watches(PODS, partial(concerned, sets))
     _ = builder.owns(REVISIONS, STATEFULSETS)
     if claim_informer is not None:
         _ = builder.watches(CLAIMS, of_claim)
