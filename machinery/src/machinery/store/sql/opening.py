@@ -1,5 +1,7 @@
 """From a database URL to a store. What only PostgreSQL needs is imported for it alone: SQLAlchemy takes a second to load."""
 
+import re
+
 from machinery.kit.clock import Clock
 from machinery.store.history import History
 from machinery.store.log import LogStore
@@ -39,20 +41,37 @@ def open_store(
     if backend == "postgresql":
         from machinery.store.sql.postgres import PostgresStore  # a second of imports
 
-        return PostgresStore(_plain(url), history=history, migrate_to=migrate_to, sealer=sealer)
+        return PostgresStore(plain(url), history=history, migrate_to=migrate_to, sealer=sealer)
     raise ValueError(f"database URL {url!r}: unknown database {backend}; {_SHAPES}")
 
 
-def _plain(url: str) -> str:
-    """A PostgreSQL URL without the name of a driver. Raises ValueError."""
+def plain(url: str) -> str:
+    """A PostgreSQL URL without the name of a driver. Raises ValueError.
+
+    Of several hosts (`host:port,host:port`) the one that takes writes is looked for at every connect: behind a standby
+    that was promoted stands the same log.
+    """
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
+    rest = url.partition("://")[2]
+    place = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    user, at, hosts = place.rpartition("@")
+    tail = rest[len(place) :]
     try:
-        parsed = make_url(url)
-    except ArgumentError as error:
+        read = [make_url(f"postgresql://{user}{at}{host}{tail}") for host in hosts.split(",")]
+    except (ArgumentError, ValueError) as error:
         raise ValueError(f"database URL {url!r} cannot be read; {_SHAPES}") from error
-    return parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+    if len(read) == 1:
+        return read[0].render_as_string(hide_password=False)
+    if not all(one.host for one in read):
+        raise ValueError(f"database URL {url!r} names an empty host; {_SHAPES}")
+    if "target_session_attrs" in read[0].query:
+        return f"postgresql://{rest}"
+    return f"postgresql://{rest}{'&' if '?' in tail else '?'}target_session_attrs=read-write"
 
 
-_SHAPES = "use sqlite:///path/to/file.db or postgresql://user:password@host:5432/name"
+_SHAPES = (
+    "use sqlite:///path/to/file.db, postgresql://user:password@host:5432/name, "
+    "or with a standby postgresql://user:password@host:5432,host:5432/name"
+)
