@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.golden.told_events import same_events
+
 from machinery.api.kinds import BUILTIN
 from machinery.client.interface import (
     Client,
@@ -43,7 +45,6 @@ RESOURCES: dict[str, Resource[Document]] = {
 POD, RS, DEPLOYMENT = RESOURCES["Pod"], RESOURCES["ReplicaSet"], RESOURCES["Deployment"]
 EVENT = dynamic("", "v1", "events", "Event", namespaced=True)
 PATCHES = {"merge": PatchType.MERGE, "strategic": PatchType.STRATEGIC, "json": PatchType.JSON}
-FOLDED = "(combined from similar events): "
 TIMELESS = ("observedGeneration",)
 
 
@@ -211,6 +212,9 @@ def group_of(recorded: str) -> str:
 
 class Replay:
     """One transcript in one namespace."""
+
+    SPEAKERS: tuple[str, ...] = ("Deployment", "ReplicaSet")
+    """Whose Events are compared."""
 
     def __init__(
         self, client: Client, transcript: dict[str, Any], quotas: QuotaClient, clock: Clock
@@ -512,60 +516,33 @@ class Replay:
             more = count - self.events_before.get(name, 0)
             self.events_before[name] = count
             about = event["involvedObject"]
-            if more and about["kind"] in ("Deployment", "ReplicaSet"):
+            if more and about["kind"] in self.SPEAKERS:
                 words = (f"{about['kind']}/{about['name']}", event["type"], event["reason"])
-                ours[self.names.recorded(" | ".join((*words, event["message"])))] += more
+                ours[self._our_event(" | ".join((*words, event["message"])))] += more
         recorded: Counter[str] = Counter()
         for line in step["then"].get("events", ()):
             text, _, count = line.rpartition(" | x")
-            if text.startswith(("Deployment/", "ReplicaSet/")):
-                recorded[re.sub(r"(-RS\d+|\br)-p\d+", r"\1-p", text)] += int(count)
+            if text.partition("/")[0] in self.SPEAKERS:
+                recorded[self._recorded_event(text)] += int(count)
         unstable = {
             *self.transcript.get("unstable_steps", ()),
             *self.transcript.get("unstable_events_only", ()),
         }
-        if index not in unstable and not same_events(recorded, ours, several=len(step["do"]) > 1):
+        if index not in unstable and not self._same_events(recorded, ours, step):
             difference = (dict(recorded - ours), dict(ours - recorded))
             self.outcome.events.append(Difference(index, "events", *difference))
 
+    def _our_event(self, text: str) -> str:
+        return self.names.recorded(text)
 
-def same_events(recorded: Counter[str], ours: Counter[str], *, several: bool) -> bool:
-    """Whether the same was told. After several changes in a row the way to the end is a race, its end is not."""
-    return _told(recorded) == _told(ours) or (several and _net(recorded) == _net(ours))
+    def _recorded_event(self, text: str) -> str:
+        """Pods without their numbers: which of equal ones it is decides nothing."""
+        return re.sub(r"(-RS\d+|\br)-p\d+", r"\1-p", text)
 
-
-def _told(events: Counter[str]) -> Counter[str]:
-    """Failed attempts depend on how often was tried; which of parallel writes is folded depends on their order."""
-    told: Counter[str] = Counter()
-    for text, count in events.items():
-        if "| FailedCreate |" in text:
-            continue
-        about, kind, reason, message = text.split(" | ", 3)
-        plain = message.removeprefix(FOLDED)
-        if reason == "ScalingReplicaSet" and plain != message:
-            plain = "folded"
-        told[" | ".join((about, kind, reason, plain))] += count
-    return told
-
-
-def _net(events: Counter[str]) -> tuple[Counter[str], bool]:
-    """What became of each ReplicaSet's size, and of its pods; unknown where it was folded away."""
-    sizes: Counter[str] = Counter()
-    folded = False
-    for text, count in events.items():
-        about, _, reason, message = text.split(" | ", 3)
-        if reason == "FailedCreate":
-            continue
-        if reason != "ScalingReplicaSet":
-            sizes[f"{about} {reason}"] += count
-            continue
-        folded = folded or message.startswith(FOLDED)
-        found = re.search(r"replica set (\S+) from (\d+) to (\d+)$", message)
-        assert found is not None
-        sizes[found.group(1)] += count * (int(found.group(3)) - int(found.group(2)))
-    if folded:
-        sizes = Counter({k: v for k, v in sizes.items() if " " in k})
-    return Counter({k: v for k, v in sizes.items() if v}), folded
+    def _same_events(
+        self, recorded: Counter[str], ours: Counter[str], step: dict[str, Any]
+    ) -> bool:
+        return same_events(recorded, ours, several=len(step["do"]) > 1)
 
 
 def _by_group(recorded: Mapping[str, str]) -> dict[str, Counter[str]]:

@@ -10,7 +10,6 @@ from collections import Counter
 from typing import Any
 
 from tests.golden.controllers_replay import (
-    EVENT,
     POD,
     RESOURCES,
     SAY_MAX_S,
@@ -70,6 +69,8 @@ class JobNames(Names):
 
 class JobReplay(Replay):
     """One transcript in one namespace."""
+
+    SPEAKERS = ("Job", "CronJob")
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -195,30 +196,14 @@ class JobReplay(Replay):
             words.append(f"job-completion-index={index}")
         return " ".join(words)
 
-    # ------------------------------------------------------------------------------------------------ events
-    async def _compare_events(self, index: int, step: dict[str, Any]) -> None:
-        ours: Counter[str] = Counter()
-        for event in (await self.client.list(EVENT, self.namespace)).items:
-            name, count = event["metadata"]["name"], event.get("count", 1)
-            more = count - self.events_before.get(name, 0)
-            self.events_before[name] = count
-            about = event["involvedObject"]
-            if more and about["kind"] in ("Job", "CronJob"):
-                words = (f"{about['kind']}/{about['name']}", event["type"], event["reason"])
-                text = self.names.recorded(" | ".join((*words, event["message"])))
-                ours[text.replace(f"{self.namespace}/", "NS/")] += more
-        recorded: Counter[str] = Counter()
-        for line in step["then"].get("events", ()):
-            text, _, count = line.rpartition(" | x")
-            if text.startswith(("Job/", "CronJob/")):
-                recorded[_plain(text)] += int(count)
-        unstable = {
-            *self.transcript.get("unstable_steps", ()),
-            *self.transcript.get("unstable_events_only", ()),
-        }
-        if index not in unstable and recorded != ours:
-            difference = (dict(recorded - ours), dict(ours - recorded))
-            self.outcome.events.append(Difference(index, "events", *difference))
+    def _our_event(self, text: str) -> str:
+        return super()._our_event(text).replace(f"{self.namespace}/", "NS/")
+
+    def _recorded_event(self, text: str) -> str:
+        return _plain(text)
+
+    def _same_events(self, recorded: Counter[str], ours: Counter[str], _: dict[str, Any]) -> bool:
+        return recorded == ours
 
     def _status(self, status: Document) -> Document:
         told = super()._status(status)

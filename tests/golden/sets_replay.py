@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from tests.golden.controllers_replay import (
-    EVENT,
-    FOLDED,
     POD,
     RESOURCES,
     Difference,
@@ -22,6 +20,7 @@ from tests.golden.controllers_replay import (
     StandIn,
     bind,
 )
+from tests.golden.told_events import FOLDED
 
 from machinery.api.kinds import BUILTIN
 from machinery.api.template_kinds import TEMPLATE_KINDS
@@ -66,6 +65,8 @@ def _named_node(pod: Document) -> str:
 
 class SetsReplay(Replay):
     """One transcript in one namespace."""
+
+    SPEAKERS = ("StatefulSet", "DaemonSet")
 
     def __init__(
         self, client: Client, transcript: dict[str, Any], quotas: QuotaClient, clock: Clock
@@ -259,37 +260,19 @@ class SetsReplay(Replay):
 
         return Held(held)
 
-    # ------------------------------------------------------------------------------------------------ events
-    async def _compare_events(self, index: int, step: dict[str, Any]) -> None:
-        ours: Counter[str] = Counter()
-        for event in (await self.client.list(EVENT, self.namespace)).items:
-            name, count = event["metadata"]["name"], event.get("count", 1)
-            more = count - self.events_before.get(name, 0)
-            self.events_before[name] = count
-            about = event["involvedObject"]
-            if more and about["kind"] in ("StatefulSet", "DaemonSet"):
-                words = (f"{about['kind']}/{about['name']}", event["type"], event["reason"])
-                ours[self._plain(" | ".join((*words, event["message"])))] += more
-        recorded: Counter[str] = Counter()
-        for line in step["then"].get("events", ()):
-            text, _, count = line.rpartition(" | x")
-            if text.startswith(("StatefulSet/", "DaemonSet/")):
-                recorded[self._plain(text)] += int(count)
-        unstable = {
-            *self.transcript.get("unstable_steps", ()),
-            *self.transcript.get("unstable_events_only", ()),
-        }
-        if index not in unstable and recorded != ours:
-            difference = (dict(recorded - ours), dict(ours - recorded))
-            self.outcome.events.append(Difference(index, "events", *difference))
+    def _our_event(self, text: str) -> str:
+        return self._recorded_event(text)
 
-    def _plain(self, text: str) -> str:
+    def _recorded_event(self, text: str) -> str:
         """A DaemonSet's pods and nodes without their names, which are not the same here; what was folded is unfolded."""
         text = text.replace(FOLDED, "")
         if text.startswith("StatefulSet/"):
             return text
         text = re.sub(r"on node \S+,", "on node N,", text)
         return re.sub(r"\ba-(p\d+|[a-z0-9]{5})\b", "a-p", text)
+
+    def _same_events(self, recorded: Counter[str], ours: Counter[str], _: dict[str, Any]) -> bool:
+        return recorded == ours
 
 
 def _node(state: str) -> str | None:
