@@ -36,6 +36,7 @@ from machinery.server.replies import (
 )  # fmt: skip
 from machinery.server.request import RequestInfo, truthy
 from machinery.server.scale import SCALE
+from machinery.server.shares import cost_of
 from machinery.server.stored import Stored
 from machinery.server.subresources import Subresources
 from machinery.server.user import UserInfo
@@ -43,6 +44,8 @@ from machinery.server.watching import WatchServer
 
 CONNECTS = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 COLLECTION_BATCH = 50
+UNREAD_S = 60.0
+"""How long a client may leave a segment of a LIST unread before its connection is ended."""
 ListWarnings = Callable[[ServedKind], Sequence[str]]
 """What a LIST of the kind should warn of: that a part of it could not be looked at lately."""
 FIELD_VALIDATIONS = ("", "Ignore", "Strict", "Warn")
@@ -114,6 +117,15 @@ class Api:
         if info.verb in ("delete", "deletecollection"):
             return await self._delete(request, info, kind, user)
         return await self._write(request, info, kind, user)
+
+    def cost(self, info: RequestInfo) -> int:
+        """How many objects a scan looks at; 1 where that is not known."""
+        kind = self._scheme.by_plural(info.group, info.version, info.resource)
+        if kind is None or kind.computed or not kind.storable or info.subresource:
+            return 1
+        cache = self._registry.cache.of(self.stored(kind))
+        within = info.namespace if kind.namespaced else ""
+        return cost_of(info, len(cache.ordered(within)) if within else len(cache.entries))
 
     # ------------------------------------------------------------------------------------------------ routing
     def _kind(self, info: RequestInfo) -> ServedKind | None:
@@ -269,10 +281,14 @@ class Api:
 
     async def _pause(self, request: web.BaseRequest, transport: asyncio.Transport) -> None:
         await asyncio.sleep(0)
-        while transport.get_write_buffer_size() > self._config.watch_buffer_bytes_max:
-            if transport.is_closing():
-                raise ConnectionResetError("the client is gone")
+        latest = self._clock.monotonic() + UNREAD_S
+        limit = self._config.watch_buffer_bytes_max
+        while not transport.is_closing() and transport.get_write_buffer_size() > limit:
+            if self._clock.monotonic() > latest:
+                transport.abort()
             await self._clock.sleep(0.005)
+        if transport.is_closing():
+            raise ConnectionResetError("the client is gone")
 
     # ------------------------------------------------------------------------------------------------- writing
     async def _write(

@@ -2,32 +2,37 @@
 
 No router and no middleware stack: `Front.handle` is the whole way of a request, in this order:
 
-    health check (no identity needed) → raw route → identity → impersonation → authorization → API or plain path
+    health check (no identity needed) → raw route → identity → impersonation → authorization → a seat → API or plain path
 
-Certificates are read once per connection. Everything that is refused leaves as metav1.Status.
+What a client may take of the server is told in shares.py; connections that send nothing of what they began are ended by a
+sweep. Certificates are read once per connection. Everything that is refused leaves as metav1.Status.
 """
 
 import asyncio
 import logging
+import resource
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from machinery.kit.clock import Clock
+from machinery.kit.tasks import TaskOwner
 from machinery.meta import errors
 from machinery.meta.errors import StatusError, Unauthorized
+from machinery.server.arrivals import Addresses, Arriving
 from machinery.server.audit.auditor import TRAIL, Auditor, is_long
 from machinery.server.audit.event import HEADER, Trail
 from machinery.server.authn import Authenticator, peer_user
 from machinery.server.authz import Authorizer
 from machinery.server.config import Listen, ServerConfig
-from machinery.server.impersonation import impersonated
+from machinery.server.fairness import SEAT, Fairness, Seat
+from machinery.server.impersonation import impersonated, is_asked
 from machinery.server.negotiate import YAML
 from machinery.server.quick import Counts, Parser, Quick, WatchedParser
 from machinery.server.rbac import Attributes
@@ -41,12 +46,13 @@ from machinery.server.replies import (
     yaml_bytes,
 )  # fmt: skip
 from machinery.server.request import STREAMS, RequestInfo, parse_target, truthy
+from machinery.server.shares import SCANS, Limits, begins_with_all, share_of
 from machinery.server.user import ANONYMOUS, UserInfo
 
 log = logging.getLogger(__name__)
 
 RawRoute = Callable[[web.BaseRequest, UserInfo], Awaitable[web.StreamResponse]]
-Api = Callable[[web.BaseRequest, RequestInfo, UserInfo], Awaitable[web.StreamResponse]]
+LIMITS = Limits()
 _UNKNOWN = UserInfo("")
 BUFFERED_BYTES_MAX = 1 << 16
 """A client that leaves more than this unread is answered by a task, which waits for it."""
@@ -59,16 +65,29 @@ class Connection(RequestHandler):
     comes behind gathers in aiohttp's queue, with its limits, as behind any request, and the loop goes on after the answer.
     """
 
-    __slots__ = ("_asleep", "_quick", "_remote", "on_lost", "peer")
+    __slots__ = (
+        "_addresses", "_arriving", "_asleep", "_limits", "_quick", "_remote", "on_lost", "peer",
+    )  # fmt: skip
 
-    def __init__(self, *args: Any, quick: Quick | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        quick: Quick | None = None,
+        limits: Limits = LIMITS,
+        addresses: Addresses | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._limits = limits
+        self._addresses = addresses
+        self._arriving = Arriving(self._loop.time())
         self.peer: UserInfo | None = _UNKNOWN
         self._quick = quick
         self._remote: str | None = None
         self._asleep: asyncio.Future[None] | None = None
-        if quick is not None:
-            self._parser = cast("Any", WatchedParser(cast("Parser", self._parser), self._at_once))
+        parser, arriving = cast("Parser", self._parser), self._arriving
+        watched = WatchedParser(parser, self._at_once, arriving.whole, self._partly)
+        self._parser = cast("Any", watched)
         self.on_lost: Callable[[], None] | None = None
 
     def identity(self) -> UserInfo | None:
@@ -138,7 +157,36 @@ class Connection(RequestHandler):
             return
         super().log_exception(*args, **kw)
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._addresses is not None and not self._addresses.come(self.remote()):
+            log.debug("an address has too many connections", extra={"address": self.remote()})
+            self.force_close()
+
+    def _partly(self, size: int) -> None:
+        """Bytes have come that complete no head. Raises BadHttpMessage when the head is too long."""
+        if self._arriving.part(size) > self._limits.head_bytes_max and not self._messages:
+            raise BadHttpMessage("the request's head is too long")
+
+    def lasts(self) -> None:
+        """The request that is being answered may last."""
+        self._arriving.lasts = True
+
+    def sweep(self, now: float) -> None:
+        """End it, if what it began to send does not come."""
+        if self._upgraded or self.transport is None:
+            return
+        busy = self._request_in_progress or bool(self._messages)
+        paused = self._reading_paused
+        late = self._arriving.overdue(now, self._limits, busy=busy, unread=paused)
+        if late:
+            log.debug("a request did not come", extra={"address": self.remote(), "part": late})
+            self.force_close()
+
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._addresses is not None:
+            self._addresses.gone(self.remote())
+            self._addresses = None
         super().connection_lost(exc)
         if self.on_lost is not None:
             self.on_lost()
@@ -152,16 +200,34 @@ def _whole(payload: StreamReader) -> bytes | None:
 
 
 class Server(web.Server):
-    """aiohttp's low-level server with our connections and our limit on bodies."""
+    """aiohttp's low-level server with our connections and our limits."""
 
-    def __init__(self, handler: Any, body_bytes_max: int, quick: Quick | None) -> None:
+    def __init__(
+        self, handler: Any, body_bytes_max: int, quick: Quick | None, limits: Limits = LIMITS
+    ) -> None:
         # bodies are what they are, as upstream: whoever compresses one is told that it is no JSON
-        super().__init__(handler, access_log=None, keepalive_timeout=3600, auto_decompress=False)
+        super().__init__(
+            handler, access_log=None, keepalive_timeout=3600, auto_decompress=False,
+            max_line_size=limits.line_bytes_max, max_field_size=limits.line_bytes_max,
+            max_headers=limits.headers_max,
+        )  # fmt: skip
         self._body_bytes_max = body_bytes_max
         self._quick = quick
+        self._limits = limits
+        self._addresses = Addresses(min(limits.address_connections_max, _files() * 3 // 4))
 
     def __call__(self) -> RequestHandler:
-        return Connection(self, loop=self._loop, quick=self._quick, **self._kwargs)
+        return Connection(
+            self, loop=self._loop, quick=self._quick, limits=self._limits,
+            addresses=self._addresses, **self._kwargs,
+        )  # fmt: skip
+
+    def sweep(self) -> None:
+        """End the connections whose requests do not come."""
+        now = self._loop.time()
+        for connection in self.connections:
+            if isinstance(connection, Connection):
+                connection.sweep(now)
 
     def _make_request(
         self,
@@ -177,6 +243,12 @@ class Server(web.Server):
         )  # fmt: skip
 
 
+def _files() -> int:
+    """How many the process may have open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if files == resource.RLIM_INFINITY else files
+
+
 class PlainPaths(Protocol):
     """What is served beside the API: health, version, metrics, discovery, OpenAPI."""
 
@@ -186,6 +258,18 @@ class PlainPaths(Protocol):
 
     async def answer(self, request: web.BaseRequest, info: RequestInfo) -> web.StreamResponse:
         """The answer to any other path that is not an object's."""
+        ...
+
+
+class Api(Protocol):
+    """What is served of objects."""
+
+    async def __call__(
+        self, request: web.BaseRequest, info: RequestInfo, user: UserInfo
+    ) -> web.StreamResponse: ...
+
+    def cost(self, info: RequestInfo) -> int:
+        """How many objects the request looks at."""
         ...
 
 
@@ -203,7 +287,11 @@ class Front:
         raw_routes: Mapping[str, RawRoute],
         quick: Quick | None,
         auditor: Auditor | None = None,
+        limits: Limits | None = None,
     ) -> None:
+        self._limits = limits or LIMITS
+        self._fairness = Fairness(self._limits)
+        self._tasks = TaskOwner()
         self._config = config
         self._authenticator = authenticator
         self._authorizer = authorizer
@@ -221,7 +309,8 @@ class Front:
     async def start(self, tls: ssl.SSLContext | None) -> None:
         """Listen. Raises OSError when an address is taken."""
         loop = asyncio.get_running_loop()
-        self._server = Server(self.handle, self._config.body_bytes_max, self._quick)
+        limits = self._limits
+        self._server = Server(self.handle, self._config.body_bytes_max, self._quick, limits)
         for listen in self._config.listen:
             self._sockets.append(
                 await loop.create_server(
@@ -229,10 +318,17 @@ class Front:
                     listen.host,
                     listen.port,
                     ssl=tls,
+                    ssl_handshake_timeout=limits.handshake_s if tls is not None else None,
                     backlog=1024,
                     reuse_address=True,
                 )  # fmt: skip
             )
+        _ = self._tasks.spawn(self._sweep(self._server), "connections")
+
+    async def _sweep(self, server: Server) -> None:
+        while True:
+            await self._clock.sleep(self._limits.sweep_s)
+            server.sweep()
 
     @property
     def addresses(self) -> list[Listen]:
@@ -245,6 +341,7 @@ class Front:
 
     async def stop(self) -> None:
         """No new connections; running requests get their time."""
+        await self._tasks.close()
         for server in self._sockets:
             server.close()
         if self._server is not None:
@@ -325,11 +422,7 @@ class Front:
         user = await self._known(request, peer)
         self._identified(request, info, user)
         headers = request.headers
-        if (
-            "Impersonate-User" in headers
-            or "Impersonate-Group" in headers
-            or "Impersonate-Uid" in headers
-        ):
+        if is_asked(headers):
             user = impersonated(headers, user, self._authorizer)
             if info.audit is not None:
                 info.audit.impersonated = user
@@ -343,13 +436,45 @@ class Front:
             self._check(user, asked, info)
             if info.subresource in STREAMS and info.verb == "get":
                 self._authorizer.check(user, asked._replace(verb="create"))
-            reply = await self._api(request, info, user)
+            reply = await self._seated(request, info, user)
         else:
             self._check(user, Attributes(info.method.lower(), path=info.path), info)
-            reply = await self._plain.answer(request, info)
+            seat = await self._fairness.enter(share_of(user, info, 0, 0))
+            try:
+                reply = await self._plain.answer(request, info)
+            finally:
+                seat.leave()
         if info.audit is not None:
             self._bodies(info.audit, request, reply)
         return self._finished(request, info, reply) if isinstance(reply, Reply) else reply
+
+    async def _seated(
+        self, request: web.BaseRequest, info: RequestInfo, user: UserInfo
+    ) -> web.StreamResponse:
+        """A request for objects, when it has its share. Raises TooManyRequests."""
+        if not is_long(info):
+            seat = await self._seat(info, user)
+            request[SEAT] = seat
+            try:
+                return await self._api(request, info, user)
+            finally:
+                seat.leave()
+        if isinstance(request.protocol, Connection):
+            request.protocol.lasts()
+        with self._fairness.lasts(user.name):
+            if info.verb != "watch" or not begins_with_all(info):
+                return await self._api(request, info, user)
+            seat = request[SEAT] = await self._seat(info, user)
+            try:
+                return await self._api(request, info, user)
+            finally:
+                seat.leave()
+
+    async def _seat(self, info: RequestInfo, user: UserInfo) -> Seat:
+        """Scans are what looks at more than a segment, for a segment is a turn of the loop."""
+        cost = self._api.cost(info) if info.verb in SCANS else 1
+        segment = self._config.list_segment_objects
+        return await self._fairness.enter(share_of(user, info, cost, segment))
 
     async def _known(self, request: web.BaseRequest, peer: UserInfo | None) -> UserInfo:
         """Who asks. Raises Unauthorized."""

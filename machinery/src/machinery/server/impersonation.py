@@ -3,7 +3,7 @@
 Each part of the other identity (user, groups, uid, extra) is a right of its own, asked of the real user.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
 from machinery.meta.errors import BadRequest
@@ -19,6 +19,24 @@ from machinery.server.user import (
 
 ANONYMOUS = "system:anonymous"
 AUTHN_GROUP = "authentication.k8s.io"
+_HEADERS = frozenset({"impersonate-user", "impersonate-uid", "impersonate-group"})
+_EXTRA = "impersonate-extra-"
+_USUAL = frozenset(
+    {"Host", "User-Agent", "Accept", "Accept-Encoding", "Authorization", "Content-Type", "Content-Length", "Connection"}
+)  # fmt: skip
+"""What nearly every request has, as clients spell it: nothing is looked at one by one where there is nothing else."""
+
+
+def is_asked(headers: Iterable[str]) -> bool:
+    """Whether any header is about another identity, a part of one included."""
+    if _USUAL.issuperset(headers):
+        return False
+    for name in headers:
+        if name[:1] in "iI" and (
+            (lowered := name.lower()) in _HEADERS or lowered.startswith(_EXTRA)
+        ):
+            return True
+    return False
 
 
 def impersonated(headers: Mapping[str, str], user: UserInfo, authorizer: Authorizer) -> UserInfo:
@@ -34,8 +52,8 @@ def impersonated(headers: Mapping[str, str], user: UserInfo, authorizer: Authori
             uid = value
         elif lowered == "impersonate-group":
             groups.append(value)
-        elif lowered.startswith("impersonate-extra-"):
-            extra.setdefault(unquote(lowered.removeprefix("impersonate-extra-")), []).append(value)
+        elif lowered.startswith(_EXTRA):
+            extra.setdefault(unquote(lowered.removeprefix(_EXTRA)), []).append(value)
     if not name:
         raise BadRequest(
             f"requested {_go_user(uid, groups, extra)} without impersonating a user name"

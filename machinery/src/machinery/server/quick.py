@@ -18,7 +18,7 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 from machinery.api.kinds import CUSTOM_RESOURCE_DEFINITION
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.meta.errors import StatusError
-from machinery.server import codec
+from machinery.server import codec, impersonation
 from machinery.server.audit.auditor import Auditor
 from machinery.server.audit.policy import Level
 from machinery.server.authn import Authenticator
@@ -59,15 +59,30 @@ class Parser(Protocol):
 
 
 class WatchedParser:
-    """aiohttp's parser, which hands each request to `first` before the connection sees it."""
+    """aiohttp's parser, which hands each request to `first` before the connection sees it.
 
-    def __init__(self, parser: Parser, first: Callable[[RawRequestMessage, Any], bool]) -> None:
+    `whole` is told the body of the last request whose head is here, `part` the size of what completed none.
+    """
+
+    def __init__(
+        self,
+        parser: Parser,
+        first: Callable[[RawRequestMessage, Any], bool],
+        whole: Callable[[Any], None],
+        part: Callable[[int], None],
+    ) -> None:
         self._parser = parser
         self._first = first
+        self._whole = whole
+        self._part = part
 
     def feed_data(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:
         """The requests that are still to be answered, in order."""
         messages, upgraded, tail = self._parser.feed_data(data)
+        if messages:
+            self._whole(messages[-1][1])
+        else:
+            self._part(len(data))
         for number, (message, payload) in enumerate(messages):
             if message.upgrade or not self._first(message, payload):
                 return messages[number:], upgraded, tail
@@ -114,9 +129,7 @@ class Gate:
         info = parse_target(message.method, path)
         if info.verb != verb or not info.is_resource or info.subresource:
             return None
-        if headers.get("User-Agent", "").startswith(BROWSERS) or "Impersonate-User" in headers:
-            return None
-        if "Impersonate-Group" in headers or "Impersonate-Uid" in headers:
+        if headers.get("User-Agent", "").startswith(BROWSERS) or impersonation.is_asked(headers):
             return None
         kind = self._kind(info)
         if kind is None:

@@ -14,6 +14,7 @@ from machinery.server import render
 from machinery.server.audit.event import Trail
 from machinery.server.cache import Entry, KindCache, Selection, WatchCache
 from machinery.server.config import ServerConfig
+from machinery.server.fairness import SEAT
 from machinery.server.http import Connection
 from machinery.server.listing import (
     check_watch_options,
@@ -99,6 +100,8 @@ class WatchServer:
                     seen = classify(selection, event, stored)
                     if seen is not None:
                         watcher.write(chunk(encode(seen[0], seen[1].value, event.revision)))
+            if (seat := request.get(SEAT)) is not None:
+                seat.leave()
             watcher.ready = True
             self._watches.poke(stored, channel)
             await self._live(watcher, channel, encode, timeout)
