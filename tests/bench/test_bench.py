@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BENCHES = {
     "API server, CPU per operation": ("bench_api.py",),
+    "API server, others in a flood": ("bench_fairness.py",),
     "store, SQLite with synchronous=FULL": ("bench_store.py", "--clients", "1", "64"),
     "placement, CPU of a decision": ("bench_placement.py",),
     "federation, members over real links": (

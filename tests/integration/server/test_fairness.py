@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.support.apiserver import RunningServer, running_server
 
-from machinery.server import fairness, http
+from machinery.server import fairness, handlers, http
 from machinery.server.config import ServerConfig
 from machinery.server.pki import client_context
 from machinery.server.shares import SEATS, Limits
@@ -225,6 +225,18 @@ async def test_who_does_not_read_loses_the_seat_to_those_who_wait(limit: Limit) 
             text += piece
         assert len(json.loads(text)["items"]) == 100  # it was not cut
         assert (await stuck.answer())[0] == 200
+
+
+async def test_a_list_that_is_left_unread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "UNREAD_S", 0.05)
+    async with scene(objects=100, size=100_000) as made:
+        stuck = await made.wire()
+        stuck.send("flood", "GET", MAPS)
+        assert (await stuck.head())[0] == 200
+        await until(lambda: all(not level.queue.seated for level in levels(made)))
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            while await stuck.chunk():
+                pass
 
 
 async def test_who_waits_for_too_long_is_told_to_come_again(limit: Limit) -> None:
