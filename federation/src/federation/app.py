@@ -51,7 +51,12 @@ from machinery.kit.tasks import TaskOwner
 from machinery.meta.resource import Document, ObjectKey, Resource
 from machinery.server import bootstrap
 from machinery.server.app import ApiServer, Extensions, settle_collector
-from machinery.server.launch import audit_config, server_config, write_admin_kubeconfig
+from machinery.server.launch import (
+    audit_config,
+    keep_admin_kubeconfig,
+    server_config,
+    write_admin_kubeconfig,
+)
 from machinery.server.local import MirrorWriter
 from machinery.store import sealing
 from machinery.store.sql import open_store
@@ -127,7 +132,9 @@ class FederationServer:
             self.links, ServerMirrors(server.mirror, server.scheme), self._clock
         )
         await server.start()
-        write_admin_kubeconfig(server, self.config.dataDir)
+        written = write_admin_kubeconfig(server, self.config.dataDir)
+        admin = keep_admin_kubeconfig(server, self.config.dataDir, written)
+        _ = self._tasks.spawn(admin, "admin kubeconfig")
         self._leadership = Leadership(partial(self._manager, server), self.lost.set)
         await self._leadership.start()
         url = servers.own_url(self.config.listen[0], self.config.replicaUrl)

@@ -35,7 +35,12 @@ from machinery.server import bootstrap
 from machinery.server.app import ApiServer, Extensions, settle_collector
 from machinery.server.audit.settings import AuditSettings
 from machinery.server.config import SERVICE_CIDR
-from machinery.server.launch import audit_config, server_config, write_admin_kubeconfig
+from machinery.server.launch import (
+    audit_config,
+    keep_admin_kubeconfig,
+    server_config,
+    write_admin_kubeconfig,
+)
 from machinery.store import sealing
 from machinery.store.sql import open_store
 
@@ -117,7 +122,9 @@ class Control:
         )
         self.server = server
         await server.start()
-        write_admin_kubeconfig(server, self.config.data_dir)
+        written = write_admin_kubeconfig(server, self.config.data_dir)
+        admin = keep_admin_kubeconfig(server, self.config.data_dir, written)
+        _ = self._tasks.spawn(admin, "admin kubeconfig")
         await self._start_controllers(server)
         _ = self._tasks.spawn(self._metrics.gatherer().run_forever(), "metrics")
         settle_collector()

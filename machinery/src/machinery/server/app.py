@@ -76,6 +76,7 @@ from machinery.store.interface import Store
 log = logging.getLogger(__name__)
 
 KUBELET_CLIENT = "kube-apiserver-kubelet-client"
+KUBELET_CLIENT_DAYS = 365
 RENEW_CHECK_S = 3600.0
 
 
@@ -273,7 +274,7 @@ class ApiServer:
         self.ready = True
         await self._front.start(self._tls)
         _ = self._tasks.spawn(self._bookmarks(), "bookmarks")
-        _ = self._tasks.spawn(self._renewals(pair), "serving-certificate")
+        _ = self._tasks.spawn(self._renewals(pair, self._identify_to_kubelets()), "certificates")
         _ = self._tasks.spawn(reseal(self.store, self.clock), "reseal")
         if self.registry.services is not None:
             repairs = self.registry.services.keep_repaired(self.clock)
@@ -310,15 +311,26 @@ class ApiServer:
             await self.clock.sleep(self.config.bookmark_interval_s)
             self.watches.bookmark_all()
 
-    async def _renewals(self, pair: Pair) -> None:
-        """A new serving certificate at two thirds of the old one's life, for new connections."""
+    def _identify_to_kubelets(self) -> Pair:
+        """A new client certificate for connections to kubelets from now on."""
+        pair = self.authority.issue_client(KUBELET_CLIENT, ("system:masters",), KUBELET_CLIENT_DAYS)
+        self.node_proxy.identify(pair)
+        return pair
+
+    async def _renewals(self, serving: Pair, client: Pair) -> None:
+        """New certificates at two thirds of the old ones' lives, for new connections."""
         while True:
             await self.clock.sleep(RENEW_CHECK_S)
-            left = (pair.expiry() - self.clock.now()).total_seconds()
-            if left < self.config.serving_cert_days * 86400 / 3:
-                pair = self._serving_pair()
-                load_pair(self._tls, pair)
-                log.info("serving certificate renewed", extra={"expires": str(pair.expiry())})
+            if self._late(serving, self.config.serving_cert_days):
+                serving = self._serving_pair()
+                load_pair(self._tls, serving)
+                log.info("serving certificate renewed", extra={"expires": str(serving.expiry())})
+            if self._late(client, KUBELET_CLIENT_DAYS):
+                client = self._identify_to_kubelets()
+                log.info("kubelet client renewed", extra={"expires": str(client.expiry())})
+
+    def _late(self, pair: Pair, days: int) -> bool:
+        return (pair.expiry() - self.clock.now()).total_seconds() < days * 86400 / 3
 
     # ------------------------------------------------------------------------------------------------- for programs
     @property

@@ -6,18 +6,20 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from machinery.client import kubeconfig
-from machinery.server.app import ApiServer
+from machinery.server.app import RENEW_CHECK_S, ApiServer
 from machinery.server.audit import default, policy
 from machinery.server.audit.config import AuditConfig
 from machinery.server.audit.files import audit_file
 from machinery.server.audit.settings import AuditSettings
 from machinery.server.config import SERVICE_CIDR, Listen, ServerConfig
+from machinery.server.pki import Pair
 from machinery.server.user import MASTERS
 
 log = logging.getLogger(__name__)
 
 ADMIN = "kubernetes-admin"
 ADMIN_KUBECONFIG = "admin.kubeconfig"
+ADMIN_DAYS = 365
 
 
 def parse_listen(text: str) -> Listen:
@@ -81,9 +83,9 @@ def audit_config(settings: AuditSettings, data_dir: str) -> AuditConfig | None:
     )
 
 
-def write_admin_kubeconfig(server: ApiServer, data_dir: str) -> None:
-    """Full access for whoever can read the data directory."""
-    pair = server.client_pair(ADMIN, (MASTERS,))
+def write_admin_kubeconfig(server: ApiServer, data_dir: str) -> Pair:
+    """Full access for whoever can read the data directory; the certificate that is in it."""
+    pair = server.client_pair(ADMIN, (MASTERS,), ADMIN_DAYS)
     access = kubeconfig.Access(
         server=server.url,
         ca=server.ca_pem.encode(),
@@ -92,3 +94,13 @@ def write_admin_kubeconfig(server: ApiServer, data_dir: str) -> None:
     )
     path = Path(data_dir) / ADMIN_KUBECONFIG
     kubeconfig.write(path, kubeconfig.document(server.config.name, access), keep_others=False)
+    return pair
+
+
+async def keep_admin_kubeconfig(server: ApiServer, data_dir: str, written: Pair) -> None:
+    """Write it anew at two thirds of its certificate's life, until cancelled."""
+    while True:
+        await server.clock.sleep(RENEW_CHECK_S)
+        if (written.expiry() - server.clock.now()).total_seconds() < ADMIN_DAYS * 86400 / 3:
+            written = write_admin_kubeconfig(server, data_dir)
+            log.info("administrator's kubeconfig renewed", extra={"expires": str(written.expiry())})

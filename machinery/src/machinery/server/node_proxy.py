@@ -19,6 +19,7 @@ from machinery.meta import errors
 from machinery.meta.resource import Document
 from machinery.server.audit.auditor import begun
 from machinery.server.nodehttp import ResponseHead, open_body, read_head
+from machinery.server.pki import Pair, load_pair
 from machinery.server.registry import Registry
 from machinery.server.replies import TEXT_TYPE, Reply
 from machinery.server.request import RequestInfo, truthy
@@ -58,6 +59,10 @@ class NodeProxy:
         self._pods = scheme.by_plural("", "v1", "pods")
         self._nodes = scheme.by_plural("", "v1", "nodes")
         self._tls = tls
+
+    def identify(self, pair: Pair) -> None:
+        """Show kubelets this certificate, in connections made from now on."""
+        load_pair(self._tls, pair)
 
     async def connect(
         self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind
