@@ -111,6 +111,7 @@ class Refusal:
     at: float
     status: int
     text: str = ""
+    retry_after: str = ""
 
 
 @dataclass
@@ -179,6 +180,7 @@ class Writer:
                     self._told.acknowledged[name, new] = time.monotonic()
                     return new
                 refusal.status, refusal.text = answer.status, await answer.text()
+                refusal.retry_after = answer.headers.get("Retry-After", "")
         except aiohttp.ClientConnectionError as error:
             refusal.text = repr(error)
         self._told.refusals.append(refusal)
@@ -341,4 +343,5 @@ async def test_a_standby_is_promoted_and_a_server_dies_under_load(
     assert {r.status for r in refused} <= {0, 409, 503}
     unavailable = [r for r in refused if r.status == 503]
     assert unavailable
+    assert all(r.retry_after == "1" or "outcome is unknown" in r.text for r in unavailable)
     assert all("the store is unavailable" in r.text for r in unavailable)

@@ -48,6 +48,8 @@ from machinery.server.replies import (
 from machinery.server.request import STREAMS, RequestInfo, parse_target, truthy
 from machinery.server.shares import SCANS, Limits, begins_with_all, share_of
 from machinery.server.user import ANONYMOUS, UserInfo
+from machinery.store.interface import StoreUnavailable
+from machinery.store.outcome import OutcomeUnknown
 
 log = logging.getLogger(__name__)
 
@@ -247,6 +249,12 @@ def _files() -> int:
     """How many the process may have open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 20 if files == resource.RLIM_INFINITY else files
+
+
+def _may_be_repeated(error: StatusError) -> bool:
+    """The store is away and did not take the write: clients that know Retry-After try again by themselves."""
+    why = error.__cause__
+    return isinstance(why, StoreUnavailable) and not isinstance(why, OutcomeUnknown)
 
 
 class PlainPaths(Protocol):
@@ -507,6 +515,8 @@ class Front:
     def _refusal(self, request: web.BaseRequest, error: StatusError) -> Reply:
         if error.status_code == 401:
             return error_reply(error)
+        if _may_be_repeated(error):
+            error.details = {**(error.details or {}), "retryAfterSeconds": 1}
         accept = request.headers.get("Accept", "")
         if accept.startswith(YAML):
             return Reply(error.status_code, yaml_bytes(error.to_status()), YAML)

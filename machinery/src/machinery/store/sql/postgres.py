@@ -21,6 +21,7 @@ from machinery.kit.tasks import TaskOwner
 from machinery.store.history import History
 from machinery.store.interface import Change, Durability, Event, Row, StoreUnavailable
 from machinery.store.log import LogStore, Write, lost
+from machinery.store.outcome import OutcomeUnknown
 from machinery.store.sealing import Sealer
 from machinery.store.sql.ledger import Ledger
 from machinery.store.sql.postgres_connection import (
@@ -108,7 +109,7 @@ class PostgresStore(LogStore):
                 await asyncio.wait_for(self._drained(), self._unknown_wait_s)
         await self._owner.close()
         for write in list(self._inflight.values()):
-            self._fail(write, StoreUnavailable("the store was closed while the database was away"))
+            self._fail(write, OutcomeUnknown("the store was closed while the database was away"))
         self._fail_barriers(self._barriers, "the store is closed")
         await self._connection.close()
         self._view.history.end()
@@ -322,12 +323,9 @@ class PostgresStore(LogStore):
                 failures += 1
                 log.warning("store cannot reconnect", extra={"reason": str(error), "try": failures})
         timer.cancel()
-        why = (
-            "the database was lost before the write" if whole else "the write's outcome is unknown"
-        )
         for write in unknown:
             if self._inflight.get(write.key) is write:
-                self._fail(write, StoreUnavailable(why))
+                self._fail(write, _not_taken() if whole else _unknown())
         if self._running:
             self._refusal = ""
         log.info("store has its database again", extra={"revision": self._view.revision})
@@ -338,9 +336,15 @@ class PostgresStore(LogStore):
                 barrier.set_exception(StoreUnavailable(why))
 
 
+def _not_taken() -> StoreUnavailable:
+    return StoreUnavailable("the database was lost before the write")
+
+
+def _unknown() -> StoreUnavailable:
+    return OutcomeUnknown("the write's outcome is unknown: the database was lost under it")
+
+
 def _tell_unknown(writes: list[Write]) -> None:
     for write in writes:
         if not write.future.done():
-            write.future.set_exception(
-                StoreUnavailable("the write's outcome is unknown: the database is away")
-            )
+            write.future.set_exception(_unknown())
