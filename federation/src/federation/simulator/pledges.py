@@ -6,6 +6,7 @@ statuses as they were written it works out what surely is owed, and what may cou
 
 from dataclasses import dataclass, field
 
+from federation.controllers.reservations import shown as told
 from federation.placement.ledger import TOLD_S, UNSEEN_S
 from federation.propagation import moves
 from federation.simulator.seen import Written
@@ -22,12 +23,14 @@ DOUBT_S = TOLD_S + 4.0
 class _Stand:
     """One binding. `asked`, `shown`: replicas by cluster; `changed`: when either changed there last, `decided`: the first.
 
+    `patience_s`: how long its replicas are waited for, less where nobody has told of any yet.
     `before`: the three first ones as they were before the last write."""
 
     asked: dict[str, int] = field(default_factory=dict)
     shown: dict[str, int] = field(default_factory=dict)
     changed: dict[str, float] = field(default_factory=dict)
     decided: dict[str, float] = field(default_factory=dict)
+    patience_s: float = UNSEEN_S
     before: "_Stand | None" = None
 
     def owed_at_most(self, name: str, now: float) -> int:
@@ -67,6 +70,8 @@ class Pledges:
                 stand.changed[name] = now
                 self._leaves(name, stand, now)
         stand.asked, stand.shown = asked, shown
+        _, counted = told(binding)
+        stand.patience_s = UNSEEN_S if counted else TOLD_S
 
     def _leaves(self, name: str, stand: _Stand, now: float) -> None:
         """What stood there may count for a while yet."""
@@ -81,7 +86,7 @@ class Pledges:
             for key, stand in self._stands.items()
             if key != but
             and now - stand.changed.get(name, now) > SURE_S
-            and now - stand.decided.get(name, now) < UNSEEN_S - SURE_S
+            and now - stand.decided.get(name, now) < stand.patience_s - SURE_S
         )
 
     def most(self, name: str, but: ObjectKey, now: float) -> int:

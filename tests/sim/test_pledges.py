@@ -1,0 +1,43 @@
+"""What the judge takes for surely owed in a cluster."""
+
+import msgspec
+import pytest
+
+from federation.placement.ledger import TOLD_S, UNSEEN_S
+from federation.simulator.pledges import Pledges
+from federation.simulator.seen import Written
+from machinery.api.fleet.work import ResourceBinding
+from machinery.meta.resource import Document, ObjectKey
+
+KEY, OTHER = ObjectKey("demo", "one"), ObjectKey("demo", "other")
+
+
+def binding(kind: str, told: Document) -> ResourceBinding:
+    item = {"clusterName": "beta", "status": told}
+    document = {
+        "metadata": {"namespace": KEY.namespace, "name": KEY.name},
+        "spec": {"resource": {"kind": kind}, "clusters": [{"name": "beta", "replicas": 6}]},
+        "status": {"aggregatedStatus": [item]},
+    }
+    return msgspec.convert(document, ResourceBinding)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "after_s", "owed"),
+    [
+        ("Deployment", {}, 3.0, 6),
+        ("Deployment", {}, TOLD_S + 1, 6),
+        ("Deployment", {"replicas": 4}, TOLD_S + 1, 2),
+        ("Deployment", {}, UNSEEN_S, 0),
+        ("Gadget", {"replicas": 0}, TOLD_S + 1, 6),
+        ("Gadget", {}, 3.0, 6),
+        ("Gadget", {}, TOLD_S, 0),
+    ],
+)
+def test_who_tells_no_replicas_is_owed_them_for_a_moment(
+    kind: str, told: Document, after_s: float, owed: int
+) -> None:
+    pledges = Pledges()
+    pledges.take(Written("resourcebindings", KEY, None, {}, 100.0), binding(kind, told))
+    assert pledges.least("beta", OTHER, 100.0 + after_s) == owed
+    assert pledges.least("beta", KEY, 100.0 + after_s) == 0
