@@ -41,3 +41,14 @@ def test_who_tells_no_replicas_is_owed_them_for_a_moment(
     pledges.take(Written("resourcebindings", KEY, None, {}, 100.0), binding(kind, told))
     assert pledges.least("beta", OTHER, 100.0 + after_s) == owed
     assert pledges.least("beta", KEY, 100.0 + after_s) == 0
+
+
+@pytest.mark.parametrize(("told_after_s", "owed"), [(5.0, 6), (TOLD_S + 1, 0)])
+def test_replicas_that_are_told_too_late_are_not_waited_for_again(
+    told_after_s: float, owed: int
+) -> None:
+    pledges = Pledges()
+    pledges.take(Written("gadgets", KEY, None, {}, 100.0), binding("Gadget", {}))
+    told = binding("Gadget", {"replicas": 0})
+    pledges.take(Written("gadgets", KEY, {}, {}, 100.0 + told_after_s), told)
+    assert pledges.least("beta", OTHER, 120.0) == owed

@@ -23,14 +23,14 @@ DOUBT_S = TOLD_S + 4.0
 class _Stand:
     """One binding. `asked`, `shown`: replicas by cluster; `changed`: when either changed there last, `decided`: the first.
 
-    `patience_s`: how long its replicas are waited for, less where nobody has told of any yet.
+    `told`: since when a cluster tells how many replicas there are; until then the ledger waits for none longer than TOLD_S.
     `before`: the three first ones as they were before the last write."""
 
     asked: dict[str, int] = field(default_factory=dict)
     shown: dict[str, int] = field(default_factory=dict)
     changed: dict[str, float] = field(default_factory=dict)
     decided: dict[str, float] = field(default_factory=dict)
-    patience_s: float = UNSEEN_S
+    told: float = float("inf")
     before: "_Stand | None" = None
 
     def owed_at_most(self, name: str, now: float) -> int:
@@ -38,6 +38,11 @@ class _Stand:
         asked, shown = self.asked.get(name, 0), self.shown.get(name, 0)
         lately = now - self.changed.get(name, float("-inf")) < DOUBT_S
         return max(asked, shown) if lately else max(0, asked - shown)
+
+    def patience_s(self, name: str) -> float:
+        """How long the ledger surely waits for what was decided there."""
+        in_time = self.told - self.decided.get(name, self.told) < TOLD_S - SURE_S
+        return UNSEEN_S if in_time else TOLD_S
 
 
 class Pledges:
@@ -71,7 +76,7 @@ class Pledges:
                 self._leaves(name, stand, now)
         stand.asked, stand.shown = asked, shown
         _, counted = told(binding)
-        stand.patience_s = UNSEEN_S if counted else TOLD_S
+        stand.told = min(stand.told, now) if counted else float("inf")
 
     def _leaves(self, name: str, stand: _Stand, now: float) -> None:
         """What stood there may count for a while yet."""
@@ -86,7 +91,7 @@ class Pledges:
             for key, stand in self._stands.items()
             if key != but
             and now - stand.changed.get(name, now) > SURE_S
-            and now - stand.decided.get(name, now) < stand.patience_s - SURE_S
+            and now - stand.decided.get(name, now) < stand.patience_s(name) - SURE_S
         )
 
     def most(self, name: str, but: ObjectKey, now: float) -> int:
