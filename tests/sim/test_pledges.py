@@ -12,11 +12,15 @@ from machinery.meta.resource import Document, ObjectKey
 KEY, OTHER = ObjectKey("demo", "one"), ObjectKey("demo", "other")
 
 
-def binding(kind: str, told: Document) -> ResourceBinding:
+def binding(kind: str, told: Document, replicas: int = 6) -> ResourceBinding:
     item = {"clusterName": "beta", "status": told}
     document = {
         "metadata": {"namespace": KEY.namespace, "name": KEY.name},
-        "spec": {"resource": {"kind": kind}, "clusters": [{"name": "beta", "replicas": 6}]},
+        "spec": {
+            "resource": {"kind": kind},
+            "replicas": replicas,
+            "clusters": [{"name": "beta", "replicas": 6}],
+        },
         "status": {"aggregatedStatus": [item]},
     }
     return msgspec.convert(document, ResourceBinding)
@@ -52,3 +56,11 @@ def test_replicas_that_are_told_too_late_are_not_waited_for_again(
     told = binding("Gadget", {"replicas": 0})
     pledges.take(Written("gadgets", KEY, {}, {}, 100.0 + told_after_s), told)
     assert pledges.least("beta", OTHER, 120.0) == owed
+
+
+def test_what_no_cluster_has_yet_may_be_decided_in_this_moment() -> None:
+    pledges = Pledges()
+    evicted = binding("Deployment", {"replicas": 6}, replicas=9)
+    pledges.take(Written("resourcebindings", KEY, None, {}, 100.0), evicted)
+    assert pledges.most("gamma", OTHER, 100.0) == 3
+    assert pledges.most("gamma", KEY, 100.0) == 0

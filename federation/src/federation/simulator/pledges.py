@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from federation.controllers.reservations import shown as told
 from federation.placement.ledger import TOLD_S, UNSEEN_S
 from federation.propagation import moves
+from federation.propagation.components import wanted
 from federation.simulator.seen import Written
 from machinery.api.fleet.work import ResourceBinding
 from machinery.meta.resource import ObjectKey
@@ -23,6 +24,7 @@ DOUBT_S = TOLD_S + 4.0
 class _Stand:
     """One binding. `asked`, `shown`: replicas by cluster; `changed`: when either changed there last, `decided`: the first.
 
+    `open`: replicas that no cluster has been given yet.
     `told`: since when a cluster tells how many replicas there are; until then the ledger waits for none longer than TOLD_S.
     `before`: the three first ones as they were before the last write."""
 
@@ -30,6 +32,7 @@ class _Stand:
     shown: dict[str, int] = field(default_factory=dict)
     changed: dict[str, float] = field(default_factory=dict)
     decided: dict[str, float] = field(default_factory=dict)
+    open: int = 0
     told: float = float("inf")
     before: "_Stand | None" = None
 
@@ -75,6 +78,8 @@ class Pledges:
                 stand.changed[name] = now
                 self._leaves(name, stand, now)
         stand.asked, stand.shown = asked, shown
+        given = sum(target.replicas for target in binding.spec.clusters)
+        stand.open = max(0, wanted(binding) - given)
         _, counted = told(binding)
         stand.told = min(stand.told, now) if counted else float("inf")
 
@@ -95,12 +100,13 @@ class Pledges:
         )
 
     def most(self, name: str, but: ObjectKey, now: float) -> int:
-        """Replicas that they may count as owed: what changed lately may be told here and not yet there."""
+        """Replicas that they may count as owed: what changed lately may be told here and not yet there, and what no cluster has
+        yet may be decided in this moment and not written."""
         total = sum(
             count for at, where, count in self._gone if where == name and now - at < DOUBT_S
         )
         others = (stand for key, stand in self._stands.items() if key != but)
-        return total + sum(stand.owed_at_most(name, now) for stand in others)
+        return total + sum(stand.owed_at_most(name, now) + stand.open for stand in others)
 
     def own(self, name: str, key: ObjectKey, now: float) -> int:
         """Replicas of the binding itself that may have counted as owed when it was decided anew in this moment."""
