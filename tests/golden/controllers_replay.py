@@ -164,16 +164,17 @@ class Names:
         """our pod -> the recorded name of what made it; itself if a user did"""
         self.order: list[str] = []
 
-    def see_set(self, rs: Document) -> None:
-        name = rs["metadata"]["name"]
+    def see_set(self, made: Document, what: str = "RS") -> None:
+        """A ReplicaSet, or a Job of a CronJob: those of one owner by number."""
+        name = made["metadata"]["name"]
         if name in self.sets:
             return
-        owner = _controller(rs)
+        owner = _controller(made)
         if owner is None:
             self.sets[name] = name
             return
         self._counts[owner] += 1
-        self.sets[name] = f"{owner}-RS{self._counts[owner]}"
+        self.sets[name] = f"{owner}-{what}{self._counts[owner]}"
 
     def see_pod(self, pod: Document) -> None:
         name = pod["metadata"]["name"]
@@ -215,6 +216,7 @@ class Replay:
 
     SPEAKERS: tuple[str, ...] = ("Deployment", "ReplicaSet")
     """Whose Events are compared."""
+    STAND_IN = StandIn
 
     def __init__(
         self, client: Client, transcript: dict[str, Any], quotas: QuotaClient, clock: Clock
@@ -233,7 +235,7 @@ class Replay:
         document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
         await self.client.create(RESOURCES["Namespace"], document)
         await asyncio.sleep(SETTLE_S)
-        stand_in = StandIn(self.client, self.namespace, removes=not self.manual)
+        stand_in = self.STAND_IN(self.client, self.namespace, removes=not self.manual)
         task = asyncio.ensure_future(stand_in.run())
         try:
             for index, step in enumerate(self.transcript["steps"]):

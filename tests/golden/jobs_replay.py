@@ -45,17 +45,6 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 class JobNames(Names):
     """Recorded names of Jobs and pods, and ours."""
 
-    def see_job(self, job: Document) -> None:
-        name = job["metadata"]["name"]
-        if name in self.sets:
-            return
-        owner = _controller(job)
-        if owner is None:
-            self.sets[name] = name
-            return
-        self._counts[owner] += 1
-        self.sets[name] = f"{owner}-JOB{self._counts[owner]}"
-
     def see_pod(self, pod: Document) -> None:
         name = pod["metadata"]["name"]
         if name in self.groups:
@@ -132,7 +121,7 @@ class JobReplay(Replay):
             return metadata["creationTimestamp"], metadata["name"]
 
         for job in sorted((await self.client.list(JOB, self.namespace)).items, key=made):
-            self.names.see_job(job)
+            self.names.see_set(job, "JOB")
         pods = (await self.client.list(POD, self.namespace)).items
         for pod in sorted(pods, key=lambda d: int(d["metadata"]["resourceVersion"])):
             self.names.see_pod(pod)

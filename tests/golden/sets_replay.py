@@ -4,7 +4,6 @@ Pods of a StatefulSet keep their names. Pods of a DaemonSet are told apart by th
 controller the real one takes any, so recorded nodes stand for ours of the same labels and taints, found anew in each state.
 """
 
-import asyncio
 import json
 import re
 from collections import Counter
@@ -67,6 +66,7 @@ class SetsReplay(Replay):
     """One transcript in one namespace."""
 
     SPEAKERS = ("StatefulSet", "DaemonSet")
+    STAND_IN = DaemonStandIn
 
     def __init__(
         self, client: Client, transcript: dict[str, Any], quotas: QuotaClient, clock: Clock
@@ -82,20 +82,6 @@ class SetsReplay(Replay):
         """ours -> recorded"""
         self.nodes: dict[str, str] = {}
         """recorded -> ours"""
-
-    async def run(self) -> Any:
-        """As the others, with a scheduler that knows daemons."""
-        document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
-        await self.client.create(RESOURCES["Namespace"], document)
-        await asyncio.sleep(1.2)
-        stand_in = DaemonStandIn(self.client, self.namespace, removes=not self.manual)
-        task = asyncio.ensure_future(stand_in.run())
-        try:
-            for index, step in enumerate(self.transcript["steps"]):
-                await self._step(index, step)
-        finally:
-            task.cancel()
-        return self.outcome
 
     # ------------------------------------------------------------------------------------------------- doing
     async def _op_create(self, op: dict[str, Any]) -> None:

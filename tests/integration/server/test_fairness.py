@@ -85,7 +85,9 @@ class Wire:
     async def ended(self) -> bool:
         """Wait until the server has ended the connection."""
         with contextlib.suppress(ConnectionError):
-            return await self.reader.read() is not None
+            while await self.reader.read(65536):
+                pass
+            return self.reader.at_eof()
         return True
 
 

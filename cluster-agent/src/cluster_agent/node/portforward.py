@@ -154,7 +154,7 @@ async def relay(stream: Stream, pod: Ends) -> None:
         async with asyncio.TaskGroup() as group:
             _ = group.create_task(_to_pod(stream, writer))
             _ = group.create_task(_from_pod(reader, stream))
-    except BaseExceptionGroup as errors:
+    except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     finally:
         writer.close()
