@@ -47,6 +47,29 @@ def test_who_tells_no_replicas_is_owed_them_for_a_moment(
     assert pledges.least("beta", KEY, 100.0 + after_s) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "owed"),
+    [
+        ([], 0),
+        ([100.0], 6),
+        ([100.0, 102.0, 105.0], 6),
+        ([100.0, 102.0, 105.0, 108.0], 0),
+        ([100.0, 109.0], 6),
+        ([100.0, 109.0, 113.0, 116.0], 0),
+    ],
+    ids=["nobody listens", "cut at once", "cut later", "heard", "back", "back, and time to tell"],
+)
+def test_who_is_cut_off_cannot_tell_and_is_owed_what_was_decided(
+    words: list[float], owed: int
+) -> None:
+    """Seeds 990 and 1368: room was given again in a cluster that was silent and not suspect yet."""
+    pledges = Pledges()
+    pledges.take(Written("gadgets", KEY, None, {}, 100.0), binding("Gadget", {}))
+    for at in words:
+        pledges.heard("beta", at)
+    assert pledges.least("beta", OTHER, 120.0) == owed
+
+
 @pytest.mark.parametrize(("told_after_s", "owed"), [(5.0, 6), (TOLD_S + 1, 0)])
 def test_replicas_that_are_told_too_late_are_not_waited_for_again(
     told_after_s: float, owed: int

@@ -49,13 +49,9 @@ class Gone:
 
 
 @dataclass(frozen=True)
-class Silent:
-    at: float
-
-
-@dataclass(frozen=True)
 class Heard:
     at: float
+    away: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,11 +59,11 @@ class Void:
     at: float
 
 
-Step = Stands | Gone | Silent | Heard | Void
+Step = Stands | Gone | Heard | Void
 
 
 def play(steps: list[Step]) -> Ledger:
-    ledger = Ledger()
+    ledger = Ledger(listening=any(isinstance(step, Heard) for step in steps))
     for step in steps:
         match step:
             case Stands():
@@ -83,10 +79,8 @@ def play(steps: list[Step]) -> Ledger:
                 ledger.stand(binding, step.at, step.since)
             case Gone():
                 ledger.gone(step.key, step.at)
-            case Silent():
-                ledger.silent("a")
             case Heard():
-                ledger.heard("a", step.at)
+                ledger.heard("a", step.at, away=step.away)
             case Void():
                 ledger.void(WEB)
     return ledger
@@ -135,13 +129,30 @@ CASES: dict[str, tuple[list[Step], float, int]] = {
     "dispatching goes on": (
         [replace(DECIDED, held=True), Stands(1000, {"a": 3})], 1000 + UNSEEN_S, 0,
     ),
-    "silent: no time passes": ([DECIDED, Silent(1)], 10 * UNSEEN_S, 3),
-    "silent with what was just reported": ([DECIDED, SHOWN, Silent(2)], 10 * UNSEEN_S, 3),
-    "heard again: it has not told yet": (
-        [DECIDED, SHOWN, Silent(2), Heard(1000)], 1000 + SETTLE_S - AFTER, 3,
+    "silent: no time passes": ([Heard(0), DECIDED, Heard(1)], 10 * UNSEEN_S, 3),
+    "silent with what was just reported": ([DECIDED, SHOWN, Heard(2)], 10 * UNSEEN_S, 3),
+    "silent, and nobody can say so yet": (
+        [Heard(0), replace(DECIDED, counted=False), Heard(2)], TOLD_S + 1, 3,
     ),
-    "heard again, and told": ([DECIDED, SHOWN, Silent(2), Heard(1000)], 1000 + SETTLE_S, 0),
-    "heard all the time": ([DECIDED, SHOWN, Heard(3)], 1 + SETTLE_S, 0),
+    "never heard": ([Heard(0), replace(DECIDED, asked={"b": 3}), Stands(1, {"a": 3})], UNSEEN_S, 3),
+    "heard again after a longer pause: it has not told yet": (
+        [Heard(0), DECIDED, SHOWN, Heard(2), Heard(1000, away=True),
+         Heard(1000 + SETTLE_S - AFTER)], 1002 + SETTLE_S, 3,
+    ),
+    "heard again, and told": (
+        [Heard(0), DECIDED, SHOWN, Heard(2), Heard(1000, away=True), Heard(1000 + SETTLE_S)], 1000 + SETTLE_S, 0,
+    ),
+    "heard again after a short pause": (
+        [Heard(0), replace(DECIDED, counted=False), Heard(1), Heard(TOLD_S)], TOLD_S, 0,
+    ),
+    "heard all the time": ([Heard(0), DECIDED, SHOWN, Heard(3), Heard(1 + SETTLE_S)], 1 + SETTLE_S, 0),
+    "a word of the time in between": ([Heard(0), DECIDED, SHOWN, Heard(9)], SETTLE_S, 3),
+    "first word after the server's start: it has not told yet": (
+        [replace(DECIDED, at=999, since=0), Heard(1000), Heard(1000 + TOLD_S - AFTER)], 2000, 3,
+    ),
+    "first word after the server's start, and time to tell": (
+        [replace(DECIDED, at=999, since=0), Heard(1000), Heard(1000 + TOLD_S)], 2000, 0,
+    ),
     "a server that has just started": ([replace(DECIDED, at=100, since=60)], 100, 3),
     "started long after the decision": ([replace(DECIDED, at=999, since=0)], 999, 0),
     "started after all was reported": ([replace(SHOWN, since=0)], 1, 0),

@@ -46,6 +46,11 @@ class Heartbeats:
         self._seen: dict[str, tuple[object, float]] = {}
         self._heard: dict[str, float] = {}
         self._since: dict[str, float] = {}
+        self._listeners: list[Callable[[str, bool], None]] = []
+
+    def on_word(self, listener: Callable[[str, bool], None]) -> None:
+        """Call it with each renewal that arrives while we watch: the cluster, and whether a longer pause was before it."""
+        self._listeners.append(listener)
 
     def observe(self, old: Lease | None, new: Lease | None) -> None:
         """Informer handler."""
@@ -60,9 +65,16 @@ class Heartbeats:
         if held is None or held[0] != new.spec.renew_time:
             self._seen[name] = (new.spec.renew_time, self._now())
             if held is not None or self._watching():
-                if self._now() - self._heard.get(name, float("-inf")) >= GAP_S:
-                    self._since[name] = self._now()
-                self._heard[name] = self._now()
+                self._word(name)
+
+    def _word(self, name: str) -> None:
+        now, last = self._now(), self._heard.get(name)
+        away = last is not None and now - last >= GAP_S
+        if away or last is None:
+            self._since[name] = now
+        self._heard[name] = now
+        for listener in self._listeners:
+            listener(name, away)
 
     def silent_s(self, cluster: str) -> float | None:
         """Seconds since the last heartbeat; None when there never was one."""

@@ -134,7 +134,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     beats = health.heartbeats(manager)
     health.setup(manager, lambda: operator().clock, beats)
     domains.setup(manager, lambda: operator().clock, beats)
-    reserved = Reservations(manager, settings.estimator)
+    reserved = Reservations(manager, settings.estimator, beats)
     evictor.setup(manager, operator, beats, reserved)
     failback.setup(manager, operator, reserved)
     placer.setup(manager, operator, reserved)

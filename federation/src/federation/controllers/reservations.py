@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from federation.clusters.estimates import Estimates, Estimator
+from federation.controllers.health import Heartbeats
 from federation.placement import platforms
 from federation.placement.headroom import Demand, Demands
 from federation.placement.ledger import Ledger, Standing, less
@@ -16,11 +17,10 @@ from federation.placement.model import Candidate
 from federation.propagation import components, moves
 from federation.propagation.resilience import demands
 from federation.propagation.scopes import Bindings
-from machinery.api.fleet.cluster import CLUSTERS, READY, Cluster
+from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.work import ResourceBinding
 from machinery.controller.action import Action, Patch
 from machinery.controller.manager import Manager
-from machinery.meta.objectmeta import is_true
 from machinery.meta.resource import Document, ObjectKey
 
 COUNTED = frozenset({"Deployment", "ReplicaSet", "StatefulSet"})
@@ -171,14 +171,18 @@ class Lately:
 class Reservations:
     """One for all controllers that decide by room."""
 
-    def __init__(self, manager: Manager, estimator: Estimator) -> None:
+    def __init__(
+        self, manager: Manager, estimator: Estimator, beats: Heartbeats | None = None
+    ) -> None:
+        """Without the members' heartbeats all of them count as heard."""
         self._clock = manager.clock
         self.estimates = Estimates(manager.clock, estimator)
         self.lately = Lately()
-        self.ledger = Ledger()
+        self.ledger = Ledger(listening=beats is not None)
         self.demands = Demands()
-        self._ready: dict[str, bool] = {}
         self._made: dict[str, tuple[Candidate, int, Candidate]] = {}
+        if beats is not None:
+            beats.on_word(self._heard)
         manager.informer(CLUSTERS).on_change(self._cluster)
         Bindings(manager.informer).on_change(self._binding)
 
@@ -250,17 +254,9 @@ class Reservations:
         return self._clock.monotonic() - max(0.0, age)
 
     def _cluster(self, old: Cluster | None, new: Cluster | None) -> None:
-        if new is None:
-            if old is not None:
-                self.ledger.left(old.metadata.name)
-                _ = self._made.pop(old.metadata.name, None)
-                _ = self._ready.pop(old.metadata.name, None)
-            return
-        name, ready = new.metadata.name, is_true(new.status.conditions, READY)
-        if self._ready.get(name) == ready:
-            return
-        self._ready[name] = ready
-        if ready:
-            self.ledger.heard(name, self._clock.monotonic())
-        else:
-            self.ledger.silent(name)
+        if new is None and old is not None:
+            self.ledger.left(old.metadata.name)
+            _ = self._made.pop(old.metadata.name, None)
+
+    def _heard(self, cluster: str, away: bool) -> None:
+        self.ledger.heard(cluster, self._clock.monotonic(), away=away)

@@ -13,9 +13,11 @@ yet, is reserved there:
     replicas were reported     what they ask, for SETTLE_S more: by then the member's sums contain them
     what a replica asks grew   the difference for the replicas that stand, for GROWN_S
     binding deleted            as if its replicas were reported just now
-    cluster silent             everything stays: no time passes until it is heard again
+    cluster silent             everything stays: for it time passes only up to its last word (a heartbeat), so that nothing
+                               ends in the seconds before anybody can say that its link is cut
+    cluster heard again        every wait begins anew, as it could be told nothing meanwhile
     cluster left               nothing
-    server restarted           what is owed, since the last decision
+    server restarted           what is owed, since the last decision, and TOLD_S after the cluster's first word at least
     replicas never come        gone UNSEEN_S after the decision (refused by a quota, say), TOLD_S where the kind tells no
                                replicas; never while dispatching is suspended
     evictions                  what a dead cluster keeps is shown by its last report; what it owed stays reserved
@@ -163,7 +165,6 @@ class _Book:
         self.version = 0
         """Grows with every change of the sums."""
         self.open: dict[ObjectKey, _Hold] = {}
-        self.heard = True
         self._ends: list[_Hold] = []
         self._number = 0
 
@@ -214,21 +215,19 @@ class _Book:
         heapq.heappush(self._ends, _Hold(now + lasts_s, number, lasts_s, amounts))
 
     def expire(self, now: float) -> None:
-        """Give back what has ended; a cluster that is not heard tells nothing, so nothing ends."""
-        while self.heard and self._ends and self._ends[0].at <= now:
+        """Give back what has ended."""
+        while self._ends and self._ends[0].at <= now:
             end = heapq.heappop(self._ends)
             if end.key is None:
                 self.add(end.amounts, -1)
             elif self.open.get(end.key) is end:
                 self.release(end.key)
 
-    def hear(self, now: float) -> None:
-        """From now on it tells again, so every wait begins anew."""
-        if not self.heard:
-            self.heard = True
-            for end in self._ends:
-                end.at = now + end.lasts_s
-            heapq.heapify(self._ends)
+    def wait(self, now: float, longest_s: float = math.inf) -> None:
+        """Every wait begins anew, those that last longer than `longest_s` with so much of their time."""
+        for end in self._ends:
+            end.at = max(end.at, now + min(end.lasts_s, longest_s))
+        heapq.heapify(self._ends)
 
 
 class _Takes(dict[int, Amounts]):
@@ -244,10 +243,14 @@ class _Takes(dict[int, Amounts]):
 
 
 class Ledger:
-    """All clusters. One owner; `stand` with every change of a binding, `reserved` at every decision."""
+    """All clusters. One owner; `stand` with every change of a binding, `heard` with every word of a cluster, `reserved` at
+    every decision."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, listening: bool = False) -> None:
+        """Not `listening`: nobody tells of the clusters' words, and time passes for all of them."""
         self._books: dict[str, _Book] = {}
+        self._words: dict[str, float] = {}
+        self._unheard = -math.inf if listening else math.inf
         self._known: dict[ObjectKey, Standing] = {}
         self._lingers: dict[ObjectKey, float] = {}
 
@@ -332,19 +335,25 @@ class Ledger:
                 book.release(key)
 
     # ------------------------------------------------------------------------------------------------- clusters
-    def silent(self, cluster: str) -> None:
-        """The cluster is not heard: it shows nothing, and nothing expires."""
-        self._book(cluster).heard = False
-
-    def heard(self, cluster: str, now: float) -> None:
-        """The cluster is heard."""
+    def heard(self, cluster: str, now: float, *, away: bool = False) -> None:
+        """A word of the cluster, which was `away` before it."""
+        first = cluster not in self._words
+        self._words[cluster] = now
         book = self._books.get(cluster)
-        if book is not None:
-            book.hear(now)
+        if book is None:
+            return
+        if away:
+            book.wait(now)
+        elif first:
+            book.wait(now, TOLD_S)
 
     def left(self, cluster: str) -> None:
         """The cluster is no member any more."""
         self._books.pop(cluster, None)
+        _ = self._words.pop(cluster, None)
+
+    def _expire(self, book: _Book, cluster: str, now: float) -> None:
+        book.expire(min(now, self._words.get(cluster, self._unheard)))
 
     # ------------------------------------------------------------------------------------------------- reading
     def reserved(self, cluster: str, now: float) -> Amounts:
@@ -352,7 +361,7 @@ class Ledger:
         book = self._books.get(cluster)
         if book is None:
             return {}
-        book.expire(now)
+        self._expire(book, cluster, now)
         return book.sums
 
     def version(self, cluster: str, now: float) -> int:
@@ -360,7 +369,7 @@ class Ledger:
         book = self._books.get(cluster)
         if book is None:
             return -1
-        book.expire(now)
+        self._expire(book, cluster, now)
         return book.version if book.sums else -1
 
     def busy_s(self, key: ObjectKey, now: float) -> float:
@@ -369,7 +378,7 @@ class Ledger:
         for cluster in known.asked if known is not None else ():
             book = self._books.get(cluster)
             if book is not None:
-                book.expire(now)
+                self._expire(book, cluster, now)
                 if key in book.open:
                     return SETTLE_S
         wait = self._lingers.get(key, now) - now

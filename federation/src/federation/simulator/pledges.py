@@ -6,6 +6,7 @@ statuses as they were written it works out what surely is owed, and what may cou
 
 from dataclasses import dataclass, field
 
+from federation.controllers.health import GAP_S
 from federation.controllers.reservations import shown as told
 from federation.placement.ledger import TOLD_S, UNSEEN_S
 from federation.propagation import moves
@@ -21,11 +22,20 @@ DOUBT_S = TOLD_S + 4.0
 
 
 @dataclass(slots=True)
+class _Words:
+    """A cluster's heartbeats as the store took them: the last one, and the first that came after a pause which nobody missed."""
+
+    last: float
+    since: float
+
+
+@dataclass(slots=True)
 class _Stand:
     """One binding. `asked`, `shown`: replicas by cluster; `changed`: when either changed there last, `decided`: the first.
 
     `open`: replicas that no cluster has been given yet.
-    `told`: since when a cluster tells how many replicas there are; until then the ledger waits for none longer than TOLD_S.
+    `told`: since when a cluster tells how many replicas there are; until then the ledger waits for none longer than TOLD_S of
+    the time in which it hears the cluster.
     `before`: the three first ones as they were before the last write."""
 
     asked: dict[str, int] = field(default_factory=dict)
@@ -42,10 +52,16 @@ class _Stand:
         lately = now - self.changed.get(name, float("-inf")) < DOUBT_S
         return max(asked, shown) if lately else max(0, asked - shown)
 
-    def patience_s(self, name: str) -> float:
-        """How long the ledger surely waits for what was decided there."""
-        in_time = self.told - self.decided.get(name, self.told) < TOLD_S - SURE_S
-        return UNSEEN_S if in_time else TOLD_S
+    def waited_for(self, name: str, word: _Words | None, now: float) -> bool:
+        """Whether the ledger surely waits for what was decided there. `word`: the cluster's, if it had one."""
+        decided = self.decided.get(name, now)
+        if now - decided >= UNSEEN_S - SURE_S:
+            return False
+        if self.told - decided < TOLD_S - SURE_S:
+            return True
+        heard = now if word is None else word.last
+        since = decided if word is None else max(decided, word.since)
+        return heard - since < TOLD_S - SURE_S
 
 
 class Pledges:
@@ -54,6 +70,14 @@ class Pledges:
     def __init__(self) -> None:
         self._stands: dict[ObjectKey, _Stand] = {}
         self._gone: list[tuple[float, str, int]] = []
+        self._words: dict[str, _Words] = {}
+
+    def heard(self, name: str, at: float) -> None:
+        """A heartbeat of the cluster was written."""
+        held = self._words.setdefault(name, _Words(at, float("-inf")))
+        if at - held.last >= GAP_S + SURE_S:
+            held.since = at
+        held.last = at
 
     def take(self, written: Written, binding: ResourceBinding | None) -> None:
         """A binding was written; `binding` is the new one as the controllers read it."""
@@ -96,7 +120,7 @@ class Pledges:
             for key, stand in self._stands.items()
             if key != but
             and now - stand.changed.get(name, now) > SURE_S
-            and now - stand.decided.get(name, now) < stand.patience_s(name) - SURE_S
+            and stand.waited_for(name, self._words.get(name), now)
         )
 
     def most(self, name: str, but: ObjectKey, now: float) -> int:

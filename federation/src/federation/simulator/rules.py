@@ -44,7 +44,7 @@ from federation.simulator import preferred
 from federation.simulator.member import Member
 from federation.simulator.peers import DataPath
 from federation.simulator.pledges import DOUBT_S, Pledges
-from federation.simulator.seen import Seen, Written, condition_of, ready
+from federation.simulator.seen import REGULAR_S, Seen, Written, condition_of, is_beat, ready
 from federation.simulator.server import STABILIZATION_S
 from machinery.api.core import Taint
 from machinery.api.fleet.cluster import (
@@ -169,6 +169,8 @@ class Rules:
                 self._cluster(written)
             case "federationconfigs":
                 self._switched(written)
+            case "leases" if written.key.namespace == CLUSTER_LEASES and is_beat(written):
+                self._pledges.heard(written.key.name, written.at)
             case "decisions" if written.new is not None:
                 self._replays(written.key, written.new)
             case _:
@@ -463,7 +465,10 @@ class Rules:
     def _steady(self, name: str, now: float, held: dict[str, int]) -> bool:
         """Whether nobody can doubt that the member may get replicas."""
         cluster = self._seen.of("clusters")[ObjectKey("", name)]
-        if now - self._seen.facts[name].standing_since <= DOUBT_S:
+        facts = self._seen.facts[name]
+        if facts.last_beat is None or now - facts.last_beat > REGULAR_S:
+            return False
+        if now - max(facts.standing_since, facts.beating_since or now) <= DOUBT_S:
             return False  # what it owed while it was silent is owed for a moment more; also one that has replicas: uncordoned in this moment, it may still be known as cordoned
         return not cluster["spec"].get("taints") and (name in held or ready(cluster) == "True")
 

@@ -15,6 +15,8 @@ from machinery.server import codec
 from machinery.store.interface import Change, Event
 
 ROOM_MEMORY_S = 2.0
+REGULAR_S = 3.0
+"""Heartbeats are regular when they come one so soon after the other."""
 ROOM = ("allocatable", "allocated", "allocating")
 ROUTINE = frozenset({"clusternetworks"})
 """Written again and again with nothing new."""
@@ -89,18 +91,21 @@ class Seen:
         heartbeat = plural == "leases" and namespace == CLUSTER_LEASES
         if not heartbeat and plural not in ROUTINE:
             self.last_write[plural] = now
-        elif heartbeat and new is not None and (old is None or renewed(old) != renewed(new)):
+        written = Written(plural, key, old, new, now)
+        if heartbeat and is_beat(written):
             self._beat(name, now)
         if plural == "clusters":
             self._cluster(name, old, new, now)
-        return Written(plural, key, old, new, now)
+        return written
 
     def _beat(self, name: str, now: float) -> None:
         facts = self.facts.get(name)
         last = self.beats.get(name)
         self.beats[name] = now
         if facts is not None:
-            regular = last is not None and now - last < 3.0 and facts.beating_since is not None
+            regular = (
+                last is not None and now - last < REGULAR_S and facts.beating_since is not None
+            )
             facts.beating_since = facts.beating_since if regular else now
             facts.last_beat = now
 
@@ -119,6 +124,12 @@ class Seen:
         while facts.room and facts.room[0][0] < now - ROOM_MEMORY_S and len(facts.room) > 1:
             facts.room.popleft()
         facts.room.append((now, free_pods(new)))
+
+
+def is_beat(written: Written) -> bool:
+    """Whether the write of a cluster's Lease is a heartbeat."""
+    old, new = written.old, written.new
+    return new is not None and (old is None or renewed(old) != renewed(new))
 
 
 def renewed(lease: Document) -> str:
