@@ -28,7 +28,7 @@ def apply_defaults(kind: ServedKind, document: Document) -> Document:
     if kind.custom:
         filled: Document = from_schema(schemas.schema_of(kind), document)
         return filled
-    apply = _BY_KIND.get(kind.group_kind)
+    apply = _OF_FACES.get(kind.api_version) or _BY_KIND.get(kind.group_kind)
     return apply(document) if apply is not None else document
 
 
@@ -219,6 +219,8 @@ def _token_request(document: Document) -> Document:
     return {"status": {"token": "", "expirationTimestamp": None}, **document, "spec": spec}
 
 
+_OF_FACES: Final = {"autoscaling/v1": template_defaults.old_autoscaler}
+"""By apiVersion: faces of a stored kind that have other fields."""
 _BY_KIND: Final[dict[tuple[str, str], Callable[[Document], Document]]] = {
     ("", "Pod"): _pod,
     ("", "Namespace"): _namespace,

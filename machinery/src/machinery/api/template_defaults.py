@@ -155,6 +155,13 @@ def autoscaler(document: Document) -> Document:
     return {**document, "spec": spec, "status": status}
 
 
+def old_autoscaler(document: Document) -> Document:
+    """In the form of autoscaling/v1; what v2 fills in comes with that."""
+    spec = _fill(dict(document.get("spec") or {}), (("minReplicas", 1),))
+    status = {"currentReplicas": 0, "desiredReplicas": 0, **(document.get("status") or {})}
+    return {**document, "spec": spec, "status": status}
+
+
 def _given(rules: Document | None) -> Document:
     return {key: value for key, value in (rules or {}).items() if value is not None}
 

@@ -48,6 +48,12 @@ TEMPLATE_KINDS: tuple[ServedKind, ...] = (
         ("hpa",), ("all",), subresources=(_status("HorizontalPodAutoscaler"),), has_status=True,
     ),
     ServedKind(
+        "autoscaling", "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers",
+        "horizontalpodautoscaler", True, "io.k8s.api.autoscaling.v1.HorizontalPodAutoscaler",
+        ("hpa",), ("all",), subresources=(_status("HorizontalPodAutoscaler"),), has_status=True,
+        stored_as=("autoscaling", "v2"),
+    ),
+    ServedKind(
         "batch", "v1", "CronJob", "cronjobs", "cronjob", True, _BATCH + "CronJob", ("cj",),
         ("all",), subresources=(_status("CronJob"),), has_status=True,
     ),

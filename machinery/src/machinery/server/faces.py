@@ -10,7 +10,9 @@ that was written, and are turned into the storage version only as bytes (`live`,
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
+from machinery.api import autoscaling_v1
 from machinery.api.customresources import conversion
 from machinery.api.scheme import ServedKind
 from machinery.meta.errors import MethodNotAllowed
@@ -18,6 +20,11 @@ from machinery.meta.resource import Document
 from machinery.server import events_view
 
 Turn = Callable[[Document], Document]
+_BUILT: Final[dict[str, tuple[Turn, Turn]]] = {
+    events_view.NEW_API: (events_view.to_new, events_view.to_core),
+    autoscaling_v1.OLD_API: (autoscaling_v1.to_v1, autoscaling_v1.to_v2),
+}
+"""Faces with other fields than the stored kind, by apiVersion: outward and inward."""
 
 
 def outward(kind: ServedKind) -> Turn | None:
@@ -26,8 +33,9 @@ def outward(kind: ServedKind) -> Turn | None:
         return partial(conversion.outward, kind)
     if kind.stored_as is None:
         return None
-    if kind.group == events_view.GROUP:
-        return events_view.to_new
+    built = _BUILT.get(kind.api_version)
+    if built is not None:
+        return built[0]
     version = kind.api_version
     return lambda document: {**document, "apiVersion": version}
 
@@ -36,8 +44,9 @@ def inward(kind: ServedKind, document: Document) -> Document:
     """A document that came as `kind`, as it is judged and recorded."""
     if kind.stored_as is None or kind.dynamic is not None:
         return document
-    if kind.group == events_view.GROUP:
-        return events_view.to_core(document)
+    built = _BUILT.get(kind.api_version)
+    if built is not None:
+        return built[1](document)
     group, version = kind.stored_as
     return {**document, "apiVersion": f"{group}/{version}" if group else version}
 

@@ -3,6 +3,7 @@
 import datetime as dt
 from typing import Any, Final
 
+from machinery.api import autoscaling_v1
 from machinery.api.table.cells import (
     AGE,
     NAME,
@@ -144,6 +145,8 @@ def _cron_job(document: Document, now: dt.datetime) -> list[Any]:
 
 # ------------------------------------------------------------------------------------------------------------- scaling
 def _autoscaler(document: Document, now: dt.datetime) -> list[Any]:
+    if document.get("apiVersion") == autoscaling_v1.OLD_API:
+        document = autoscaling_v1.to_v2(document)
     spec, status = _spec(document), _status(document)
     target = spec.get("scaleTargetRef") or {}
     least = spec.get("minReplicas")
