@@ -18,6 +18,12 @@ class Call:
     dry_run: bool = False
     field_validation: str = "Warn"
     warnings: list[str] = field(default_factory=list)
+    query: Query = field(default_factory=lambda: EMPTY_QUERY)
+    """The options as the client gave them."""
+    face: ServedKind | None = None
+    """The kind that the client named, where it is another face of the stored one."""
+    annotations: dict[str, str] = field(default_factory=dict)
+    """For the audit log, by admission: a key is written once."""
 
     def __post_init__(self) -> None:
         self.manager = readable(self.manager)

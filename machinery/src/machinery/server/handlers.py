@@ -19,9 +19,10 @@ from machinery.server.call import Call, Deletion, Intercepted, Interceptor
 from machinery.server.computed import ComputedKinds
 from machinery.server.config import ServerConfig
 from machinery.server.definitions import Definitions
-from machinery.server.deletion import RETURNS_OBJECT, deletion_of, dry_run_causes
+from machinery.server.deletion import RETURNS_OBJECT, deletion_of
 from machinery.server.listing import Lister, Page, list_query, parse_int
 from machinery.server.negotiate import YAML, Accepted, Form, media_type, negotiate
+from machinery.server.options import call_of, warning_headers
 from machinery.server.plain import method_not_allowed, not_found, page_not_found
 from machinery.server.registry import Registry
 from machinery.server.replies import (
@@ -48,8 +49,6 @@ UNREAD_S = 60.0
 """How long a client may leave a segment of a LIST unread before its connection is ended."""
 ListWarnings = Callable[[ServedKind], Sequence[str]]
 """What a LIST of the kind should warn of: that a part of it could not be looked at lately."""
-FIELD_VALIDATIONS = ("", "Ignore", "Strict", "Warn")
-_OPTIONS_KINDS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
 
 
 class Api:
@@ -295,7 +294,7 @@ class Api:
         self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
     ) -> Reply:
         accepted = negotiate(request.headers.get("Accept", ""))
-        call = call_of(request.headers, info, user)
+        call = self._call(request, info, kind, user)
         body = await request.read()
         media = media_type(request.headers.get("Content-Type", ""))
         if info.verb == "patch":
@@ -319,6 +318,16 @@ class Api:
         await self._followed(stored)
         status = 201 if stored.created else 200
         return self._object(status, stored, info, kind, accepted, call.warnings)
+
+    def _call(
+        self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
+    ) -> Call:
+        call = call_of(request.headers, info, user)
+        if kind.stored_as is not None and kind.dynamic is None:
+            call.face = kind
+        if info.audit is not None:
+            info.audit.annotations = call.annotations
+        return call
 
     async def _followed(self, stored: Stored) -> None:
         """A definition is answered when its kinds are served, if that is soon: its objects come next."""
@@ -368,7 +377,7 @@ class Api:
         self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
     ) -> Reply:
         accepted = negotiate(request.headers.get("Accept", ""))
-        call = call_of(request.headers, info, user)
+        call = self._call(request, info, kind, user)
         options = await self._deletion(request, info, call)
         into = self.stored(kind)
         if info.verb == "deletecollection":
@@ -461,7 +470,7 @@ class Api:
                     200, dumps(render.shown(SCALE, scale, accepted, include, self._clock.now()))
                 )
             return await self._get(request, info, kind)
-        call = call_of(request.headers, info, user)
+        call = self._call(request, info, kind, user)
         body = await request.read()
         media = media_type(request.headers.get("Content-Type", ""))
         headers = tuple(warning_headers(call.warnings))
@@ -500,66 +509,6 @@ def _noted(info: RequestInfo, found: Stored) -> None:
     """Which object it was, for the audit log."""
     if info.audit is not None and info.audit.recorded and found.document is not None:
         info.audit.found(found.document["metadata"])
-
-
-def call_of(headers: Mapping[str, str], info: RequestInfo, user: UserInfo) -> Call:
-    """The circumstances of a write. Raises Invalid for options that do not exist."""
-    manager = info.first("fieldManager") or headers.get("User-Agent", "").partition("/")[0]
-    validation = info.first("fieldValidation")
-    dry_run = info.query.get("dryRun", [])
-    if validation or dry_run or "fieldManager" in info.query:
-        check_options(info, validation, dry_run)
-    return Call(user, manager or "unknown", bool(dry_run), validation or "Warn")
-
-
-def check_options(info: RequestInfo, validation: str, dry_run: list[str]) -> None:
-    """dryRun, fieldManager and fieldValidation as upstream checks them."""
-    causes = list(dry_run_causes(dry_run))
-    manager = info.first("fieldManager")
-    if len(manager) > 128:
-        causes.append(
-            {
-                "reason": "FieldValueTooLong",
-                "message": "Too long: may not be more than 128 bytes",
-                "field": "fieldManager",
-            }
-        )
-    if not manager.isprintable():
-        position = next(i for i, letter in enumerate(manager) if not letter.isprintable())
-        causes.append(
-            {
-                "reason": "FieldValueInvalid",
-                "message": f"Invalid value: {_go_quoted(manager)}: invalid character "
-                f"U+{ord(manager[position]):04X} (at position {position})",
-                "field": "fieldManager",
-            }
-        )
-    if validation not in FIELD_VALIDATIONS and info.verb in _OPTIONS_KINDS:
-        listed = ", ".join(f'"{value}"' for value in FIELD_VALIDATIONS)
-        causes.append(
-            {
-                "reason": "FieldValueNotSupported",
-                "message": f'Unsupported value: "{validation}": supported values: {listed}',
-                "field": "fieldValidation",
-            }
-        )
-    if causes:
-        kind = _OPTIONS_KINDS.get(info.verb, "DeleteOptions")
-        raise errors.invalid(kind, "meta.k8s.io", "", causes)
-
-
-def _go_quoted(text: str) -> str:
-    """A string as Go prints it: quoted, what cannot be printed escaped."""
-    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text.replace('"', '\\"'))
-    return f'"{shown}"'
-
-
-def warning_headers(warnings: list[str] | tuple[str, ...]) -> list[tuple[str, str]]:
-    """RFC 7234 Warning headers, each text once."""
-    return [
-        ("Warning", '299 - "' + text.replace("\\", "\\\\").replace('"', '\\"') + '"')
-        for text in dict.fromkeys(warnings)
-    ]
 
 
 def _write_chunk(

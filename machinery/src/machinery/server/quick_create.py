@@ -21,8 +21,8 @@ from machinery.server.audit.auditor import Auditor
 from machinery.server.audit.event import HEADER
 from machinery.server.audit.policy import NOTHING, Level
 from machinery.server.call import Call
-from machinery.server.handlers import call_of, warning_headers
 from machinery.server.negotiate import media_type
+from machinery.server.options import call_of, warning_headers
 from machinery.server.quick import Admitted, Counts, Gate
 from machinery.server.registry import Begun, Registry
 from machinery.server.replies import Reply, error_reply
@@ -86,6 +86,8 @@ class QuickCreate:
             trail = self._auditor.seen(admitted.info, message.headers)
         try:
             call = call_of(message.headers, admitted.info, admitted.user)
+            if trail is not None:
+                trail.annotations = call.annotations
             begun = self._judged(message, body, admitted, call)
         except StatusError:
             return False

@@ -31,6 +31,11 @@ def inward(kind: ServedKind, document: Document) -> Document:
     return {**document, "apiVersion": f"{kind.group}/{custom.storage_version}"}
 
 
+def between(_: ServedKind, target: ServedKind, document: Document) -> Document:
+    """An object of the one dynamic kind as one of the other, which is of the same definition."""
+    return outward(target, document)
+
+
 def _schema(custom: Custom) -> Schema:
     return custom.schemas[custom.storage_version]
 

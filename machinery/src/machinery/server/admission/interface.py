@@ -11,7 +11,7 @@ from typing import Protocol
 from machinery.api.scheme import ServedKind
 from machinery.meta.errors import Forbidden
 from machinery.meta.resource import Document
-from machinery.server.call import Call
+from machinery.server.call import Call, Deletion
 
 
 @dataclass(slots=True)
@@ -26,6 +26,12 @@ class AdmissionRequest:
     document: Document
     old: Document | None
     call: Call
+    options: Deletion | None = None
+    """Of a delete."""
+    generated: bool = False
+    """The name was made by the server."""
+    reinvoked: bool = False
+    """All that may change the object is asked once more, since a webhook has changed it."""
 
 
 Kinds = frozenset[tuple[str, str]]
@@ -45,10 +51,11 @@ class Plugin(Protocol):
 
 
 class Admission:
-    """The plugins of one server, in order: all changes first, then all refusals."""
+    """The plugins of one server, in order: all changes first, then all refusals. Users' policies are the last of them."""
 
-    def __init__(self, plugins: Sequence[Plugin]) -> None:
-        self._plugins = tuple(plugins)
+    def __init__(self, plugins: Sequence[Plugin], policies: Sequence[Plugin] = ()) -> None:
+        self._plugins = (*plugins, *policies)
+        self.policies = Policies(policies)
         self._concerned: dict[tuple[str, str], tuple[Plugin, ...]] = {}
 
     def admit(self, request: AdmissionRequest) -> Document:
@@ -68,6 +75,22 @@ class Admission:
             found = tuple(p for p in self._plugins if key in getattr(p, "kinds", (key,)))
             self._concerned[key] = found
         return found
+
+
+class Policies:
+    """Users' policies alone: what judges bodies that only pass through (a Binding, an Eviction, the options of an exec)."""
+
+    def __init__(self, plugins: Sequence[Plugin]) -> None:
+        self._plugins = tuple(plugins)
+
+    def admit(self, request: AdmissionRequest) -> Document:
+        for plugin in self._plugins:
+            request.document = plugin.admit(request)
+        return request.document
+
+    def validate(self, request: AdmissionRequest) -> None:
+        for plugin in self._plugins:
+            plugin.validate(request)
 
 
 def refuse(request: AdmissionRequest, why: str) -> Forbidden:

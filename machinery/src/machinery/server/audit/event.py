@@ -39,6 +39,8 @@ class Trail:
     verdict = reason = ""
     request: Document | None = None
     response: Document | None = None
+    annotations: Mapping[str, str] = {}
+    """What admission tells of it."""
     code = 0
     """Of a long answer whose head is on its way."""
 
@@ -146,6 +148,8 @@ def _event(trail: Trail, stage: str, moment: dt.datetime, status: Document | Non
     event["stageTimestamp"] = _micro(moment)
     if trail.verdict:
         event["annotations"] = {DECISION: trail.verdict, REASON: trail.reason}
+    if trail.annotations:
+        event["annotations"] = {**event.get("annotations", {}), **trail.annotations}
     return event
 
 
@@ -157,7 +161,7 @@ def user_document(user: UserInfo | None) -> Document:
     if user.uid:
         found["uid"] = user.uid
     if user.groups:
-        found["groups"] = user.groups
+        found["groups"] = list(user.groups)
     if user.extra:
         found["extra"] = {key: list(values) for key, values in user.extra.items()}
     return found
