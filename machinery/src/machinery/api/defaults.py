@@ -10,10 +10,11 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from machinery.api import data_defaults, schemas, services, template_defaults
+from machinery.api import data_defaults, schemas, services, template_defaults, webhook_kinds
 from machinery.api.customresources.pruning import fill_object
 from machinery.api.pod_defaults import pod_spec
 from machinery.api.scheme import ServedKind
+from machinery.api.webhook_kinds import MUTATING, VALIDATING
 from machinery.meta.resource import Document
 
 RBAC_GROUP: Final = "rbac.authorization.k8s.io"
@@ -134,6 +135,9 @@ def _definition(document: Document) -> Document:
     if spec.get("conversion") is None:
         spec["conversion"] = {"strategy": "None"}
     return {**document, "spec": spec}
+    elif config := (conversion.get("webhook") or {}).get("clientConfig"):
+        webhook = {**conversion["webhook"], "clientConfig": webhook_kinds.client_defaults(config)}
+        spec["conversion"] = {**conversion, "webhook": webhook}
 
 
 def _namespace(document: Document) -> Document:
@@ -242,6 +246,8 @@ _BY_KIND: Final[dict[tuple[str, str], Callable[[Document], Document]]] = {
     ("authentication.k8s.io", "TokenRequest"): _token_request,
     ("autoscaling", "Scale"): _with_spec,
     ("", "LimitRange"): template_defaults.limit_range,
+    MUTATING.group_kind: webhook_kinds.mutating_defaults,
+    VALIDATING.group_kind: webhook_kinds.validating_defaults,
     ("", "ResourceQuota"): _with_spec_and_status,
     ("", "PersistentVolume"): data_defaults.volume,
     ("", "PodTemplate"): data_defaults.pod_template,

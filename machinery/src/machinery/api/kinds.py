@@ -6,6 +6,7 @@ so that clients hear NotFound instead of waiting for something that never happen
 """
 
 from machinery.api.data_kinds import APPS_DATA, CORE_DATA, INGRESS_CLASS, STORAGE_DATA
+from machinery.api.webhook_kinds import WEBHOOK_KINDS
 from machinery.api.scheme import ALL_VERBS, ServedKind, Subresource
 
 CREATE_ONLY: tuple[str, ...] = ("create",)
@@ -159,6 +160,7 @@ BUILTIN: tuple[ServedKind, ...] = (
     ),
     *STORAGE_DATA,
     CUSTOM_RESOURCE_DEFINITION,
+    *WEBHOOK_KINDS,
     _rbac("ClusterRoleBinding", namespaced=False),
     _rbac("ClusterRole", namespaced=False),
     _rbac("RoleBinding", namespaced=True),

@@ -10,6 +10,7 @@ from typing import Any, Final
 from machinery.api import data_defaults, services, template_strategy
 from machinery.api.qos import qos_class
 from machinery.api.scheme import ServedKind
+from machinery.api.webhook_kinds import MUTATING, VALIDATING
 from machinery.meta.resource import Document
 
 _GENERATED: Final = frozenset(
@@ -22,6 +23,8 @@ _GENERATED: Final = frozenset(
         ("apiextensions.k8s.io", "CustomResourceDefinition"),
         ("", "PodTemplate"),
         ("networking.k8s.io", "IngressClass"),
+        MUTATING.group_kind,
+        VALIDATING.group_kind,
         *template_strategy.GENERATED,
     }
 )
@@ -39,6 +42,8 @@ _CONDITIONAL_ONLY: Final = frozenset(
         ("coordination.k8s.io", "Lease"),
         ("node.k8s.io", "RuntimeClass"),
         ("apiextensions.k8s.io", "CustomResourceDefinition"),
+        MUTATING.group_kind,
+        VALIDATING.group_kind,
     }
 )
 _STATUS_MAY_RELABEL: Final = frozenset(
@@ -325,8 +330,8 @@ def _wish_changed(kind: ServedKind, new: Document, old: Document) -> bool:
         if annotations[0] != annotations[1]:
             return True
     if not kind.custom:
-        # a PodTemplate has no spec around its template
-        return any(new.get(part) != old.get(part) for part in ("spec", "template"))
+        # a PodTemplate has no spec around its template, a configuration none around its webhooks
+        return any(new.get(part) != old.get(part) for part in ("spec", "template", "webhooks"))
     ignored = _STAMP if kind.has_status else _STAMP[:3]
     parts = [{k: v for k, v in d.items() if k not in ignored} for d in (new, old)]
     return parts[0] != parts[1]

@@ -4,7 +4,16 @@ import datetime as dt
 from typing import Any
 
 from machinery.api.scheme import ServedKind
-from machinery.api.table import events, metrics, nodes, pods, services, storage, templates
+from machinery.api.table import (
+    events,
+    metrics,
+    nodes,
+    pods,
+    registration,
+    services,
+    storage,
+    templates,
+)  # fmt: skip
 from machinery.api.table.cells import (
     AGE,
     CREATED_AT,
@@ -281,6 +290,7 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
         TableColumn("PreemptionPolicy", _PRIORITY + "preemptionPolicy"),
     ),
     **metrics.PRINTERS,
+    **registration.PRINTERS,
     **templates.PRINTERS,
     **storage.PRINTERS,
 }

@@ -33,9 +33,11 @@ from machinery.api.validation import (
     services,
     sets,
     storage,
+    webhooks,
     workloads,
 )
 from machinery.api.validation.causes import Causes
+from machinery.api.webhook_kinds import MUTATING, VALIDATING
 from machinery.meta.resource import Document
 
 Check = Callable[[Document, Causes], None]
@@ -100,6 +102,8 @@ _CREATE: Final[Mapping[Kind, Check]] = {
     (STORAGE, "StorageClass"): storage.storage_class,
     (STORAGE, "VolumeAttachment"): storage.volume_attachment,
     (STORAGE, "VolumeAttributesClass"): storage.attributes_class,
+    MUTATING.group_kind: webhooks.mutating,
+    VALIDATING.group_kind: webhooks.validating,
 }
 """Own kinds are held against their schemas first; what is here are rules between fields."""
 _NAMELESS: Final = frozenset({"TokenRequest", "Scale", "Eviction", "Binding"})
@@ -165,6 +169,8 @@ _UPDATE: Final[Mapping[Kind, UpdateCheck]] = {
         storage.volume_attachment, storage.volume_attachment_update
     ),
     (STORAGE, "VolumeAttributesClass"): storage.attributes_class_update,
+    MUTATING.group_kind: _again(webhooks.mutating),
+    VALIDATING.group_kind: _again(webhooks.validating),
 }
 
 
