@@ -132,7 +132,8 @@ def _definition(document: Document) -> Document:
         names["singular"] = names.get("singular") or str(kind).lower()
         names["listKind"] = names.get("listKind") or f"{kind}List"
     spec["names"] = names
-    if spec.get("conversion") is None:
+    conversion = spec.get("conversion")
+    if conversion is None:
         spec["conversion"] = {"strategy": "None"}
     return {**document, "spec": spec}
     elif config := (conversion.get("webhook") or {}).get("clientConfig"):
