@@ -135,10 +135,10 @@ def _definition(document: Document) -> Document:
     conversion = spec.get("conversion")
     if conversion is None:
         spec["conversion"] = {"strategy": "None"}
-    return {**document, "spec": spec}
     elif config := (conversion.get("webhook") or {}).get("clientConfig"):
         webhook = {**conversion["webhook"], "clientConfig": webhook_kinds.client_defaults(config)}
         spec["conversion"] = {**conversion, "webhook": webhook}
+    return {**document, "spec": spec}
 
 
 def _namespace(document: Document) -> Document:
@@ -246,9 +246,9 @@ _BY_KIND: Final[dict[tuple[str, str], Callable[[Document], Document]]] = {
     ("scheduling.k8s.io", "PriorityClass"): _priority_class,
     ("authentication.k8s.io", "TokenRequest"): _token_request,
     ("autoscaling", "Scale"): _with_spec,
-    ("", "LimitRange"): template_defaults.limit_range,
     MUTATING.group_kind: webhook_kinds.mutating_defaults,
     VALIDATING.group_kind: webhook_kinds.validating_defaults,
+    ("", "LimitRange"): template_defaults.limit_range,
     ("", "ResourceQuota"): _with_spec_and_status,
     ("", "PersistentVolume"): data_defaults.volume,
     ("", "PodTemplate"): data_defaults.pod_template,
