@@ -13,14 +13,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import uvloop
 
 from federation import __version__
-from federation.clusters import access, metrics, servers
+from federation.clusters import access, metrics, proxying, servers
 from federation.clusters.commands import PodCommands
 from federation.clusters.estimates import MemberEstimator
 from federation.clusters.forward import Forwarder
@@ -28,6 +28,7 @@ from federation.clusters.links import Links
 from federation.clusters.metrics import MemberMetrics
 from federation.clusters.mirroring import MIRRORED_KINDS, away_warning
 from federation.clusters.mirrors import Mirrors
+from federation.clusters.proxying import ProxyForwarder
 from federation.clusters.refusals import Refusals
 from federation.config import FederationConfig
 from federation.controllers import registry
@@ -49,8 +50,10 @@ from machinery.kit.config import ConfigError
 from machinery.kit.ids import Ids, SystemIds
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.resource import Document, ObjectKey, Resource
+from machinery.meta.selectors import from_object
 from machinery.server import bootstrap
 from machinery.server.app import ApiServer, Extensions, settle_collector
+from machinery.server.cache import Selection
 from machinery.server.launch import (
     audit_config,
     keep_admin_kubeconfig,
@@ -85,6 +88,26 @@ class ServerMirrors:
 
     async def remove(self, resource: Resource[Document], key: ObjectKey) -> None:
         await self._writer.remove(self._kind(resource), key)
+
+
+class Sight:
+    """What the API server here has of members, for the proxies."""
+
+    def __init__(self, serving: Callable[[], ApiServer], members: Callable[[], list[str]]) -> None:
+        self._serving, self._members = serving, members
+
+    def service(self, key: ObjectKey) -> Document | None:
+        return self._serving().peek("core/services", key.namespace, key.name)
+
+    def pods(self, namespace: str, selector: Mapping[str, str]) -> Iterable[Document]:
+        server = self._serving()
+        kind = server.scheme.by_plural("", "v1", "pods")
+        assert kind is not None, "the federation serves pods"
+        selection = Selection(namespace, from_object({"matchLabels": selector}))
+        return [entry.document() for entry in server.cache.of(kind).select(selection)]
+
+    def members(self) -> Iterable[str]:
+        return self._members()
 
 
 class FederationServer:
@@ -148,8 +171,14 @@ class FederationServer:
 
     def _extensions(self) -> Extensions:
         forwarder = Forwarder(self.links, self._pod)
+        proxies = ProxyForwarder(
+            self.links, Sight(self._serving, self._members), self._pod, self._node
+        )
         return Extensions(
-            connects={("pods", stream): forwarder.connect for stream in STREAMS},
+            connects={
+                **{("pods", stream): forwarder.connect for stream in STREAMS},
+                **{(plural, "proxy"): proxies.connect for plural in proxying.SINGULARS},
+            },
             interceptors={
                 ("delete", "", "pods"): forwarder.delete,
                 ("create", "", "pods/eviction"): forwarder.evict,
@@ -185,6 +214,9 @@ class FederationServer:
 
     def _pod(self, key: ObjectKey) -> Document | None:
         return self._mirror("core/pods", key)
+
+    def _node(self, name: str) -> Document | None:
+        return self._mirror("core/nodes", ObjectKey("", name))
 
     def _mirror(self, path: str, key: ObjectKey) -> Document | None:
         return self._serving().peek(path, key.namespace, key.name)

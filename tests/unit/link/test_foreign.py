@@ -19,7 +19,7 @@ from cluster_agent.link.foreign_discovery import (
     legacy,
     versions,
 )
-from cluster_agent.link.foreign_proxy import passed_on, returned
+from cluster_agent.link.foreign_proxy import is_proxied, passed_on, returned
 from cluster_agent.link.foreign_remarks import GRANTS, SERVICES, Remark, Remarks, plan
 from cluster_agent.link.foreign_rights import (
     ASKED,
@@ -176,6 +176,49 @@ def test_only_known_headers_pass_and_masters_are_not_masters_there() -> None:
         ("Impersonate-Extra-Scopes", "x"),
     ]
     assert passed_on(asked, ("upgrade",))["Upgrade"] == "websocket"
+
+
+def test_what_a_pod_reads_passes_through_a_proxy_but_for_what_is_of_the_connection() -> None:
+    asked = CIMultiDict(
+        [
+            ("Host", "federation"),
+            ("Authorization", "Bearer stolen"),
+            ("X-Remote-User", "root"),
+            ("Cookie", "a=b"),
+            ("X-Mine", "1"),
+            ("Impersonate-Group", "system:masters"),
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Content-Length", "3"),
+        ]
+    )
+    kept = [
+        ("Cookie", "a=b"),
+        ("X-Mine", "1"),
+        ("Impersonate-Group", "ubernetes:federation-masters"),
+    ]
+    assert list(passed_on(asked, proxied=True).items()) == kept
+    upgraded = passed_on(asked, ("upgrade",), proxied=True)
+    assert list(upgraded.items()) == [*kept, ("Upgrade", "websocket")]
+    given = CIMultiDict([("Set-Cookie", "a"), ("Set-Cookie", "b"), ("Connection", "close")])
+    assert returned(given, proxied=True).getall("Set-Cookie") == ["a", "b"]
+    assert "Connection" not in returned(given, proxied=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/api/v1/namespaces/a/pods/web:80/proxy", True),
+        ("/api/v1/namespaces/a/services/https:web:443/proxy/x?y", True),
+        ("/api/v1/nodes/n/proxy/metrics", True),
+        ("/api/v1/namespaces/a/pods/proxy", False),
+        ("/api/v1/namespaces/a/pods/web/log", False),
+        ("/apis/x/v1/namespaces/a/pods/web/proxy", False),
+        ("/api/v1/namespaces/a/configmaps/web/proxy", False),
+    ],
+)
+def test_what_is_a_proxy(path: str, expected: bool) -> None:
+    assert is_proxied(path) is expected
 
 
 def test_connection_headers_do_not_come_back() -> None:

@@ -1,6 +1,7 @@
 """What the federation asks over the link, handed on to a foreign API server with the kubeconfig's credentials.
 
-Only headers that mean something there pass. Whom the federation speaks for is said by impersonation, which the foreign
+Only headers that mean something there pass; through `pods/proxy` and its like, where a pod is the one who reads them, all but those
+of the connection. Whom the federation speaks for is said by impersonation, which the foreign
 cluster authorises for our user: it decides, and its answer, also a refusal, goes back as it came. One thing is changed: the
 group `system:masters` of the federation's administrators becomes `ubernetes:federation-masters`, whose rights the foreign
 cluster's owner sets. A link that could speak as system:masters would own the cluster.
@@ -10,6 +11,7 @@ Bodies and answers stream (watches, logs); an upgrade (exec, attach, port-forwar
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -50,6 +52,18 @@ UPGRADES = (
     "sec-websocket-extensions",
     "x-stream-protocol-version",
 )
+_PROXIED = re.compile(
+    r"/api/v1/(namespaces/[^/]+/)?(pods|services|nodes)/[^/]+/proxy([/?]|$)", re.ASCII
+)
+_CONNECTIONS = frozenset(
+    {
+        "host", "authorization", "connection", "content-length", "keep-alive", "proxy-authenticate",
+        "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "expect",
+    }
+)  # fmt: skip
+"""Headers of one connection, or of one hop's credentials."""
+_FRONT_PROXYS = "x-remote-"
+"""By these a front proxy says who asks; nobody else may."""
 RETURNED = (
     "content-type",
     "content-encoding",
@@ -61,21 +75,34 @@ RETURNED = (
 )
 
 
-def passed_on(headers: CIMultiDict[str], more: tuple[str, ...] = ()) -> CIMultiDict[str]:
+def is_proxied(path: str) -> bool:
+    """Whether the request is for what runs in the cluster, and not for its API."""
+    return _PROXIED.match(path) is not None
+
+
+def passed_on(
+    headers: CIMultiDict[str], more: tuple[str, ...] = (), *, proxied: bool = False
+) -> CIMultiDict[str]:
     """The headers that go to the foreign server; the federation's masters under their name there."""
     sent: CIMultiDict[str] = CIMultiDict()
     for name, value in headers.items():
         lowered = name.lower()
-        if lowered not in (*PASSED, *more) and not lowered.startswith(PASSED_PREFIXES):
+        known = lowered in (*PASSED, *more) or lowered.startswith(PASSED_PREFIXES)
+        ours = lowered in _CONNECTIONS or lowered.startswith(_FRONT_PROXYS)
+        if not known and (ours or not proxied):
             continue
         masters = lowered == "impersonate-group" and value == MASTERS
         sent.add(name, FOREIGN_MASTERS if masters else value)
     return sent
 
 
-def returned(headers: Mapping[str, str]) -> dict[str, str]:
+def returned(headers: Mapping[str, str], *, proxied: bool = False) -> CIMultiDict[str]:
     """The headers that go back."""
-    return {name: value for name, value in headers.items() if name.lower() in RETURNED}
+    return CIMultiDict(
+        (name, value)
+        for name, value in headers.items()
+        if (name.lower() not in _CONNECTIONS if proxied else name.lower() in RETURNED)
+    )
 
 
 class ForeignApi:
@@ -116,7 +143,8 @@ class ForeignApi:
 
     # ------------------------------------------------------------------------------------------------------ requests
     async def _plain(self, request: web.BaseRequest) -> web.StreamResponse:
-        headers = passed_on(CIMultiDict(request.headers))
+        proxied = is_proxied(request.raw_path)
+        headers = passed_on(CIMultiDict(request.headers), proxied=proxied)
         self._authorise(headers)
         url = URL(self._access.server + request.raw_path, encoded=True)
         async with self._client().request(
@@ -128,7 +156,8 @@ class ForeignApi:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             server_hostname=self._access.server_name or None,
         ) as answer:
-            response = web.StreamResponse(status=answer.status, headers=returned(answer.headers))
+            back = returned(answer.headers, proxied=proxied)
+            response = web.StreamResponse(status=answer.status, headers=back)
             await response.prepare(request)
             async for chunk in answer.content.iter_any():
                 await response.write(chunk)
@@ -152,7 +181,8 @@ class ForeignApi:
         reader, writer = await self._dial(place.hostname or "", place.port)
         try:
             headers = CIMultiDict({"Host": place.netloc, "Connection": "Upgrade"})
-            headers.extend(passed_on(CIMultiDict(request.headers), UPGRADES))
+            proxied = is_proxied(request.raw_path)
+            headers.extend(passed_on(CIMultiDict(request.headers), UPGRADES, proxied=proxied))
             self._authorise(headers)
             writer.write(request_head(request.method, place.path + request.raw_path, headers))
             raw = await reader.readuntil(b"\r\n\r\n")

@@ -65,6 +65,7 @@ MASTERS_MAY = (
     Right("", ("pods/log",), ("get",)),
     Right("", ("pods/attach", "pods/exec", "pods/portforward"), ("create", "get")),
     Right("", ("pods/eviction",), ("create",)),
+    Right("", ("pods/proxy", "services/proxy"), ("create", "delete", "get", "patch", "update")),
 )
 """What an administrator of the federation may do to the cluster's pods through it."""
 ESSENTIAL = (Right("", ("nodes", "pods"), ("list", "watch")), Right("", ("namespaces",), ("get",)))

@@ -77,10 +77,10 @@ class Forwarder:
             return None
         pool, name = found
         path = member_path(info.namespace, name, info.subresource, info.query)
-        sent = _headers([(k, v) for k in PASSED_ON for v in request.headers.getall(k, ())], user)
+        sent = as_user([(k, v) for k in PASSED_ON for v in request.headers.getall(k, ())], user)
         try:
             if "Upgrade" in request.headers:
-                return await self._upgrade(request, pool, path, sent)
+                return await pass_upgrade(request, pool, path, sent)
             return await self._stream(request, pool, path, sent)
         except LinkDown as error:
             raise away(pool.cluster) from error
@@ -99,23 +99,6 @@ class Forwarder:
                 await response.write(chunk)
             await response.write_eof()
             return response
-
-    @staticmethod
-    async def _upgrade(
-        request: web.BaseRequest, pool: LinkPool, path: str, headers: CIMultiDict[str]
-    ) -> web.StreamResponse:
-        try:
-            upgraded = await pool.open_upgrade(request.method, path, headers)
-        except UpgradeRefused as refused:
-            body = refused.body
-            content = refused.headers.get("Content-Type", "application/json").split(";")[0]
-            return web.Response(status=refused.status, body=body, content_type=content)
-        reader, writer = streams(request)
-        _ = begun(request, 101)
-        lines = "".join(f"{name}: {value}\r\n" for name, value in upgraded.headers.items())
-        writer.write(f"HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n".encode("latin-1"))
-        await splice((reader, writer), (upgraded.reader, upgraded.writer))
-        return HandedOver()
 
     # ------------------------------------------------------------------------------------------------- writes
     async def delete(self, asked: Intercepted) -> tuple[int, Document] | None:
@@ -139,7 +122,7 @@ class Forwarder:
             body = renamed(body, name)
         headers = {"Content-Type": asked.content_type} if body and asked.content_type else {}
         try:
-            sent = _headers(list(headers.items()), asked.user)
+            sent = as_user(list(headers.items()), asked.user)
             async with await pool.request(method, path, sent, body or None) as answer:
                 document = orjson.loads(await answer.read())
         except (LinkDown, aiohttp.ClientError) as error:
@@ -149,7 +132,25 @@ class Forwarder:
         return answer.status, document
 
 
-def _headers(headers: list[tuple[str, str]], user: UserInfo) -> CIMultiDict[str]:
+async def pass_upgrade(
+    request: web.BaseRequest, pool: LinkPool, path: str, headers: CIMultiDict[str]
+) -> web.StreamResponse:
+    """The member's answer to a request for another protocol, and bytes both ways if it agrees. Raises LinkDown."""
+    try:
+        upgraded = await pool.open_upgrade(request.method, path, headers)
+    except UpgradeRefused as refused:
+        body = refused.body
+        content = refused.headers.get("Content-Type", "application/json").split(";")[0]
+        return web.Response(status=refused.status, body=body, content_type=content)
+    reader, writer = streams(request)
+    _ = begun(request, 101)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in upgraded.headers.items())
+    writer.write(f"HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n".encode("latin-1"))
+    await splice((reader, writer), (upgraded.reader, upgraded.writer))
+    return HandedOver()
+
+
+def as_user(headers: list[tuple[str, str]], user: UserInfo) -> CIMultiDict[str]:
     """Groups are a header each, and so are the protocols that an old kubectl offers: this is a multi-dict."""
     groups = [("Impersonate-Group", group) for group in user.groups]
     return CIMultiDict([*headers, ("Impersonate-User", user.name), *groups])

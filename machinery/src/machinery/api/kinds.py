@@ -1,13 +1,12 @@
 """The kinds of Kubernetes that are served, as data: one literal row a kind, in the order of discovery.
 
 Only kinds with behaviour behind them stand here, and those that are data in Kubernetes as well (`data_kinds`). A kind that would merely be stored (Ingress without a controller) is absent,
-so that clients hear NotFound instead of waiting for something that never happens; so is a subresource that nobody answers
-(`pods/proxy`, `services/proxy`).
+so that clients hear NotFound instead of waiting for something that never happens.
 """
 
 from machinery.api.data_kinds import APPS_DATA, CORE_DATA, INGRESS_CLASS, STORAGE_DATA
-from machinery.api.webhook_kinds import WEBHOOK_KINDS
 from machinery.api.scheme import ALL_VERBS, ServedKind, Subresource
+from machinery.api.webhook_kinds import WEBHOOK_KINDS
 
 CREATE_ONLY: tuple[str, ...] = ("create",)
 CONNECT: tuple[str, ...] = ("create", "get")
@@ -63,6 +62,7 @@ POD = ServedKind(
         Subresource("exec", "PodExecOptions", verbs=CONNECT),
         Subresource("log", "Pod", verbs=("get",)),
         Subresource("portforward", "PodPortForwardOptions", verbs=CONNECT),
+        Subresource("proxy", "PodProxyOptions", verbs=PROXY),
         Subresource("resize", "Pod"),
         _status("Pod"),
     ),
@@ -75,7 +75,8 @@ SERVICE_ACCOUNT = ServedKind(
 )  # fmt: skip
 SERVICE = ServedKind(
     "", "v1", "Service", "services", "service", True, CORE + "Service", ("svc",), ("all",),
-    subresources=(_status("Service"),), has_status=True,
+    subresources=(Subresource("proxy", "ServiceProxyOptions", verbs=PROXY), _status("Service")),
+    has_status=True,
 )  # fmt: skip
 ENDPOINTS = ServedKind(
     "", "v1", "Endpoints", "endpoints", "endpoints", True, CORE + "Endpoints", ("ep",),
@@ -159,8 +160,8 @@ BUILTIN: tuple[ServedKind, ...] = (
         subresources=(_status("PodDisruptionBudget"),), has_status=True,
     ),
     *STORAGE_DATA,
-    CUSTOM_RESOURCE_DEFINITION,
     *WEBHOOK_KINDS,
+    CUSTOM_RESOURCE_DEFINITION,
     _rbac("ClusterRoleBinding", namespaced=False),
     _rbac("ClusterRole", namespaced=False),
     _rbac("RoleBinding", namespaced=True),

@@ -61,6 +61,8 @@ from machinery.server.pki import (
 )
 from machinery.server.plain import Plain
 from machinery.server.podverbs import PodVerbs
+from machinery.server.proxy.proxies import Proxies
+from machinery.server.proxy.relay import Reach
 from machinery.server.quick import Counts, Gate, Quick, QuickGet
 from machinery.server.quick_create import QuickCreate
 from machinery.server.registry import Registry
@@ -100,6 +102,8 @@ class Extensions:
     """Asked at each LIST of a kind over HTTP; its texts become `Warning: 299` headers."""
     bootstrap: Sequence[Document] = ()
     """Objects that are created at start when missing."""
+    reach: Reach | None = None
+    """How pods are reached by `pods/proxy` and `services/proxy`; None: by the machine's own routes."""
     computed: Sources = field(default_factory=dict)
     """(group, plural) of a computed kind -> who makes its objects."""
 
@@ -157,6 +161,7 @@ class ApiServer:
             Reviews(self.authorizer, self.authenticator, clock),
             PodVerbs(self.registry, scheme, self.issuer),
             self.node_proxy,
+            Proxies(self.registry, scheme, self.node_proxy, self.extensions.reach),
             self.extensions.connects,
             self.extensions.reviews,
         )

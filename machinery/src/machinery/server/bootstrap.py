@@ -144,9 +144,10 @@ def _user_roles() -> Iterable[Document]:
         "system:aggregate-to-edit",
         [
             rule(("",), ("pods/attach", "pods/exec", "pods/portforward", "pods/proxy"), READ[:1] + WRITE),
-            rule(("",), ("secrets",), READ),
+            rule(("",), ("secrets", "services/proxy"), READ),
             rule(("",), ("serviceaccounts",), ("impersonate",)),
             rule(("",), ("configmaps", "events", "pods", "secrets", "serviceaccounts", "services"), WRITE),
+            rule(("",), ("services/proxy",), WRITE),
             rule(("",), ("pods/eviction", "serviceaccounts/token"), ("create",)),
             rule(("apps",), (*_WORKLOADS, *(f"{w}/scale" for w in _WORKLOADS)), WRITE),
             rule(("coordination.k8s.io",), ("leases",), WRITE),

@@ -451,7 +451,7 @@ class Api:
             raise errors.not_found(kind.plural, kind.group, info.name)
         if sub is None or (info.rest and info.subresource != "proxy"):
             raise not_found()
-        if info.verb not in sub.verbs:
+        if info.verb not in sub.verbs and (info.method, sub.name) != ("OPTIONS", "proxy"):
             raise method_not_allowed()
         if info.subresource in CONNECTS:
             return await self._subresources.connect(request, info, kind, user)

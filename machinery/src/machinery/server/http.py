@@ -34,6 +34,7 @@ from machinery.server.config import Listen, ServerConfig
 from machinery.server.fairness import SEAT, Fairness, Seat
 from machinery.server.impersonation import impersonated, is_asked
 from machinery.server.negotiate import YAML
+from machinery.server.proxy.forwarding import is_upgrade
 from machinery.server.quick import Counts, Parser, Quick, WatchedParser
 from machinery.server.rbac import Attributes
 from machinery.server.replies import (
@@ -442,7 +443,7 @@ class Front:
                 info.verb, info.group, info.resource, info.subresource, info.namespace, info.name
             )
             self._check(user, asked, info)
-            if info.subresource in STREAMS and info.verb == "get":
+            if info.verb == "get" and _is_command(request, info):
                 self._authorizer.check(user, asked._replace(verb="create"))
             reply = await self._seated(request, info, user)
         else:
@@ -543,6 +544,12 @@ class Front:
             reply.payload = compress(reply.payload)
             reply.extra = (*reply.extra, ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
         return reply
+
+
+def _is_command(request: web.BaseRequest, info: RequestInfo) -> bool:
+    """Whether a GET does more than to look: an upgrade, which by way of a kubelet runs commands as well."""
+    through_node = info.subresource == "proxy" and info.resource == "nodes"
+    return info.subresource in STREAMS or (through_node and is_upgrade(request.headers.items()))
 
 
 def _remote(request: web.BaseRequest) -> str:

@@ -1,4 +1,4 @@
-"""The way to a kubelet: logs, exec, attach, port-forward, node proxy.
+"""The way to a kubelet: logs, exec, attach, port-forward; connections for the node proxy.
 
 The kubelet is reached at its Node's InternalIP and kubeletEndpoint port by mutual TLS; that it is the right node is
 read from its certificate (CN system:node:<name>), not from its address, which may change. Upgrades are spliced: the
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 10.0
 ERROR_BODY_BYTES_MAX = 64 * 1024
+DIALLING = "error dialing backend: "
+"""How every message begins that a kubelet is not reached."""
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 _STREAM_HEADERS = (
     "Upgrade", "Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol",
@@ -68,13 +70,6 @@ class NodeProxy:
         self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind
     ) -> web.StreamResponse:
         """One of the streams. Raises NotFound, BadRequest, ServiceUnavailable, InternalError."""
-        if kind is self._nodes:
-            await self._registry.row(kind, "", info.name)
-            address = self.address(info.name)
-            path = "/" + "/".join(info.rest)
-            query = request.raw_path.partition("?")[2]
-            target = f"{path}?{query}" if query else path
-            return await self._plain(request, address, target)
         if kind is not self._pods:
             raise errors.MethodNotAllowed(
                 "the server does not allow this method on the requested resource", details={}
@@ -141,7 +136,7 @@ class NodeProxy:
     async def _relay(
         self, request: web.BaseRequest, head: ResponseHead, reader: asyncio.StreamReader
     ) -> web.StreamResponse:
-        if head.status >= 400 and "proxy" not in request.path.split("/"):
+        if head.status >= 400:
             raise refusal(head.status, await _limited(head, reader))
         content = head.headers.get("content-type", "text/plain")
         headers = {"Content-Type": content, **begun(request, head.status)}
@@ -167,7 +162,7 @@ class NodeProxy:
             client = streams(request)
         except (asyncio.IncompleteReadError, OSError) as error:
             kubelet[1].close()
-            raise errors.InternalError(f"error dialing backend: {error}") from error
+            raise errors.InternalError(f"{DIALLING}{error}") from error
         except errors.StatusError:
             kubelet[1].close()
             raise
@@ -190,18 +185,18 @@ class NodeProxy:
                 )
         except TimeoutError:
             raise errors.InternalError(
-                f"error dialing backend: dial tcp {address.host}:{address.port}: i/o timeout"
+                f"{DIALLING}dial tcp {address.host}:{address.port}: i/o timeout"
             ) from None
         except OSError as error:
             raise errors.InternalError(
-                f"error dialing backend: dial tcp {address.host}:{address.port}: {error.strerror or error}"
+                f"{DIALLING}dial tcp {address.host}:{address.port}: {error.strerror or error}"
             ) from error
         certificate = writer.get_extra_info("peercert") or {}
         names = [v for part in certificate.get("subject", ()) for k, v in part if k == "commonName"]
         if names != [NODE_PREFIX + address.node]:
             writer.close()
             raise errors.InternalError(
-                f"error dialing backend: {address.host}:{address.port} is not node {address.node}: "
+                f"{DIALLING}{address.host}:{address.port} is not node {address.node}: "
                 f"its certificate names {names}"
             )
         return reader, writer

@@ -20,6 +20,13 @@ class ResponseHead:
     headers: Mapping[str, str]
     raw: bytes
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """All headers as they stand, also those that come several times."""
+        lines = self.raw.decode("utf-8", "surrogateescape").split("\r\n")[1:]
+        split = (line.partition(":") for line in lines)
+        return [(name.strip(), value.strip()) for name, colon, value in split if colon]
+
 
 async def read_head(reader: asyncio.StreamReader) -> ResponseHead:
     """Raises ConnectionError for what is not HTTP, IncompleteReadError at an early end."""

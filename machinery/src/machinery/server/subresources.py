@@ -14,6 +14,7 @@ from machinery.server import patching
 from machinery.server.call import Call
 from machinery.server.node_proxy import NodeProxy
 from machinery.server.podverbs import PodVerbs, may_request_token
+from machinery.server.proxy.proxies import Proxies
 from machinery.server.registry import Registry
 from machinery.server.request import RequestInfo, truthy
 from machinery.server.reviews import Reviews
@@ -37,6 +38,7 @@ class Subresources:
         reviews: Reviews,
         verbs: PodVerbs,
         proxy: NodeProxy,
+        proxies: Proxies,
         connects: Mapping[tuple[str, str], ConnectHandler],
         own_reviews: Mapping[tuple[str, str], OwnReview],
     ) -> None:
@@ -44,6 +46,7 @@ class Subresources:
         self._reviews = reviews
         self._verbs = verbs
         self._proxy = proxy
+        self._proxies = proxies
         self._connects = dict(connects)
         self._own_reviews = dict(own_reviews)
 
@@ -179,10 +182,12 @@ class Subresources:
     async def connect(
         self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
     ) -> web.StreamResponse:
-        """log, exec, attach, portforward, proxy: an extension's, else the node's."""
+        """log, exec, attach, portforward, proxy: an extension's, else the node's or the backend's."""
         handler = self._connects.get((kind.plural, info.subresource))
         if handler is not None:
             answer = await handler(request, info, user)
             if answer is not None:
                 return answer
+        if info.subresource == "proxy":
+            return await self._proxies.connect(request, info, kind)
         return await self._proxy.connect(request, info, kind)

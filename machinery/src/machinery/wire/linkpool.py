@@ -337,7 +337,8 @@ class LinkPool:
 
         What the member sends right behind its 101 is in the reader.
         """
-        sent = CIMultiDict([("Host", "link"), *headers.items()])
+        sent = CIMultiDict(headers)
+        sent.setdefault("Host", "link")
         if body:
             sent["Content-Length"] = str(len(body))
         head = request_head(method, path, sent)
