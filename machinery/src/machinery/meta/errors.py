@@ -190,5 +190,10 @@ def invalid(kind: str, group: str, name: str, causes: Sequence[Mapping[str, str]
     return Invalid(f'{where} "{name}" is invalid: {text}', details=details)
 
 
+def internal(why: str) -> InternalError:
+    """`Internal error occurred: …`."""
+    return InternalError(f"Internal error occurred: {why}", details={"causes": [{"message": why}]})
+
+
 def _details(name: str, group: str, plural: str) -> dict[str, Any]:
     return {"name": name} | ({"group": group} if group else {}) | {"kind": plural}

@@ -12,17 +12,21 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from machinery.api.discovery_kinds import SERVICE_NAME_LABEL
 from machinery.api.scheme import Scheme, ServedKind
+from machinery.api.webhook_kinds import MUTATING, VALIDATING
 from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
 from machinery.kit.metrics import METRICS
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.resource import Document
+from machinery.meta.selectors import parse
 from machinery.server import bootstrap
 from machinery.server.admission.defaultclasses import DefaultIngressClass, DefaultStorageClass
 from machinery.server.admission.escalation import RbacEscalation, SignerRights
 from machinery.server.admission.interface import Admission, Plugin
 from machinery.server.admission.limitranger import LimitRanger
+from machinery.server.admission.matching import Equivalents
 from machinery.server.admission.plugins import (
     CertificateIdentity,
     DefaultTolerationSeconds,
@@ -33,12 +37,14 @@ from machinery.server.admission.plugins import (
     TaintNewNodes,
 )  # fmt: skip
 from machinery.server.admission.podsecurity import PodSecurity
+from machinery.server.admission.registered import Registered
 from machinery.server.admission.serviceaccount import ServiceAccount
+from machinery.server.admission.webhooks import Webhooks
 from machinery.server.audit.auditor import Auditor
 from machinery.server.audit.local import AuditedLocal
 from machinery.server.authn import API_AUDIENCE, Authenticator, ExtraAuthenticator
 from machinery.server.authz import Authorizer
-from machinery.server.cache import KindCache, WatchCache
+from machinery.server.cache import KindCache, Selection, WatchCache
 from machinery.server.call import Interceptor
 from machinery.server.codec import REGISTRY
 from machinery.server.committed import Committed
@@ -73,6 +79,8 @@ from machinery.server.tokens import TokenIssuer
 from machinery.server.user import LOOPBACK, UserInfo
 from machinery.server.watch import Watches
 from machinery.server.watching import WatchServer
+from machinery.server.webhooks.client import WebhookClient
+from machinery.server.webhooks.target import places
 from machinery.store.interface import Store
 
 log = logging.getLogger(__name__)
@@ -145,6 +153,8 @@ class ApiServer:
         plugins = [*self._plugins(ids), *self.extensions.admission]
         admission = Admission(plugins, self._policies())
         self.registry = Registry(store, self.cache, scheme, admission, config, clock, ids)
+        self.webhooks = WebhookClient(self._places_of_service)
+        self.registry.maker.webhooks = self._webhooks(ids)
         self.watches = Watches(self.cache, config)
         definition = scheme.by_plural("apiextensions.k8s.io", "v1", "customresourcedefinitions")
         self.definitions = (
@@ -200,6 +210,25 @@ class ApiServer:
             NodeRestriction(self.peek),
             PodSecurity(self.peek, self._cache_of("", "pods")),
         ]
+
+    def _webhooks(self, ids: Ids) -> Webhooks:
+        caches = [self._cache_of(kind.group, kind.plural) for kind in (MUTATING, VALIDATING)]
+        registered = Registered(caches[0], caches[1], Equivalents(self.scheme))
+        self.cache.on_load.append(registered.load)
+        return Webhooks(registered, self.webhooks, self._labels_of_namespace, ids)
+
+    def _labels_of_namespace(self, name: str) -> Mapping[str, str] | None:
+        namespace = self.peek("core/namespaces", "", name)
+        return None if namespace is None else namespace["metadata"].get("labels") or {}
+
+    def _places_of_service(self, namespace: str, name: str, port: int) -> list[tuple[str, int]]:
+        """Where a webhook's service is reached. Raises Unresolved."""
+        slices = self._cache_of("discovery.k8s.io", "endpointslices")
+        found = [] if slices is None else slices.select(
+            Selection(namespace, parse(f"{SERVICE_NAME_LABEL}={name}"))
+        )  # fmt: skip
+        service = self.peek("core/services", namespace, name)
+        return places(name, port, service, [entry.document() for entry in found])
 
     def _policies(self) -> list[Plugin]:
         """Users' policies, judged behind all plugins."""
@@ -282,6 +311,8 @@ class ApiServer:
         ca = self.ca_pem + self.config.client_ca_pem
         self._tls = server_context(ca, pair)
         self.ready = True
+        if self.registry.maker.webhooks is not None:
+            self.registry.maker.webhooks.open = True
         await self._front.start(self._tls)
         _ = self._tasks.spawn(self._bookmarks(), "bookmarks")
         _ = self._tasks.spawn(self._renewals(pair, self._identify_to_kubelets()), "certificates")
@@ -301,6 +332,7 @@ class ApiServer:
             await self.definitions.stop()
         self.watches.close_all()
         await self._front.stop()
+        await self.webhooks.close()
         if self.auditor is not None:
             await self.auditor.stop()
         await self.cache.stop()

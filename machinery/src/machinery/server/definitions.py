@@ -194,7 +194,7 @@ class Definitions:
         for entry in list(self._registry.cache.of(kind).entries.values()):
             with contextlib.suppress(NotFound, Conflict):
                 await self._registry.deleter.delete(
-                    kind, entry.namespace, entry.name, Deletion(), call
+                    kind, entry.namespace, entry.name, Deletion(), call, outside=False
                 )
         await self._registry.cache.fresh()
         return bool(self._registry.cache.of(kind).entries)

@@ -40,7 +40,7 @@ RETURNS_OBJECT = frozenset(
     }
 )  # fmt: skip
 """Kinds whose DELETE answers the object instead of a Status when it is gone at once."""
-ORPHANING = frozenset({("batch", "Job")})
+ORPHANING = frozenset({("batch", "Job"), ("", "ReplicationController")})
 """Kinds whose children stay when nobody says what is to become of them."""
 ORPHANS_STAY = (
     "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or "
@@ -106,17 +106,32 @@ class Deleter:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def delete(
-        self, kind: ServedKind, namespace: str, name: str, options: Deletion, call: Call
+    async def delete(  # noqa: PLR0913 - a delete has this many circumstances
+        self,
+        kind: ServedKind,
+        namespace: str,
+        name: str,
+        options: Deletion,
+        call: Call,
+        *,
+        outside: bool = True,
     ) -> tuple[Stored, bool]:
-        """(the object, whether it is gone). Raises NotFound, Conflict."""
+        """(the object, whether it is gone). Raises NotFound, Conflict.
+
+        `outside` is False where webhooks are not asked: what is evicted, and what goes with its definition.
+        """
         options = replace(options, dry_run=options.dry_run or call.dry_run)
         for _ in range(DELETE_TRIES):
             row = await self._registry.row(kind, namespace, name)
             live = faces.live(kind, codec.decode(row.value, row.revision))
             self._check(kind, live, options)
             self.judge(kind, namespace, name, live, call)
-            if _orphans_unasked(kind, options) and ORPHANS_STAY not in call.warnings:
+            if outside:
+                await self._registry.maker.outside_delete(
+                    kind, namespace, name, live, options, call
+                )
+            unasked = kind.kind == "Job" and _orphans_unasked(kind, options)
+            if unasked and ORPHANS_STAY not in call.warnings:
                 call.warnings.append(ORPHANS_STAY)
             try:
                 return await self._apply(kind, row, live, options)
@@ -129,7 +144,7 @@ class Deleter:
     def judge(
         self, kind: ServedKind, namespace: str, name: str, live: Document, call: Call
     ) -> None:
-        """Whether admission lets it go. Raises StatusError."""
+        """Whether plugins and policies let it go. Raises StatusError."""
         request = AdmissionRequest("delete", kind, namespace, name, "", live, live, call)
         self._registry.admission.validate(request)
 

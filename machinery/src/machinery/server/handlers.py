@@ -440,7 +440,7 @@ class Api:
         listed = render.shown_list(
             kind, page.entries, page.metadata(), Accepted(), "None", self._clock.now()
         )
-        return Reply(200, dumps(listed))
+        return Reply(200, dumps(listed), headers=tuple(warning_headers(call.warnings)))
 
     # -------------------------------------------------------------------------------------------- subresources
     async def _subresource(
@@ -473,13 +473,13 @@ class Api:
         call = self._call(request, info, kind, user)
         body = await request.read()
         media = media_type(request.headers.get("Content-Type", ""))
-        headers = tuple(warning_headers(call.warnings))
         if info.verb == "create":
             answer_document = await self._subresources.post(kind, sub, info, body, media, call)
-            return Reply(201, dumps(answer_document), headers=headers)
+            told = tuple(warning_headers(call.warnings))
+            return Reply(201, dumps(answer_document), headers=told)
         if info.subresource == "scale":
             scale = await self._subresources.put_scale(kind, info, body, media, call)
-            return Reply(200, dumps(scale), headers=headers)
+            return Reply(200, dumps(scale), headers=tuple(warning_headers(call.warnings)))
         stored = await self._write_part(info, kind, body, media, call)
         return self._object(200, stored, info, kind, accepted, call.warnings)
 

@@ -107,7 +107,9 @@ class PodVerbs:
             await self._registry.change(
                 self._pods, namespace, name, self._disrupted, call, "status", verb="bind"
             )
-        await self._registry.deleter.delete(self._pods, namespace, name, options, call)
+        await self._registry.deleter.delete(
+            self._pods, namespace, name, options, call, outside=False
+        )
         return success_status(code=201)
 
     def _disrupted(self, live: Document) -> Document:

@@ -14,24 +14,25 @@ the object has moved on; any other is tried again on the newer object. A write t
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from machinery.api import defaults, strategy, validation
-from machinery.api.managed_fields import strip, update_manager, with_creator
+from machinery.api import defaults, strategy
 from machinery.api.scheme import Scheme, ServedKind
-from machinery.api.warnings import name_advice, warnings_of
-from machinery.kit.clock import Clock, rfc3339
+from machinery.api.warnings import warnings_of
+from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
 from machinery.meta import errors
 from machinery.meta.resource import Document
 from machinery.server import codec, faces
 from machinery.server.admission.interface import Admission, AdmissionRequest
-from machinery.server.bursts import Bursts, Wish, is_pod
+from machinery.server.admission.matching import GROUP as REGISTRATION
+from machinery.server.bursts import Bursts
 from machinery.server.cache import WatchCache
 from machinery.server.call import Call
 from machinery.server.config import ServerConfig
 from machinery.server.deletion import Deleter
+from machinery.server.making import Maker, check_namespace
 from machinery.server.quotas import Quotas
 from machinery.server.rbac import GROUP as RBAC_GROUP
 from machinery.server.services.allocator import AllocationLost, ServiceAllocator
@@ -78,7 +79,6 @@ class Registry:
         self.admission = admission
         self.clock = clock
         self.ids = ids
-        self._track_managers = config.track_managed_fields
         self._heartbeat_namespaces = frozenset(config.heartbeat_namespaces)
         self.deleter = Deleter(self)
         self.bursts = Bursts()
@@ -90,6 +90,10 @@ class Registry:
             if self._services is not None
             else None
         )
+        self.maker = Maker(
+            admission, self.services, self.bursts, clock, ids,
+            track_managers=config.track_managed_fields,
+        )  # fmt: skip
 
     # ---------------------------------------------------------------------------------------------------- reads
     async def current(self) -> None:
@@ -145,9 +149,8 @@ class Registry:
         if kind is self._services:
             await self.current()
         for attempt in range(ALLOCATION_TRIES):
-            final = self._complete_create(
-                kind, document, namespace, call, origin=origin, manage=manage
-            )
+            draft = self.maker.draft(kind, document, namespace, call, origin=origin, manage=manage)
+            final = await self.maker.made(draft)
             try:
                 stored = await self._insert(kind, final, namespace, call)
             except KeyExists:
@@ -170,10 +173,10 @@ class Registry:
         """
         if kind is self._services or kind.group == RBAC_GROUP or call.dry_run:
             return None
-        if self.quotas.concerns(kind, namespace):
+        if self.quotas.concerns(kind, namespace) or self.maker.asks_outside(kind, namespace, call):
             return None
         begun = self._begin(kind, document, namespace, call)
-        final = self._complete_create(kind, begun, namespace, call, origin=document)
+        final = self.maker.final(self.maker.draft(kind, begun, namespace, call, origin=document))
         key = codec.storage_key(kind, namespace, final["metadata"]["name"])
         value = codec.encode(kind, final)
         write = self.store.begin_create(key, value, self.durability(kind, namespace))
@@ -194,7 +197,7 @@ class Registry:
         """In its namespace. A rehearsal may carry a resourceVersion and gets it back, as upstream has it."""
         faces.check_lasting(kind)
         metadata = dict(document.get("metadata") or {})
-        self._check_namespace(kind, metadata, namespace)
+        check_namespace(kind, metadata, namespace)
         given = metadata.get("namespace", "")
         if kind.namespaced:
             metadata["namespace"] = namespace
@@ -203,56 +206,6 @@ class Registry:
         if metadata.pop("resourceVersion", "") not in ("", "0") and not call.dry_run:
             raise errors.BadRequest("resourceVersion should not be set on objects to be created")
         return {**document, "metadata": metadata}
-
-    def _complete_create(  # noqa: PLR0913 - a create has this many circumstances
-        self,
-        kind: ServedKind,
-        document: Document,
-        namespace: str,
-        call: Call,
-        *,
-        origin: Document,
-        manage: bool = True,
-    ) -> Document:
-        """The object as it will be stored. `origin` is `document` as it came, before it was given its namespace."""
-        metadata = document["metadata"]
-        generate = metadata.get("generateName", "")
-        if not metadata.get("name") and generate:
-            name = generate[:GENERATED_BASE_MAX] + self.ids.suffix()
-            document = {**document, "metadata": {**metadata, "name": name}}
-        wish = self._wish(kind, document, origin)
-        asked = defaults.apply_defaults(kind, document) if wish is None else wish.document
-        name = asked["metadata"].get("name", "")
-        request = AdmissionRequest("create", kind, namespace, name, "", asked, None, call)
-        admitted = self.admission.admit(request)
-        document = strategy.prepare_create(kind, admitted)
-        now = rfc3339(self.clock.now())
-        stamp = {"uid": self.ids.uid(), "creationTimestamp": now}
-        document = {**document, "metadata": {**document["metadata"], **stamp}}
-        document = self._allocated(kind, strategy.stamped(kind, document), None, call)
-        sound = wish is not None and wish.sound and admitted["metadata"] is asked["metadata"]
-        causes = validation.validate_create(kind, document, sound_metadata=sound)
-        if causes:
-            raise errors.invalid(
-                kind.kind, kind.group, document["metadata"].get("name", ""), causes
-            )
-        request.document = document
-        self.admission.validate(request)
-        if wish is None:
-            call.warnings.extend(warnings_of(kind, document, creating=True))
-        else:
-            call.warnings.extend((*wish.advice, *name_advice(document)))
-        if not manage:
-            return document
-        if wish is not None:
-            return with_creator(kind, document, wish.fields, call.manager, now)
-        return self._recorded(kind, None, asked, document, call, "")
-
-    def _wish(self, kind: ServedKind, document: Document, origin: Document) -> Wish | None:
-        """What is remembered of such pods; None where there is nothing to remember."""
-        if not is_pod(kind) or not self._track_managers or "managedFields" in document["metadata"]:
-            return None
-        return self.bursts.wish(kind, document, origin)
 
     async def _insert(
         self, kind: ServedKind, document: Document, namespace: str, call: Call
@@ -309,7 +262,7 @@ class Registry:
             raise errors.BadRequest(
                 f"the name of the object ({given}) does not match the name on the URL ({name})"
             )
-        self._check_namespace(kind, metadata, namespace)
+        check_namespace(kind, metadata, namespace)
         wanted = defaults.apply_defaults(kind, document)
         expected = str(metadata.get("resourceVersion") or "")
         if expected in ("", "0") and not strategy.allows_unconditional_update(kind):
@@ -331,15 +284,6 @@ class Registry:
                     "Precondition failed: UID in precondition: , UID in object meta: ",
                 ) from None
             return await self.create(kind, document, namespace, call)
-
-    def _check_namespace(
-        self, kind: ServedKind, metadata: Mapping[str, Any], namespace: str
-    ) -> None:
-        given = metadata.get("namespace", "")
-        if kind.namespaced and given and given != namespace:
-            raise errors.BadRequest(
-                "the namespace of the provided object does not match the namespace sent on the request"
-            )
 
     async def _must_name_revision(self, kind: ServedKind, namespace: str, name: str) -> None:
         """A PUT that is never unconditional: refused on an object that is there."""
@@ -371,7 +315,7 @@ class Registry:
             row = await self.row(kind, namespace, name)
             live = faces.live(kind, codec.decode(row.value, row.revision))
             wanted = make(live)
-            self._check_namespace(kind, wanted.get("metadata") or {}, namespace)
+            check_namespace(kind, wanted.get("metadata") or {}, namespace)
             asked = expected or str((wanted.get("metadata") or {}).get("resourceVersion") or "")
             if asked and asked != "0" and asked != str(row.revision):
                 raise errors.conflict(kind.plural, kind.group, name)
@@ -408,9 +352,10 @@ class Registry:
         self._check_uid(kind, name, live, wanted, verb)
         new = wanted
         if verb != "bind":
-            asked, new = self._checked_update(kind, live, wanted, call, subresource)
-            if manage:
-                new = self._recorded(kind, live, asked, new, call, subresource)
+            request = AdmissionRequest(
+                "update", kind, namespace, name, subresource, wanted, live, call
+            )
+            new = await self.maker.updated(request, live, manage=manage)
         if self.deleter.finished(kind, new):
             return await self._remove(kind, row, new, call)
         if unchanged(live, new):
@@ -435,26 +380,6 @@ class Registry:
         """Warnings on a changed wish; updates of pods are programs' business and get none, as upstream."""
         if kind.group:
             call.warnings.extend(warnings_of(kind, new, creating=False))
-
-    def _checked_update(
-        self, kind: ServedKind, live: Document, wanted: Document, call: Call, subresource: str
-    ) -> tuple[Document, Document]:
-        """Prepared, admitted and validated: as it was asked for, and as it will be stored."""
-        namespace, name = live["metadata"].get("namespace", ""), live["metadata"]["name"]
-        request = AdmissionRequest("update", kind, namespace, name, subresource, wanted, live, call)
-        asked = strategy.prepare_update(kind, wanted, live, subresource)
-        admitted = self.admission.admit(request)
-        new = asked
-        if admitted is not wanted:
-            new = strategy.prepare_update(kind, admitted, live, subresource)
-        if not subresource:
-            new = self._allocated(kind, new, live, call)
-        causes = validation.validate_update(kind, new, live, subresource)
-        if causes:
-            raise errors.invalid(kind.kind, kind.group, name, causes)
-        request.document = new
-        self.admission.validate(request)
-        return asked, new
 
     def _check_uid(
         self, kind: ServedKind, name: str, live: Document, wanted: Document, verb: str
@@ -496,14 +421,6 @@ class Registry:
         return Stored(kind, value, row.revision, final)
 
     # ------------------------------------------------------------------------------------------------- services
-    def _allocated(
-        self, kind: ServedKind, new: Document, live: Document | None, call: Call
-    ) -> Document:
-        """A Service with its addresses and ports, chosen but not claimed; anything else as it is."""
-        if kind is not self._services or self.services is None:
-            return new
-        return self.services.choose(new, live, rehearsal=call.dry_run)
-
     def held(
         self,
         kind: ServedKind,
@@ -517,35 +434,6 @@ class Registry:
         return self.services.holding(new, live, write)
 
     # -------------------------------------------------------------------------------------------------- helpers
-    def _recorded(  # noqa: PLR0913 - who changed what, from what, to what
-        self,
-        kind: ServedKind,
-        live: Document | None,
-        asked: Document,
-        final: Document,
-        call: Call,
-        subresource: str,
-    ) -> Document:
-        """`final` with the managers of what was `asked`: nobody owns what the server chose."""
-        told = self._with_manager(kind, live, asked, call, subresource)
-        if asked is final:
-            return told
-        metadata = {k: v for k, v in final["metadata"].items() if k != "managedFields"}
-        if managers := told["metadata"].get("managedFields"):
-            metadata["managedFields"] = managers
-        return {**final, "metadata": metadata}
-
-    def _with_manager(
-        self, kind: ServedKind, live: Document | None, new: Document, call: Call, subresource: str
-    ) -> Document:
-        recorded = live is not None and "managedFields" in live["metadata"]
-        given = new["metadata"].get("managedFields")
-        if given is not None and live is None:
-            new = strip(new)
-        if not self._track_managers and not recorded:
-            return new
-        return update_manager(kind, live, new, call.manager, rfc3339(self.clock.now()), subresource)
-
     def durability(self, kind: ServedKind, namespace: str) -> Durability:
         """Heartbeats and Events may lose their last seconds in a crash; nothing else may."""
         if kind.plural == "leases":
@@ -561,8 +449,8 @@ class Registry:
         return row
 
     async def _settled(self, kind: ServedKind, row: Row) -> None:
-        """Rights must count from the answer on: wait until the cache that decides them has the write."""
-        if kind.group == RBAC_GROUP:
+        """Rights, webhooks and policies must count from the answer on: wait until the cache that decides them has the write."""
+        if kind.group in (RBAC_GROUP, REGISTRATION):
             await self.cache.wait_for(row.revision)
 
 

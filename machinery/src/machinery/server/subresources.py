@@ -11,6 +11,7 @@ from machinery.kit.clock import rfc3339
 from machinery.meta import errors
 from machinery.meta.resource import Document
 from machinery.server import patching
+from machinery.server.admission.interface import AdmissionRequest
 from machinery.server.call import Call
 from machinery.server.node_proxy import NodeProxy
 from machinery.server.podverbs import PodVerbs, may_request_token
@@ -55,11 +56,14 @@ class Subresources:
         self, kind: ServedKind, document: Document, namespace: str, call: Call
     ) -> Document:
         """The answer to a kind that is never stored. Raises MethodNotAllowed."""
+        name = (document.get("metadata") or {}).get("name") or ""
+        document = await self._registry.maker.passed(
+            AdmissionRequest("create", kind, namespace, name, "", document, None, call)
+        )
         own = self._own_reviews.get((kind.group, kind.plural))
         if own is not None:
             return await own(document, call)
         if kind.plural == "bindings" and not kind.group:
-            name = (document.get("metadata") or {}).get("name", "")
             return await self._verbs.bind(document, namespace, name, call)
         answer = self._reviews.by_plural.get(kind.plural)
         if answer is None:
@@ -82,7 +86,11 @@ class Subresources:
         shape = kinds.subresource_body(kind, sub)
         decoded = decode.decode_body(shape, body, media, call.field_validation)
         call.warnings.extend(decoded.warnings)
-        document = decoded.document
+        document = await self._registry.maker.passed(
+            AdmissionRequest(
+                "create", kind, info.namespace, info.name, sub.name, decoded.document, None, call
+            )
+        )
         if sub.name == "binding":
             return await self._verbs.bind(document, info.namespace, info.name, call)
         if sub.name == "eviction":
@@ -179,10 +187,24 @@ class Subresources:
         return {**document, "metadata": {**metadata, "name": given}}
 
     # ---------------------------------------------------------------------------------------------------- streams
+    async def _admitted(self, info: RequestInfo, kind: ServedKind, user: UserInfo) -> None:
+        """Whether policies and webhooks let it connect. Raises StatusError."""
+        call = Call(user)
+        if info.audit is not None:
+            info.audit.annotations = call.annotations
+        options = connect_options(kind, info)
+        asked = AdmissionRequest(
+            "connect", kind, info.namespace, info.name, info.subresource, options, None, call
+        )
+        if await self._registry.maker.passed(asked) != options:
+            raise errors.internal("the options of a connection may be refused, not changed")
+
     async def connect(
         self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
     ) -> web.StreamResponse:
         """log, exec, attach, portforward, proxy: an extension's, else the node's or the backend's."""
+        if info.subresource != "log":
+            await self._admitted(info, kind, user)
         handler = self._connects.get((kind.plural, info.subresource))
         if handler is not None:
             answer = await handler(request, info, user)
@@ -191,3 +213,22 @@ class Subresources:
         if info.subresource == "proxy":
             return await self._proxies.connect(request, info, kind)
         return await self._proxy.connect(request, info, kind)
+
+
+_FLAGS = ("stdin", "stdout", "stderr", "tty")
+
+
+def connect_options(kind: ServedKind, info: RequestInfo) -> Document:
+    """PodExecOptions and the like, as the query gives them: what webhooks are shown of a connection."""
+    sub = kind.subresource(info.subresource)
+    found: Document = {"kind": sub.kind if sub is not None else "", "apiVersion": "v1"}
+    if info.subresource == "proxy":
+        return {**found, "path": "/" + "/".join(info.rest)}
+    found |= {flag: True for flag in _FLAGS if truthy(info, flag)}
+    if container := info.first("container"):
+        found["container"] = container
+    if command := info.query.get("command"):
+        found["command"] = command
+    if ports := info.query.get("ports"):
+        found["ports"] = [int(one) for text in ports for one in text.split(",") if one.isdecimal()]
+    return found

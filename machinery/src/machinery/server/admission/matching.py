@@ -115,6 +115,11 @@ class Equivalents:
         self._generation = -1
         self._found: dict[ServedKind, tuple[ServedKind, ...]] = {}
 
+    @property
+    def generation(self) -> int:
+        """Another one when the answers may be others."""
+        return self._scheme.generation
+
     def of(self, kind: ServedKind) -> tuple[ServedKind, ...]:
         """Without the kind itself, in the order of registration."""
         if self._generation != self._scheme.generation:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from machinery.api.customresources import conversion
+from machinery.api.kinds import subresource_body
 from machinery.api.scheme import ServedKind
 from machinery.meta.resource import Document
 from machinery.server import faces
@@ -84,6 +85,16 @@ class Seen:
         """Whether the object is no version of the kind: a Scale, a Binding, options."""
         sub = self.asked.kind.subresource(self.asked.subresource)
         return sub is not None and sub.kind != self.asked.kind.kind
+
+    def body_kind(self, kind: ServedKind) -> ServedKind | None:
+        """What the object is when `kind` is meant; None for options, which no kind describes."""
+        sub = kind.subresource(self.asked.subresource)
+        if sub is None or sub.kind == kind.kind:
+            return kind
+        try:
+            return subresource_body(kind, sub)
+        except KeyError:
+            return None
 
     def gvk(self, kind: ServedKind) -> tuple[str, str, str]:
         """(group, version, kind) of the object that is shown when `kind` is meant."""

@@ -21,6 +21,8 @@ _LINE = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 EVENT_BYTES_MAX = 1 << 20
 """A longer event is recorded without its bodies, and says so in an annotation, as upstream's truncating backend does."""
 TRUNCATED = "audit.k8s.io/truncated"
+PATCHES = "patch.webhook.admission.k8s.io/"
+"""Annotations that tell what webhooks have changed, which are as good as a body."""
 DECISION, REASON = "authorization.k8s.io/decision", "authorization.k8s.io/reason"
 _SECRETIVE = frozenset({"secrets", "tokenreviews", "serviceaccounts/token"})
 """A refusal of such a body may quote it."""
@@ -149,7 +151,12 @@ def _event(trail: Trail, stage: str, moment: dt.datetime, status: Document | Non
     if trail.verdict:
         event["annotations"] = {DECISION: trail.verdict, REASON: trail.reason}
     if trail.annotations:
-        event["annotations"] = {**event.get("annotations", {}), **trail.annotations}
+        told = {
+            key: value
+            for key, value in trail.annotations.items()
+            if level >= Level.REQUEST or not key.startswith(PATCHES)
+        }
+        event["annotations"] = {**event.get("annotations", {}), **told}
     return event
 
 
