@@ -214,6 +214,24 @@ class Packing(FakeClient):
         return replace(listing, items=[Packed(one, Counted.decode) for one in self.given])
 
 
+async def test_nothing_is_decoded_for_a_copy_of_which_nobody_hears():
+    client = Packing()
+    await client.create(CONFIGMAPS, {"metadata": {"name": "x"}}, "demo")
+    await client.create(CONFIGMAPS, {"metadata": {"name": "y"}}, "demo")
+    maps = dynamic("", "v1", "configmaps", "ConfigMap", namespaced=True)
+    informer, packed = Informer(client, maps, LoopClock()), []
+    for number in range(2):
+        await client.patch(CONFIGMAPS, ObjectKey("demo", "x"), {"data": {"k": str(number)}})
+        await informer.list_once()
+        packed += client.given
+    assert [one.reads for one in packed] == [0, 0, 0, 0]
+    assert (len(informer), [_name(d) for d in informer.list()]) == (2, ["x", "y"])
+    assert informer.get(ObjectKey("demo", "x"))["data"] == {"k": "1"}
+    await client.delete(CONFIGMAPS, ObjectKey("demo", "y"))
+    await informer.list_once()
+    assert (len(informer), informer.get(ObjectKey("demo", "y"))) == (1, None)
+
+
 async def test_packed_documents_are_held_packed_and_read_as_documents():
     client = Packing()
     await client.create(CONFIGMAPS, {"metadata": {"name": "x", "labels": {"a": "b"}}}, "demo")

@@ -1,5 +1,6 @@
 """From a template to Works and back: which policy claims, what travels, what it needs, how statuses add up."""
 
+import uuid
 from typing import Any
 
 import msgspec
@@ -8,7 +9,14 @@ import pytest
 from federation.propagation import aggregate, interpreter, matching
 from federation.propagation.aggregate import MemberStatus
 from federation.propagation.templates import propagatable, unsynced_namespace
-from federation.propagation.works import binding_name, manifest, work, work_id, work_name
+from federation.propagation.works import (
+    WORK_IDS,
+    binding_name,
+    manifest,
+    work,
+    work_id,
+    work_name,
+)
 from machinery.api.fleet.policy import ClusterPropagationPolicy, PropagationPolicy
 from machinery.meta.resource import Document, ObjectKey
 
@@ -246,6 +254,12 @@ def test_a_manifest_carries_what_the_user_wrote() -> None:
         "labels": {"app": "web", "karmada.io/managed": "true"},
         "annotations": {"team": "a", "mark": "1"},
     }
+
+
+def test_the_permanent_id_of_a_work_is_a_uuid_of_its_name() -> None:
+    for number in range(64):
+        text = f"b-{number}/karmada-es-alpha/web-{number}"
+        assert work_id(*text.split("/")) == str(uuid.uuid5(WORK_IDS, text))
 
 
 def test_a_work_names_its_template_and_its_binding() -> None:

@@ -11,7 +11,7 @@ so that what runs goes on until another policy claims it or the template goes (K
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -29,7 +29,7 @@ from federation.propagation.customized import (
 from federation.propagation.demand import demand_of
 from federation.propagation.matching import Policy
 from federation.propagation.resilience import DEMANDS, demanded, resilience
-from federation.propagation.scopes import scope_of
+from federation.propagation.scopes import SCOPES, scope_of
 from federation.propagation.templates import PRIORITY_CLASSES, TEMPLATES, propagatable, subject
 from federation.propagation.works import LOCAL_ANNOTATIONS, binding_name
 from machinery.api.fleet.interpretation import (
@@ -45,6 +45,7 @@ from machinery.api.fleet.policy import (
 )
 from machinery.api.fleet.resilience import RESILIENCE_POLICIES
 from machinery.api.fleet.work import ResourceBinding, binding_resource
+from machinery.client.informer import Informer
 from machinery.client.interface import PatchType
 from machinery.controller.action import Action, Create, Delete, Emit, Patch, Result
 from machinery.controller.manager import ControllerBuilder, Manager
@@ -327,22 +328,57 @@ class DetectorReconciler:
 
 def setup(manager: Manager) -> None:
     """One controller a template kind; a policy's change looks at every template again."""
+    placed = {scope.namespaced: Placed(manager.informer(scope.bindings)) for scope in SCOPES}
     for resource in TEMPLATES:
-        _ = _detect(manager, resource)
+        _ = _detect(manager, resource, placed[resource.namespaced])
     custom: dict[Resource[Document], ControllerBuilder] = {}
 
     def come(resource: Resource[Document]) -> None:
-        custom[resource] = _detect(manager, resource)
+        custom[resource] = _detect(manager, resource, placed[resource.namespaced])
 
     def gone(resource: Resource[Document]) -> None:
         if (controller := custom.pop(resource, None)) is not None:
+            placed[resource.namespaced].withdraw(resource)
             manager.withdraw(controller)
             manager.forget_informer(resource)
 
     demand_of(manager.informer).follow(come, gone)
 
 
-def _detect(manager: Manager, resource: Resource[Document]) -> ControllerBuilder:
+class Placed:
+    """Changes of bindings, told to the detector of the template's kind: one handler for all of them, as there are many kinds
+    and bindings change often."""
+
+    def __init__(self, bindings: Informer[ResourceBinding]) -> None:
+        self._bindings = bindings
+        self._of: dict[tuple[str, str], Callable[[ObjectKey], None]] = {}
+        bindings.on_change(self._changed)
+
+    def tell(self, resource: Resource[Document], enqueue: Callable[[ObjectKey], None]) -> None:
+        """Call `enqueue` with the template of each binding of the kind, now and whenever the binding changes."""
+        self._of[resource.api_version, resource.kind] = enqueue
+        for binding in self._bindings.list():
+            source = binding.spec.resource
+            if (source.api_version, source.kind) == (resource.api_version, resource.kind):
+                enqueue(ObjectKey(source.namespace, source.name))
+
+    def withdraw(self, resource: Resource[Document]) -> None:
+        """The kind is served no more."""
+        _ = self._of.pop((resource.api_version, resource.kind), None)
+
+    def _changed(self, old: ResourceBinding | None, new: ResourceBinding | None) -> None:
+        """Of a change both are told, so that a template that is no longer the binding's hears of it."""
+        before = old.spec.resource if old is not None else None
+        after = new.spec.resource if new is not None else None
+        for source in (before, after) if before != after else (after,):
+            if source is None:
+                continue
+            enqueue = self._of.get((source.api_version, source.kind))
+            if enqueue is not None:
+                enqueue(ObjectKey(source.namespace, source.name))
+
+
+def _detect(manager: Manager, resource: Resource[Document], placed: Placed) -> ControllerBuilder:
     templates = manager.informer(resource)
     name = resource.plural if resource in TEMPLATES else f"{resource.plural}.{resource.group}"
     controller = manager.controller(f"detector-{name}", DetectorReconciler(manager, resource))
@@ -355,7 +391,7 @@ def _detect(manager: Manager, resource: Resource[Document]) -> ControllerBuilder
     controller.watches(CLUSTER_OVERRIDE_POLICIES, _if_waiting(manager, everything))
     controller.watches(PRIORITY_CLASSES, everything)
     controller.watches(CUSTOMIZATIONS, _if_of(resource, everything))
-    controller.watches(scope_of(namespaced=resource.namespaced).bindings, _template_of(resource))
+    placed.tell(resource, controller.enqueue)
     return controller
 
 
@@ -385,15 +421,5 @@ def _if_waiting(manager: Manager, everything: Any) -> Any:
         everybody: list[Policy] = [*own.list(), *of_all.list()]
         waiting = any(p.spec.dependent_overrides for p in everybody)
         return list(everything(policy)) if waiting else []
-
-    return keys
-
-
-def _template_of(resource: Resource[Document]) -> Any:
-    def keys(binding: ResourceBinding) -> list[ObjectKey]:
-        source = binding.spec.resource
-        if (source.api_version, source.kind) != (resource.api_version, resource.kind):
-            return []
-        return [ObjectKey(source.namespace, source.name)]
 
     return keys

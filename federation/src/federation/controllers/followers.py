@@ -221,7 +221,8 @@ def setup(manager: Manager) -> None:
         controller.watches(RESOURCE_BINDINGS, _of_service, when=wish_changed)
         controller.watches(OVERRIDE_POLICIES, _of_namespace(objects))
         controller.watches(CLUSTER_OVERRIDE_POLICIES, _of_namespace(objects))
-        controller.watches(WORK_DOCUMENTS, _of_work(resource), label_selector=f"!{BINDING_LABEL}")
+        own, alone = _of_work(resource), f"!{BINDING_LABEL}"
+        controller.watches(WORK_DOCUMENTS, own, label_selector=alone, when=wish_changed)
         occupied.on_moved(_all_in(objects, controller.enqueue))
 
 

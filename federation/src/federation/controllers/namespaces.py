@@ -23,6 +23,7 @@ from machinery.api.fleet.policy import CLUSTER_OVERRIDE_POLICIES
 from machinery.api.fleet.work import BINDING_LABEL, WORK_DOCUMENTS, ResourceBinding
 from machinery.controller.action import Action, Result
 from machinery.controller.manager import Manager
+from machinery.controller.predicates import wish_changed
 from machinery.meta.resource import Document, ObjectKey
 
 BY_NAMESPACE = "namespace"
@@ -126,7 +127,8 @@ def setup(manager: Manager) -> None:
     controller.watches(NAMESPACES)
     controller.watches(CLUSTERS, everything)
     controller.watches(CLUSTER_OVERRIDE_POLICIES, _all_of(namespaces))
-    controller.watches(WORK_DOCUMENTS, namespace_keys, label_selector=f"!{BINDING_LABEL}")
+    alone = f"!{BINDING_LABEL}"
+    controller.watches(WORK_DOCUMENTS, namespace_keys, label_selector=alone, when=wish_changed)
     controller.watches(OF_CLUSTERS.bindings, _placed_by)
 
 

@@ -15,6 +15,7 @@ from machinery.api.fleet.work import BINDING_LABEL, WORK_DOCUMENTS
 from machinery.client.interface import dynamic
 from machinery.controller.action import Action, Result
 from machinery.controller.manager import Manager
+from machinery.controller.predicates import wish_changed
 from machinery.meta.resource import Document, ObjectKey
 
 NETWORKS = dynamic(
@@ -70,7 +71,10 @@ class NetworkReconciler:
 
 
 def setup(manager: Manager) -> None:
-    """ClusterNetworks and their Works; all of them when a member joins or leaves, or the operator's word changes."""
+    """ClusterNetworks and their Works; all of them when a member joins or leaves, or the operator's word changes.
+
+    What members report of a Work is no reason to look: there are as many Works as pairs of members.
+    """
     networks = manager.informer(NETWORKS)
     seen: dict[str, bool] = {}
 
@@ -90,4 +94,5 @@ def setup(manager: Manager) -> None:
     controller.watches(NETWORKS)
     controller.watches(CLUSTERS, of_cluster)
     controller.watches(FEDERATION_CONFIGS, of_config)
-    controller.watches(WORK_DOCUMENTS, network_keys, label_selector=f"!{BINDING_LABEL}")
+    alone = f"!{BINDING_LABEL}"
+    controller.watches(WORK_DOCUMENTS, network_keys, label_selector=alone, when=wish_changed)

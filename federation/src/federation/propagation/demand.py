@@ -6,6 +6,7 @@ policy selects it or a binding holds one. A kind that was asked for stays until 
 
 from collections.abc import Callable, Iterable
 from typing import Any, Final
+from weakref import WeakKeyDictionary, ref
 
 from federation.propagation.templates import CLUSTER_WIDE, TEMPLATES, is_own_group
 from machinery.api.fleet.policy import CLUSTER_PROPAGATION_POLICIES, PROPAGATION_POLICIES
@@ -91,10 +92,21 @@ class Demand:
             handler(resource)
 
 
+_shared: "WeakKeyDictionary[Informer[Any], ref[Demand]]" = WeakKeyDictionary()
+"""By the copy of the definitions. The copies hold it, by what they call, and with them it goes."""
+
+
 def demand_of(informer: Callable[[Resource[Any]], Informer[Any]]) -> Demand:
-    """The demand of this process, from its shared copies."""
-    return Demand(
-        informer(DEFINITIONS),
-        (informer(PROPAGATION_POLICIES), informer(CLUSTER_PROPAGATION_POLICIES)),
-        (informer(RESOURCE_BINDINGS), informer(CLUSTER_RESOURCE_BINDINGS)),
-    )
+    """The demand of this process, from its shared copies: the same one for all who ask, since each would hear of every change
+    of every binding."""
+    definitions = informer(DEFINITIONS)
+    held = _shared.get(definitions)
+    found = held() if held is not None else None
+    if found is None:
+        found = Demand(
+            definitions,
+            (informer(PROPAGATION_POLICIES), informer(CLUSTER_PROPAGATION_POLICIES)),
+            (informer(RESOURCE_BINDINGS), informer(CLUSTER_RESOURCE_BINDINGS)),
+        )
+        _shared[definitions] = ref(found)
+    return found

@@ -275,6 +275,10 @@ class Informer(Generic[T]):
         held = self._objects.get(key.namespace, {}).get(key.name)
         if isinstance(held, Packed) and isinstance(given, Packed) and held.version == given.version:
             return  # of one process and so of one store, where a revision is one state of one object
+        if isinstance(given, Packed) and not self._indexes and not self._handlers:
+            self._objects.setdefault(key.namespace, {})[key.name] = given
+            self._count += held is None
+            return  # nobody has asked yet what changes, so that nothing is decoded to find it out
         old = None if held is None else _read(held)
         if given is None:
             if old is not None:
