@@ -9,11 +9,10 @@ from tests.fuzz.inputs import damaged, keys, scalars, values, words
 from tests.fuzz.rounds import fuzzed, light, quick
 from tests.support.widgets import definition, version
 
-from machinery.api import decode, defaults, strategy, validation
+from machinery.api import decode, defaults, patterns, rules, strategy, validation
 from machinery.api.customresources.kinds import kinds_of
 from machinery.api.customresources.naming import status_of
 from machinery.api.kinds import CUSTOM_RESOURCE_DEFINITION
-from machinery.api.validation import patterns, rules
 from machinery.api.validation.causes import CAUSES_MAX, Causes
 from machinery.api.validation.schema_values import Sink, check
 from machinery.meta.errors import StatusError

@@ -10,9 +10,9 @@ from machinery.api.customresources import conversion
 from machinery.api.customresources.kinds import kinds_of
 from machinery.api.customresources.naming import status_of
 from machinery.api.customresources.pruning import fill, prune
+from machinery.api.patterns import go_pattern
 from machinery.api.validation import rules
 from machinery.api.validation.causes import Causes
-from machinery.api.validation.patterns import go_pattern
 from machinery.api.validation.schema_values import Sink, check
 
 TEXT = {"type": "string"}

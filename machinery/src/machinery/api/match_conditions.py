@@ -4,66 +4,44 @@ One that is false decides, whatever others would have done; else one that fails 
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache, lru_cache
 from typing import Any, Final
 
-from machinery.api import cel
-from machinery.api.validation.rules import RULE_LETTERS_MAX
+from machinery.api.expressions import admission
+from machinery.api.expressions.compiling import CompileFault, EvaluationFault, Program
+from machinery.api.expressions.functions.authorizing import Answer
 
-NOT_INSTALLED: Final = "the package cel-expr-python is not installed here"
 VARIABLES: Final = ("object", "oldObject", "request")
-_FAULTS: Final = (RuntimeError, ValueError, TypeError, OverflowError, ArithmeticError, LookupError)
 
 
-@cache
-def _environment() -> Any:
-    return cel.environment(lambda types: dict.fromkeys(VARIABLES, types.DYN))
-
-
-@lru_cache(maxsize=1024)
-def _program(expression: str) -> Any:
-    """The compiled expression. Raises ValueError with upstream's words."""
-    if cel.library() is None:
-        raise ValueError(NOT_INSTALLED)
-    if len(expression) > RULE_LETTERS_MAX:
-        raise ValueError(f"it is longer than {RULE_LETTERS_MAX} characters")
+def _program(expression: str) -> Program | CompileFault:
     try:
-        program = _environment().compile(expression)
-    except RuntimeError as error:
-        raise ValueError(f"compilation failed: {cel.compile_fault(error)}") from None
-    found = str(program.return_type().name())
-    if found not in ("BOOL", "DYN"):
-        raise ValueError(f"must evaluate to bool but got {found.lower()}")
-    return program
+        return admission.compiled(
+            admission.scope(params=False, authorizer=True), expression, "bool"
+        )
+    except CompileFault as fault:
+        return fault
 
 
 def condition_fault(expression: str) -> str:
     """Why the text is no condition; empty when it is one."""
-    try:
-        _program(expression)
-    except ValueError as error:
-        return str(error)
-    return ""
+    found = _program(expression)
+    return str(found) if isinstance(found, CompileFault) else ""
 
 
 class Failed(Exception):
     """A condition could not be evaluated, and none is false."""
 
 
-def all_hold(conditions: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> bool:
-    """Whether every condition is true of `object`, `oldObject` and `request`. Raises Failed."""
-    faults = []
-    for condition in conditions:
-        name, expression = condition["name"], condition["expression"].strip()
-        try:
-            found = _program(expression).eval(data=dict(variables)).value()
-        except _FAULTS as error:
-            faults.append(f"match condition {name!r} failed to evaluate: {error}")
-            continue
-        if found is False:
-            return False
-        if found is not True:
-            faults.append(f"match condition {name!r} did not evaluate to bool: {found}")
-    if faults:
-        raise Failed("; ".join(faults))
-    return True
+def all_hold(
+    conditions: Sequence[Mapping[str, Any]],
+    variables: Mapping[str, Any],
+    answer: Answer | None = None,
+) -> bool:
+    """Whether every condition is true of `object`, `oldObject` and `request`. `answer` is whom `authorizer` asks. Raises Failed."""
+    written, old, request = (variables[name] for name in VARIABLES)
+    given = admission.Given(written, old, request, answer=answer)
+    programs = [(one["name"], _program(one["expression"].strip())) for one in conditions]
+    try:
+        return admission.all_hold(programs, admission.Evaluation(given))
+    except EvaluationFault as fault:
+        raise Failed(str(fault)) from None

@@ -19,10 +19,12 @@ values, so where a Lua function gives a changed object back, the expression says
 import math
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Final
 
-from machinery.api import cel
+from machinery.api.expressions import compiling
+from machinery.api.expressions.functions.shape import Function, free
+from machinery.api.expressions.library import library
 from machinery.api.fleet.interpretation import (
     AGGREGATE,
     COMPONENT,
@@ -35,7 +37,6 @@ from machinery.api.fleet.interpretation import (
     Operation,
 )
 from machinery.api.patch import merge
-from machinery.api.validation.rules import RULE_LETTERS_MAX
 from machinery.meta.resource import Document
 from machinery.scripts.lua import DEPTH_MAX, VALUES_MAX, Library, ScriptError
 from machinery.scripts.work import work
@@ -54,14 +55,14 @@ _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     DEPENDENCY.field: ("object",),
 }
 _ANSWERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    REPLICA.field: ("an integer or a map", ("INT", "MAP")),
-    COMPONENT.field: ("a list", ("LIST",)),
-    REVISE.field: ("a map", ("MAP",)),
-    RETAIN.field: ("a map", ("MAP",)),
-    AGGREGATE.field: ("a map", ("MAP",)),
-    REFLECT.field: ("a map", ("MAP", "NULL")),
-    HEALTH.field: ("a boolean", ("BOOL",)),
-    DEPENDENCY.field: ("a list", ("LIST",)),
+    REPLICA.field: ("an integer or a map", ("int", "map")),
+    COMPONENT.field: ("a list", ("list",)),
+    REVISE.field: ("a map", ("map",)),
+    RETAIN.field: ("a map", ("map",)),
+    AGGREGATE.field: ("a map", ("map",)),
+    REFLECT.field: ("a map", ("map", "null")),
+    HEALTH.field: ("a boolean", ("bool",)),
+    DEPENDENCY.field: ("a list", ("list",)),
 }
 _HELPED: Final = (REPLICA.field, COMPONENT.field, DEPENDENCY.field)
 """Those that may ask for what `require("kube")` offers."""
@@ -72,34 +73,29 @@ _library: ContextVar[Library] = ContextVar("library", default={})  # noqa: B039 
 
 # -------------------------------------------------------------------------------------------------------- the language
 @cache
-def _environment(field: str) -> Any:
-    if cel.library() is None:
+def _scope(field: str) -> compiling.Scope:
+    if library() is None:
         raise ScriptError(NOT_INSTALLED)
-    offered = _offered if field in _HELPED else cel.nothing_more
-    return cel.environment(lambda types: _typed(types, field), offered)
+    known = {"replicas": "int", "items": "list<dyn>"}
+    variables = tuple((name, known.get(name, _DOCUMENT)) for name in _VARIABLES[field])
+    return compiling.Scope(variables, functions=_offered() if field in _HELPED else (), mixed=True)
 
 
-def _typed(types: Any, field: str) -> Mapping[str, Any]:
-    document = types.Map(types.STRING, types.DYN)
-    known = {"replicas": types.INT, "items": types.List(types.DYN)}
-    return {name: known.get(name, document) for name in _VARIABLES[field]}
-
-
-def _offered(library: Any) -> list[Any]:
+@cache
+def _offered() -> tuple[Function, ...]:
     """What `require("kube")` offers to scripts, as functions of that name."""
-    of = library.Type
 
-    def function(name: str, answer: Any, *parameters: Any) -> Any:
-        overload = library.Overload(
-            f"kube_{name}", answer, list(parameters), False, impl=_asks(name)
-        )
-        return library.FunctionDecl(f"kube.{name}", [overload])
+    def function(name: str, answer: str, *parameters: str) -> Function:
+        return free(f"kube.{name}", f"kube_{name}", parameters, answer, _asks(name))
 
-    return [
-        function("accuratePodRequirements", of.MAP, of.MAP),
-        function("getPodDependencies", of.LIST, of.MAP, of.STRING),
-        function("getResourceQuantity", of.DOUBLE, of.STRING),
-    ]
+    return (
+        function("accuratePodRequirements", _DOCUMENT, _DOCUMENT),
+        function("getPodDependencies", "list<dyn>", _DOCUMENT, "string"),
+        function("getResourceQuantity", "double", "string"),
+    )
+
+
+_DOCUMENT: Final = "map<string,dyn>"
 
 
 def _asks(name: str) -> Callable[..., Any]:
@@ -112,20 +108,17 @@ def _asks(name: str) -> Callable[..., Any]:
     return ask
 
 
-@lru_cache(maxsize=256)
-def _program(field: str, expression: str) -> Any:
+def _program(field: str, expression: str) -> compiling.Program:
     """The compiled expression. Raises ScriptError."""
-    if len(expression) > RULE_LETTERS_MAX:
-        raise ScriptError(f"it is longer than {RULE_LETTERS_MAX} characters")
-    environment = _environment(field)
+    if len(expression) > compiling.LETTERS_MAX:
+        raise ScriptError(f"it is longer than {compiling.LETTERS_MAX} characters")
     try:
-        program = environment.compile(expression)
-    except RuntimeError as error:
-        raise ScriptError(cel.compile_fault(error)) from None
-    found = str(program.return_type().name())
+        program = compiling.compiled(_scope(field), expression)
+    except compiling.CompileFault as error:
+        raise ScriptError(str(error)) from None
     wanted, allowed = _ANSWERS[field]
-    if found != "DYN" and not found.startswith(allowed):
-        raise ScriptError(f"its result is {found}, where {wanted} is needed")
+    if program.returns != "dyn" and not program.returns.startswith(allowed):
+        raise ScriptError(f"its result is {program.returns}, where {wanted} is needed")
     return program
 
 
@@ -171,7 +164,7 @@ def _evaluated(field: str, expression: str, args: tuple[Any, ...], library: Libr
         raise ScriptError("it may handle too much: it would go through large parts too often")
     token = _library.set(library)
     try:
-        found = program.eval(data=data)
+        found = program.run(data)
         return _out(found, [VALUES_MAX], 0)
     except _FAULTS as error:
         raise ScriptError(_fault(str(error))) from None

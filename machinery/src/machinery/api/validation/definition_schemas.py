@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from machinery.api.customresources.pruning import EMBEDDED, PRESERVE, prune
+from machinery.api.patterns import pattern_fault
 from machinery.api.validation import rules
 from machinery.api.validation.causes import Causes
-from machinery.api.validation.patterns import pattern_fault
 from machinery.api.validation.schema_values import Sink, check
 from machinery.meta.resource import Document
 
@@ -347,7 +347,7 @@ def _compiles(schema: Schema, rule: Document, text: str, path: str, causes: Caus
 
 def _is_bool(schema: Schema, text: str) -> bool:
     known = rules.path_type(schema, text)
-    return known in ("", "boolean") and rules.result_type(schema, text) in ("BOOL", "DYN")
+    return known in ("", "boolean") and rules.result_type(schema, text) in ("bool", "dyn")
 
 
 def invalid_go(field: str, value: Any, detail: str, causes: Causes) -> None:

@@ -5,9 +5,8 @@ kinds with rules never loads it, and where it is not installed rules are stored 
 definition is warned. A rule sees `self`, and `oldSelf` where it asks for it: then it is a transition rule, judged only where
 there was a value before that corresponds.
 
-Names of fields that are no identifiers are escaped as Kubernetes has it (`__namespace__`, `a__dash__b`). Beyond CEL's standard
-and its extensions (strings, math, encoders, optional, bindings) Kubernetes' own functions on lists, texts and quantities are
-there; `ip`, `cidr`, `url` and `format` objects are not: a rule that uses them is refused as one that does not compile.
+Names of fields that are no identifiers are escaped as Kubernetes has it (`__namespace__`, `a__dash__b`). Language and functions
+are `machinery.api.expressions`.
 
 Types are checked as far as `self` is a scalar or a list of them; of objects the fields are looked up when a rule runs, and
 `unknown_field` finds plain mistakes in their names before. Times and durations within objects are such where a rule names them by a
@@ -23,10 +22,10 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from machinery.api import cel
+from machinery.api.expressions import compiling, library
+from machinery.api.expressions.costs import LETTERS_MAX, TEXTS, Size, letters, size_of
 from machinery.api.fieldpath import below, item
 from machinery.api.validation.causes import Causes
-from machinery.api.validation.rule_costs import LETTERS_MAX, TEXTS, Size, letters, size_of
 from machinery.api.validation.schema_values import ABSENT, keys_of
 from machinery.kit.clock import parse_time
 from machinery.meta.resource import Document
@@ -35,8 +34,7 @@ Schema = Mapping[str, Any]
 RULES: Final = "x-kubernetes-validations"
 NOT_ENFORCED: Final = "x-kubernetes-validations are stored and not enforced: the package cel-expr-python is not installed here"
 _KNOWN_MAX: Final = 512
-RULE_LETTERS_MAX: Final = 16 * 1024
-"""Of one expression; the longest in use have about two thousand."""
+RULE_LETTERS_MAX: Final = compiling.LETTERS_MAX
 RUNS_MAX: Final = 20_000
 """How often rules run for one write: about a second."""
 OUT_OF_BUDGET: Final = (
@@ -64,25 +62,20 @@ _STAMP: Final[Mapping[str, Schema]] = {
 # -------------------------------------------------------------------------------------------------------- the language
 def available() -> bool:
     """Whether rules are enforced."""
-    return cel.library() is not None
+    return library.library() is not None
 
 
 @lru_cache(maxsize=64)
-def _environment(self_type: str) -> Any:
-    return cel.environment(lambda types: _variables(types, self_type))
-
-
-def _variables(types: Any, self_type: str) -> Mapping[str, Any]:
-    of: Any = types.DYN
+def _scope(self_type: str) -> compiling.Scope:
     scalars = {
-        "string": types.STRING, "integer": types.INT, "number": types.DOUBLE,
-        "boolean": types.BOOL, "bytes": types.BYTES, "time": types.TIMESTAMP, "duration": types.DURATION,
+        "string": "string", "integer": "int", "number": "double", "boolean": "bool", "bytes": "bytes",
+        "time": "timestamp", "duration": "duration",
     }  # fmt: skip
     if self_type.startswith("array:"):
-        of = types.List(scalars.get(self_type[6:], types.DYN))
+        of = f"list<{scalars.get(self_type[6:], 'dyn')}>"
     else:
-        of = scalars.get(self_type, types.DYN)
-    return {"self": of, "oldSelf": of, "previous": types.List(of)}
+        of = scalars.get(self_type, "dyn")
+    return compiling.Scope((("self", of), ("oldSelf", of), ("previous", f"list<{of}>")))
 
 
 _OPTIONAL: Final = (
@@ -91,27 +84,24 @@ _OPTIONAL: Final = (
 """How a rule gets an optional oldSelf out of the list of its old values, which has one or none."""
 
 
-@lru_cache(maxsize=4096)
-def _program(self_type: str, expression: str, *, optional: bool = False) -> Any:
-    """The compiled expression. Raises RuntimeError."""
+def _program(self_type: str, expression: str, *, optional: bool = False) -> compiling.Program:
+    """The compiled expression. Raises CompileFault."""
     text = _OPTIONAL.format(expression) if optional else expression
-    return _environment(self_type).compile(text)
+    return compiling.compiled(_scope(self_type), text)
 
 
 def compile_fault(schema: Schema, expression: str, *, optional: bool = False) -> str:
     """Why an expression does not compile where it stands; empty where it does. `optional`: with an optional oldSelf."""
-    if len(expression) > RULE_LETTERS_MAX:
-        return f"ERROR: <input>:1:1: expression code point size exceeds limit: size: {len(expression)}, limit {RULE_LETTERS_MAX}"
     try:
         _program(_type_name(schema), expression, optional=optional)
-    except RuntimeError as error:
-        return cel.compile_fault(error)
+    except compiling.CompileFault as error:
+        return str(error)
     return ""
 
 
 def result_type(schema: Schema, expression: str) -> str:
-    """`BOOL`, `STRING` …, or `DYN` where that is only known when it runs."""
-    return str(_program(_type_name(schema), expression).return_type().name())
+    """`bool`, `string` …, or `dyn` where that is only known when it runs."""
+    return _program(_type_name(schema), expression).returns
 
 
 def uses_old(rule: str) -> bool:
@@ -291,9 +281,7 @@ def _complain(rule: Document, field: str, value: Any, text: str, causes: Causes)
             causes.invalid(field, value, text)
 
 
-_EXHAUSTED: Final = "INTERNAL: Iteration budget exceeded"
-_FAULTS: Final = (RuntimeError, ValueError, TypeError, OverflowError, ArithmeticError, LookupError)
-"""What running a rule may raise: the library's own, and those of our functions, which a rule may call with anything."""
+_EXHAUSTED: Final = "operation cancelled"
 
 
 def _run(
@@ -302,12 +290,9 @@ def _run(
     """(the answer, what went wrong)."""
     try:
         program = _program(_type_name(schema), _typed(schema, expression), optional=optional)
-        found = program.eval(data=dict(data))
-    except _FAULTS as error:
+        return program.value(compiling.activation(data)), ""
+    except (compiling.CompileFault, compiling.EvaluationFault) as error:
         return None, str(error)
-    if found.type().name() == "ERROR":
-        return None, _fault(str(found.value()))
-    return found.plain_value(), ""
 
 
 _TIMES: Final = {"time": "timestamp", "duration": "duration"}
@@ -328,14 +313,6 @@ def _typed(schema: Schema, expression: str) -> str:
         return found[0] if found[1] or function is None else f"{function}({found[2]})"
 
     return _FIELD.sub(read, expression)
-
-
-_NO_KEY: Final = re.compile(r'.*Key not found in map : "(.*)"', re.DOTALL)
-
-
-def _fault(text: str) -> str:
-    found = _NO_KEY.fullmatch(text)
-    return f"no such key: {found[1]}" if found else text
 
 
 # -------------------------------------------------------------------------------------------------------------- values

@@ -14,11 +14,10 @@ from typing import Any, Final
 
 import orjson
 
-from machinery.api import schemas
+from machinery.api import patterns, schemas
 from machinery.api.fieldpath import below, item
-from machinery.api.validation import patterns
+from machinery.api.formats import FORMATS, IN_RANGE
 from machinery.api.validation.causes import Causes
-from machinery.api.validation.schema_formats import FORMATS, IN_RANGE
 from machinery.meta.resource import Document
 
 Schema = Mapping[str, Any]

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from machinery.api import schemas
-from machinery.api.validation.patterns import searcher
-from machinery.api.validation.schema_formats import FORMATS, IN_RANGE
+from machinery.api.formats import FORMATS, IN_RANGE
+from machinery.api.patterns import searcher
 
 Schema = Mapping[str, Any]
 Check = Callable[[Any], bool]

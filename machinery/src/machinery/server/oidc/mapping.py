@@ -7,7 +7,7 @@ is read, so that a mistake stops the start and not the first login.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from machinery.api import cel
+from machinery.api.expressions import compiling, library
 from machinery.meta.resource import Document
 from machinery.server.oidc.config import (
     ConfigError,
@@ -20,7 +20,6 @@ from machinery.server.user import AUTHENTICATED, UserInfo
 
 NOT_INSTALLED: Final = "expressions need the package cel-expr-python, which is not installed here"
 EXPRESSION_LETTERS_MAX: Final = 16 * 1024
-_FAULTS: Final = (RuntimeError, ValueError, TypeError, OverflowError, ArithmeticError, LookupError)
 
 
 class Refused(Exception):
@@ -32,7 +31,7 @@ class Mapper:
 
     def __init__(self, settings: JWTAuthenticator, path: str) -> None:
         self._settings = settings
-        self._programs: dict[tuple[str, str], Any] = {}
+        self._programs: dict[tuple[str, str], compiling.Program] = {}
         if any(expression for _, _, expression in _expressions(settings)):
             self._compile(path)
 
@@ -97,7 +96,7 @@ class Mapper:
 
     # -------------------------------------------------------------------------------------------- expressions
     def _compile(self, path: str) -> None:
-        if cel.library() is None:
+        if library.library() is None:
             raise ConfigError(f"{path}: {NOT_INSTALLED}")
         faults = []
         for where, variable, expression in _expressions(self._settings):
@@ -109,14 +108,13 @@ class Mapper:
                 )
                 continue
             try:
-                program = _environment(variable).compile(expression)
-            except RuntimeError as error:
+                program = compiling.compiled(_SCOPES[variable], expression)
+            except compiling.CompileFault as error:
                 faults.append(
-                    f'{path}.{where}: Invalid value: "{expression}": compilation failed: {cel.compile_fault(error)}'
+                    f'{path}.{where}: Invalid value: "{expression}": compilation failed: {error}'
                 )
                 continue
-            kind = str(program.return_type().name())
-            if where.endswith("Rules.expression") and kind not in ("BOOL", "DYN"):
+            if where.endswith("Rules.expression") and program.returns not in ("bool", "dyn"):
                 faults.append(
                     f'{path}.{where}: Invalid value: "{expression}": must evaluate to bool'
                 )
@@ -126,13 +124,11 @@ class Mapper:
 
     def _run(self, variable: str, expression: str, value: Document) -> Any:
         try:
-            found = self._programs[variable, expression].eval(data={variable: value})
-            answer = found.value() if found.type().name() == "ERROR" else found.plain_value()
-        except _FAULTS as error:
+            return self._programs[variable, expression].value(
+                compiling.activation({variable: value})
+            )
+        except compiling.EvaluationFault as error:
             raise Refused(f"expression '{expression}' resulted in error: {error}") from None
-        if found.type().name() == "ERROR":
-            raise Refused(f"expression '{expression}' resulted in error: {answer}")
-        return answer
 
 
 def _expressions(settings: JWTAuthenticator) -> list[tuple[str, str, str]]:
@@ -157,15 +153,9 @@ def _expressions(settings: JWTAuthenticator) -> list[tuple[str, str, str]]:
     return found
 
 
-def _environment(variable: str) -> Any:
-    known = _ENVIRONMENTS.get(variable)
-    if known is None:
-        known = cel.environment(lambda types: {variable: types.Map(types.STRING, types.DYN)})
-        _ENVIRONMENTS[variable] = known
-    return known
-
-
-_ENVIRONMENTS: Final[dict[str, Any]] = {}
+_SCOPES: Final = {
+    variable: compiling.Scope(((variable, "map<string,dyn>"),)) for variable in ("claims", "user")
+}
 
 
 def _text(value: Any, what: str) -> str:
