@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from machinery.api.kinds import BUILTIN, SUBRESOURCE_KINDS
-from machinery.api.template_kinds import TEMPLATE_KINDS
+from machinery.api.template_kinds import RUN_BY_MEMBERS, TEMPLATE_KINDS
 
 VERSION = "v1.36.0-local"
 META = "io.k8s.apimachinery.pkg.apis.meta.v1."
@@ -137,7 +137,7 @@ def _qualified(go: str) -> str:
 def main() -> int:
     folder = resources.files("kubernetes_validate") / "kubernetes-json-schema" / VERSION
     definitions = json.loads((folder / "_definitions.json").read_text())["$defs"]
-    kinds = (*BUILTIN, *TEMPLATE_KINDS)
+    kinds = (*BUILTIN, *TEMPLATE_KINDS, *RUN_BY_MEMBERS)
     roots = [kind.schema_name for kind in kinds] + list(SUBRESOURCE_KINDS.values())
     roots += [name + "List" for name in roots] + list(ALWAYS)
     found = reachable(definitions, roots)

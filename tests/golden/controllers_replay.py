@@ -19,6 +19,7 @@ from typing import Any
 from tests.golden.told_events import same_events
 
 from machinery.api.kinds import BUILTIN
+from machinery.api.template_kinds import REPLICATION_CONTROLLER
 from machinery.client.interface import (
     Client,
     DeleteOptions,
@@ -39,7 +40,7 @@ NODES = ("base-1", "base-2", "base-3")
 
 RESOURCES: dict[str, Resource[Document]] = {
     k.kind: dynamic(k.group, k.version, k.plural, k.kind, namespaced=k.namespaced)
-    for k in reversed(BUILTIN)
+    for k in reversed((*BUILTIN, REPLICATION_CONTROLLER))
     if {"get", "list", "create"} <= set(k.verbs)
 }
 POD, RS, DEPLOYMENT = RESOURCES["Pod"], RESOURCES["ReplicaSet"], RESOURCES["Deployment"]
@@ -214,7 +215,7 @@ def group_of(recorded: str) -> str:
 class Replay:
     """One transcript in one namespace."""
 
-    SPEAKERS: tuple[str, ...] = ("Deployment", "ReplicaSet")
+    SPEAKERS: tuple[str, ...] = ("Deployment", "ReplicaSet", "ReplicationController")
     """Whose Events are compared."""
     STAND_IN = StandIn
 
@@ -228,6 +229,8 @@ class Replay:
         text = json.dumps(transcript)
         self.manual = "terminating(" in text or '"kubelet-remove"' in text
         self.with_owner = "owner=" in text
+        older = [RESOURCES["ReplicationController"]] if "ReplicationController" in text else []
+        self.set_kinds = [RS, *older]
         self.outcome = Outcome(transcript["id"])
 
     async def run(self) -> Outcome:
@@ -361,11 +364,17 @@ class Replay:
         def revision(document: Document) -> int:
             return int(document["metadata"]["resourceVersion"])
 
-        sets = (await self.client.list(RS, self.namespace)).items
-        for rs in sorted(sets, key=lambda d: (d["metadata"]["creationTimestamp"], revision(d))):
+        for rs in sorted(
+            await self._sets(), key=lambda d: (d["metadata"]["creationTimestamp"], revision(d))
+        ):
             self.names.see_set(rs)
         for pod in sorted((await self.client.list(POD, self.namespace)).items, key=revision):
             self.names.see_pod(pod)
+
+    async def _sets(self) -> list[Document]:
+        """ReplicaSets, and what is recorded as such."""
+        found = [(await self.client.list(kind, self.namespace)).items for kind in self.set_kinds]
+        return [one for items in found for one in items]
 
     async def _compare(self, index: int, then: dict[str, Any]) -> list[Difference]:
         await self._look()
@@ -384,7 +393,7 @@ class Replay:
                 check("deployments", then.get("deployments", {}), ours)
             sets = {
                 self.names.sets[rs["metadata"]["name"]]: self._replica_set(rs)
-                for rs in (await self.client.list(RS, self.namespace)).items
+                for rs in await self._sets()
             }
             check("replicasets", then.get("replicasets", {}), sets)
         pods = (await self.client.list(POD, self.namespace)).items
@@ -539,7 +548,7 @@ class Replay:
 
     def _recorded_event(self, text: str) -> str:
         """Pods without their numbers: which of equal ones it is decides nothing."""
-        return re.sub(r"(-RS\d+|\br)-p\d+", r"\1-p", text)
+        return re.sub(r"(-RS\d+|\brc?)-p\d+", r"\1-p", text)
 
     def _same_events(
         self, recorded: Counter[str], ours: Counter[str], step: dict[str, Any]

@@ -197,12 +197,6 @@ def _column(column: Json) -> Json:
 
 
 # ------------------------------------------------------------------------------------------------------- discovery
-NOT_SERVED = {"pods/proxy", "services/proxy"}
-"""Subresources of served kinds that are not there yet."""
-ONE_VERSION = ("/apis/autoscaling", "/apis/autoscaling/v1")
-"""Autoscalers are served as v2 alone."""
-
-
 def _lists() -> list[Any]:
     lines = (FOLDER / "9-discovery.jsonl").read_text().splitlines()
     return [
@@ -210,7 +204,6 @@ def _lists() -> list[Any]:
         for r in map(json.loads, lines)
         if isinstance(r["response"].get("body"), dict)
         and r["response"]["body"].get("kind") in ("APIResourceList", "APIGroup")
-        and r["request"]["path"] not in ONE_VERSION
     ]
 
 
@@ -233,7 +226,7 @@ def test_discovery(path: str, recorded: Json) -> None:
     assert got["resources"] == [e for e in recorded["resources"] if e["name"] in ours]
     plurals = {name.split("/")[0] for name in ours}
     missing = {e["name"] for e in recorded["resources"] if e["name"].split("/")[0] in plurals}
-    assert missing - ours <= NOT_SERVED
+    assert missing == ours
 
 
 def test_openapi_operations() -> None:

@@ -12,20 +12,22 @@ from cluster_agent.control.controllers.replicaset import controller as replicase
 from cluster_agent.control.controllers.workloads import DEPLOYMENTS, REPLICASETS
 from machinery.api.core import PODS
 from machinery.api.kinds import BUILTIN
+from machinery.api.template_kinds import REPLICATION_CONTROLLER
 from machinery.controller.manager import Manager
 from machinery.controllers import namespace
 from machinery.controllers.garbagecollector import controller as garbage
 
-STATES_SHARE_MIN = {"deployment": 0.98, "replicaset": 0.97, "gc": 1.0, "namespace": 1.0}
-EVENTS_SHARE_MIN = {"deployment": 0.9, "replicaset": 0.97, "gc": 1.0, "namespace": 1.0}
+STATES_SHARE_MIN = {"deployment": 0.98, "replicaset": 1.0, "gc": 1.0, "namespace": 1.0}
+EVENTS_SHARE_MIN = {"deployment": 0.9, "replicaset": 1.0, "gc": 1.0, "namespace": 1.0}
 
-NOT_SERVED = {"rc-basic": "ReplicationController is not built in this issue"}
+KINDS = (*BUILTIN, REPLICATION_CONTROLLER)
 
 
 def set_up(manager: Manager) -> None:
     """The controllers that are compared, and those that they need."""
     deployment.setup(manager)
     replicaset.setup(manager)
+    replicaset.setup_replication_controllers(manager)
     garbage.setup(manager, BUILTIN, (PODS, DEPLOYMENTS, REPLICASETS))
     namespace.setup(manager, BUILTIN)
     serviceaccount.setup(manager)
@@ -36,7 +38,7 @@ def set_up(manager: Manager) -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", ["deployment", "replicaset", "gc", "namespace"])
 async def test_transcripts(name: str) -> None:
-    outcomes = await play(name, set_up, without=NOT_SERVED)
+    outcomes = await play(name, set_up, kinds=KINDS)
     total = len(outcomes)
     states = sum(1 for o in outcomes if not o.states)
     events = sum(1 for o in outcomes if not o.states and not o.events)

@@ -250,6 +250,7 @@ _BY_KIND: Final[dict[tuple[str, str], Callable[[Document], Document]]] = {
     VALIDATING.group_kind: webhook_kinds.validating_defaults,
     ("", "LimitRange"): template_defaults.limit_range,
     ("", "ResourceQuota"): _with_spec_and_status,
+    ("", "ReplicationController"): template_defaults.replication_controller,
     ("", "PersistentVolume"): data_defaults.volume,
     ("", "PodTemplate"): data_defaults.pod_template,
     ("networking.k8s.io", "IngressClass"): data_defaults.ingress_class,

@@ -17,7 +17,12 @@ NAME = "metadata.name"
 NAMESPACE = "metadata.namespace"
 
 _EVENT_OBJECT = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-_ZEROS = {"spec.hostNetwork": "false", "spec.unschedulable": "false", "status.successful": "0"}
+_ZEROS = {
+    "spec.hostNetwork": "false",
+    "spec.unschedulable": "false",
+    "status.successful": "0",
+    "status.replicas": "0",
+}
 """What an absent field prints as, where that is not the empty string."""
 _ALIASES = {
     ("", "Pod"): {"spec.host": "spec.nodeName"},
@@ -44,6 +49,7 @@ _FIELDS: dict[tuple[str, str], tuple[str, ...]] = {
     ),
     ("certificates.k8s.io", "CertificateSigningRequest"): (NAME, "spec.signerName"),
     ("batch", "Job"): (NAME, NAMESPACE, "status.successful"),
+    ("", "ReplicationController"): (NAME, NAMESPACE, "status.replicas"),
 }  # fmt: skip
 
 

@@ -18,6 +18,19 @@ def pod_template(spec: Document) -> Document:
     return {**spec, "template": {"metadata": {}, **template, "spec": inner}}
 
 
+def replication_controller(document: Document) -> Document:
+    """The labels of its pods are its selector and its own labels, where it has none."""
+    spec = _fill(pod_template(document.get("spec") or {}), (("replicas", 1),))
+    out = {"status": {"replicas": 0}, **document, "spec": spec}
+    labels = (spec["template"].get("metadata") or {}).get("labels")
+    if not labels:
+        return out
+    if not spec.get("selector"):
+        spec["selector"] = labels
+    metadata = document.get("metadata") or {}
+    return out if metadata.get("labels") else {**out, "metadata": {**metadata, "labels": labels}}
+
+
 def _fill(spec: Document, values: tuple[tuple[str, Any], ...]) -> Document:
     """`spec`, which is the caller's own, with values for what is absent or null."""
     for key, value in values:

@@ -72,6 +72,16 @@ TEMPLATE_KINDS: tuple[ServedKind, ...] = (
     ),
 )  # fmt: skip
 
+REPLICATION_CONTROLLER = ServedKind(
+    "", "v1", "ReplicationController", "replicationcontrollers", "replicationcontroller", True,
+    "io.k8s.api.core.v1.ReplicationController", ("rc",), ("all",),
+    subresources=(_scale(), _status("ReplicationController")), has_status=True,
+)  # fmt: skip
+"""Members run it; the federation does not spread it: whoever wants that has Deployments."""
+
 _RUN = frozenset({"CronJob", "DaemonSet", "Job", "StatefulSet"})
-RUN_BY_MEMBERS: tuple[ServedKind, ...] = tuple(kind for kind in TEMPLATE_KINDS if kind.kind in _RUN)
+RUN_BY_MEMBERS: tuple[ServedKind, ...] = (
+    REPLICATION_CONTROLLER,
+    *(kind for kind in TEMPLATE_KINDS if kind.kind in _RUN),
+)
 """Those for which a member of ours has a controller."""

@@ -6,7 +6,7 @@ from machinery.meta.resource import Document
 
 GENERATED: Final = frozenset(
     {
-        ("apps", "StatefulSet"), ("apps", "DaemonSet"), ("batch", "Job"), ("batch", "CronJob"),
+        ("", "ReplicationController"), ("apps", "StatefulSet"), ("apps", "DaemonSet"), ("batch", "Job"), ("batch", "CronJob"),
         ("networking.k8s.io", "Ingress"), ("networking.k8s.io", "NetworkPolicy"),
         ("policy", "PodDisruptionBudget"),
     }
@@ -43,6 +43,10 @@ def create_daemon_set(document: Document) -> Document:
         "metadata": {**metadata, "annotations": marks},
         "status": dict.fromkeys(names, 0),
     }
+
+
+def create_replicated(document: Document) -> Document:
+    return {**document, "status": {"replicas": 0}}
 
 
 def create_without_status(document: Document) -> Document:
@@ -82,6 +86,7 @@ def create_ingress(document: Document) -> Document:
 
 ON_CREATE: Final = {
     ("", "PersistentVolumeClaim"): create_volume_claim,
+    ("", "ReplicationController"): create_replicated,
     ("apps", "StatefulSet"): create_stateful_set,
     ("apps", "DaemonSet"): create_daemon_set,
     ("autoscaling", "HorizontalPodAutoscaler"): create_autoscaler,

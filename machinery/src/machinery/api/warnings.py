@@ -19,7 +19,9 @@ _RENAMED_LABELS: Final = {
     "failure-domain.beta.kubernetes.io/zone": "topology.kubernetes.io/zone",
     "beta.kubernetes.io/instance-type": "node.kubernetes.io/instance-type",
 }
-_TEMPLATED: Final = frozenset({("apps", "Deployment"), ("apps", "ReplicaSet")})
+_TEMPLATED: Final = frozenset(
+    {("apps", "Deployment"), ("apps", "ReplicaSet"), ("", "ReplicationController")}
+)
 _ADVISED: Final = _TEMPLATED | {("apps", "StatefulSet"), ("apps", "DaemonSet"), ("batch", "Job")}
 """Kinds with a pod template; names of `_TEMPLATED` are advised on too."""
 _BYTES: Final = ("memory", "ephemeral-storage")

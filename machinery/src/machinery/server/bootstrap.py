@@ -27,6 +27,7 @@ AGGREGATE = f"{RBAC}/aggregate-to-"
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 MULTICLUSTER = "multicluster.x-k8s.io"
 _IMPORTS = ("serviceimports", "serviceimports/status")
+_OLDER = "replicationcontrollers"
 _WORKLOADS = ("deployments", "replicasets", "statefulsets")
 _TEMPLATES = {
     "apps": ("daemonsets",),
@@ -135,6 +136,7 @@ def _user_roles() -> Iterable[Document]:
             rule(("discovery.k8s.io",), ("endpointslices",), READ),
             rule((MULTICLUSTER,), ("serviceexports", "serviceexports/status", *_IMPORTS), READ),
             rule(("",), ("limitranges", "persistentvolumeclaims", "persistentvolumeclaims/status"), READ),
+            rule(("",), (_OLDER, f"{_OLDER}/scale", f"{_OLDER}/status"), READ),
             rule(("",), ("resourcequotas", "resourcequotas/status"), READ),
             *(rule((g,), (*names, *(f"{n}/status" for n in names)), READ) for g, names in _TEMPLATES.items()),
         ],
@@ -147,7 +149,7 @@ def _user_roles() -> Iterable[Document]:
             rule(("",), ("secrets", "services/proxy"), READ),
             rule(("",), ("serviceaccounts",), ("impersonate",)),
             rule(("",), ("configmaps", "events", "pods", "secrets", "serviceaccounts", "services"), WRITE),
-            rule(("",), ("services/proxy",), WRITE),
+            rule(("",), ("services/proxy", _OLDER, f"{_OLDER}/scale"), WRITE),
             rule(("",), ("pods/eviction", "serviceaccounts/token"), ("create",)),
             rule(("apps",), (*_WORKLOADS, *(f"{w}/scale" for w in _WORKLOADS)), WRITE),
             rule(("coordination.k8s.io",), ("leases",), WRITE),

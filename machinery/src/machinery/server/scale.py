@@ -18,6 +18,8 @@ def scale_of(kind: ServedKind, document: Document) -> Document:
     paths = kind.scale
     if paths is None:
         selector = (document.get("spec") or {}).get("selector") or {}
+        if kind.group_kind == ("", "ReplicationController"):
+            selector = {"matchLabels": selector}
         return strategy.to_scale(document, selector_text(selector))
     shown = {
         "metadata": document["metadata"],

@@ -63,6 +63,7 @@ def setups(settings: Settings) -> Mapping[str, Callable[[Manager], None]]:
     return {
         "deployment": deployment.setup,
         "replicaset": replicaset.setup,
+        "replication-controller": replicaset.setup_replication_controllers,
         "statefulset": lambda m: statefulset.setup(m, settings.kinds),
         "daemonset": daemonset.setup,
         "job": job.setup,

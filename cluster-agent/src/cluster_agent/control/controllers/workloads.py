@@ -1,11 +1,13 @@
-"""Views of Deployment and ReplicaSet as their controllers need them: with the whole pod template.
+"""Views of Deployment, ReplicaSet and ReplicationController as their controllers need them: with the whole pod template.
 
 The shared views leave out what they do not know. A controller that copies a template must not lose a field, so here
 the template is the document itself. It is never mutated: copies are made along the path that changes.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
+
+import msgspec
 
 from machinery.api import apps
 from machinery.api.core import LabelSelector
@@ -41,11 +43,37 @@ class ReplicaSet(Object):
     status: apps.ReplicaSetStatus = apps.ReplicaSetStatus()
 
 
+class ReplicationControllerSpec(View):
+    replicas: int = 1
+    labels: dict[str, str] = msgspec.field(name="selector", default={})
+    template: dict[str, Any] = {}
+    min_ready_seconds: int = 0
+
+    @property
+    def selector(self) -> LabelSelector:
+        """In the form of all younger kinds."""
+        return LabelSelector(match_labels=self.labels)
+
+
+class ReplicationController(Object):
+    """What ReplicaSets come from; its status has the fields of theirs, but for those that came later."""
+
+    spec: ReplicationControllerSpec = ReplicationControllerSpec()
+    status: apps.ReplicaSetStatus = apps.ReplicaSetStatus()
+
+
+Replicated: TypeAlias = ReplicaSet | ReplicationController
+"""Who keeps a number of equal pods."""
+
 DEPLOYMENTS: Resource[Deployment] = Resource(
     "apps", "v1", "deployments", "Deployment", True, Deployment
 )
 REPLICASETS: Resource[ReplicaSet] = Resource(
     "apps", "v1", "replicasets", "ReplicaSet", True, ReplicaSet
+)
+
+REPLICATION_CONTROLLERS: Resource[ReplicationController] = Resource(
+    "", "v1", "replicationcontrollers", "ReplicationController", True, ReplicationController
 )
 
 

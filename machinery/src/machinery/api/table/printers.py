@@ -113,6 +113,12 @@ def _replica_set(document: Document, now: dt.datetime) -> list[Any]:
     ]
 
 
+def _replication_controller(document: Document, now: dt.datetime) -> list[Any]:
+    spec = _spec(document)
+    spec = {**spec, "selector": {"matchLabels": spec.get("selector") or {}}}
+    return _replica_set({**document, "spec": spec}, now)
+
+
 def _scale(document: Document, now: dt.datetime) -> list[Any]:
     return [
         name_of(document),
@@ -183,11 +189,11 @@ def _priority_class(document: Document, now: dt.datetime) -> list[Any]:
     ]
 
 
-def _workload_columns(kind: str) -> tuple[TableColumn, ...]:
+def _workload_columns(kind: str, package: str = _APPS) -> tuple[TableColumn, ...]:
     return (
         TableColumn("Containers", "Names of each container in the template.", priority=1),
         TableColumn("Images", "Images referenced by each container in the template.", priority=1),
-        TableColumn("Selector", f"{_APPS}{kind}Spec/selector", priority=1),
+        TableColumn("Selector", f"{package}{kind}Spec/selector", priority=1),
     )
 
 
@@ -250,6 +256,15 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
         TableColumn("Ready", f"{_APPS}ReplicaSetStatus/readyReplicas", type="integer"),
         AGE,
         *_workload_columns("ReplicaSet"),
+    ),
+    ("", "ReplicationController"): _printer(
+        _replication_controller,
+        NAME,
+        TableColumn("Desired", f"{_CORE}ReplicationControllerSpec/replicas", type="integer"),
+        TableColumn("Current", f"{_CORE}ReplicationControllerStatus/replicas", type="integer"),
+        TableColumn("Ready", f"{_CORE}ReplicationControllerStatus/readyReplicas", type="integer"),
+        AGE,
+        *_workload_columns("ReplicationController", _CORE),
     ),
     ("autoscaling", "Scale"): _printer(
         _scale,

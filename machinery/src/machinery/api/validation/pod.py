@@ -1,6 +1,7 @@
 """A pod's spec, in a Pod and in a template."""
 
 import ipaddress
+import re
 from typing import Final
 
 from machinery.api.validation import (
@@ -16,6 +17,8 @@ from machinery.meta import names
 from machinery.meta.resource import Document
 
 RESTART_POLICIES: Final = ("Always", "OnFailure", "Never")
+DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,10}|-[0-9]{1,11}", re.ASCII)
 _DNS_POLICIES: Final = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 _PREEMPTION: Final = ("Never", "PreemptLowerPriority")
 _INT32: Final = 2**31 - 1
@@ -26,6 +29,7 @@ _SEARCH_BYTES_MAX: Final = 2048
 
 def validate_create(document: Document, causes: Causes) -> None:
     """A new pod."""
+    deletion_cost(document, {}, causes)
     spec = document.get("spec") or {}
     key = proven.key_of(spec)
     if proven.known(key):
@@ -34,6 +38,16 @@ def validate_create(document: Document, causes: Causes) -> None:
     _new_spec(spec, causes)
     if len(causes) == before:
         proven.keep(key)
+
+
+def deletion_cost(new: Document, old: Document, causes: Causes) -> None:
+    """What its ReplicaSet takes the pod's end for; one that was wrong before may stay."""
+    given = ((new.get("metadata") or {}).get("annotations") or {}).get(DELETION_COST)
+    before = ((old.get("metadata") or {}).get("annotations") or {}).get(DELETION_COST)
+    if given is None or given == before:
+        return
+    if not _NUMBER.fullmatch(given) or not -_INT32 - 1 <= int(given) <= _INT32:
+        causes.invalid(f"metadata.annotations[{DELETION_COST}]", given, "must be a 32bit integer")
 
 
 def _new_spec(spec: Document, causes: Causes) -> None:

@@ -6,7 +6,7 @@ from machinery.api.qos import qos_class
 from machinery.api.validation import internal
 from machinery.api.validation.causes import Causes
 from machinery.api.validation.metadata import IMMUTABLE
-from machinery.api.validation.pod import is_ip, pod_spec
+from machinery.api.validation.pod import deletion_cost, is_ip, pod_spec
 from machinery.meta.resource import Document
 
 _ALLOWED: Final = (
@@ -19,6 +19,7 @@ _IP: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 
 def validate_update(new: Document, old: Document, causes: Causes) -> None:
     """The main endpoint."""
+    deletion_cost(new, old, causes)
     after, before = new.get("spec") or {}, old.get("spec") or {}
     if after == before:
         return

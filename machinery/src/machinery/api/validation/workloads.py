@@ -1,4 +1,4 @@
-"""Deployments and ReplicaSets: selector, template, rollout."""
+"""Deployments, ReplicaSets and ReplicationControllers: selector, template, rollout."""
 
 from typing import Any, Final
 
@@ -36,6 +36,17 @@ def replica_set(document: Document, causes: Causes) -> None:
     causes.not_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
     selector = _selector(spec, "replicaset", causes)
     _template(spec, selector, "spec.template", causes)
+
+
+def replication_controller(document: Document, causes: Causes) -> None:
+    spec = document.get("spec") or {}
+    causes.not_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
+    wanted = spec.get("selector") or {}
+    if not wanted:
+        causes.required("spec.selector")
+    causes.not_negative("spec.replicas", spec.get("replicas"))
+    selector = selectors.from_object({"matchLabels": wanted}) if wanted else None
+    _template(spec, selector, "spec.template", causes, "ReplicationController")
 
 
 def selector_unchanged(new: Document, old: Document, causes: Causes) -> None:

@@ -1,4 +1,4 @@
-"""ReplicaSet controller, the acting half.
+"""ReplicaSet controller, the acting half; ReplicationControllers, which ReplicaSets come from, are kept by the same.
 
 A ReplicaSet of thousands of pods hears thousands of events a second while it grows, and a pass looks at every pod. So
 its pods' events are gathered for a moment that grows with its size and with what a pass costs here, so that passes take
@@ -20,14 +20,20 @@ from cluster_agent.control.controllers.pods import (
 from cluster_agent.control.controllers.replicaset.plan import (
     BURST_PODS_MAX,
     Failure,
+    Owners,
     Pods,
     failure_reason,
     plan,
     plan_status,
     sort_out,
 )
-from cluster_agent.control.controllers.workloads import REPLICASETS, ReplicaSet
+from cluster_agent.control.controllers.workloads import (
+    REPLICASETS,
+    REPLICATION_CONTROLLERS,
+    Replicated,
+)
 from machinery.api.core import PODS, Pod
+from machinery.client.informer import Informer
 from machinery.controller.action import Action, Create, Delete, Emit, Result
 from machinery.controller.executor import OnDone
 from machinery.controller.expectations import Expectations
@@ -50,10 +56,10 @@ BURST_PAUSE_S = 0.02
 class ReplicaSetReconciler:
     """Read, plan, act."""
 
-    def __init__(self, manager: Manager, executor: SpeakingExecutor) -> None:
-        self._clock, self._executor = manager.clock, executor
-        self._ownership = Ownership(manager.client, executor, REPLICASETS)
-        self._replica_sets = manager.informer(REPLICASETS)
+    def __init__(self, manager: Manager, executor: SpeakingExecutor, owners: Owners) -> None:
+        self._clock, self._executor, self._owners = manager.clock, executor, owners
+        self._ownership = Ownership(manager.client, executor, owners)
+        self._replica_sets: Informer[Replicated] = manager.informer(owners)
         self._replica_sets.add_index(CONTROLLER_INDEX, _owner_uid)
         self._pods = manager.informer(PODS)
         self._pods.add_index(CONTROLLER_INDEX, controller_index)
@@ -82,18 +88,19 @@ class ReplicaSetReconciler:
         failure = None
         if error is not None:
             failure = Failure(failure_reason(rs, pods.active), error.message)
-        result = await self._executor.apply(plan_status(rs, pods, failure, self._clock.now()))
+        told = plan_status(rs, pods, failure, self._clock.now(), self._owners)
+        result = await self._executor.apply(told)
         if error is not None:
             raise error
         if ready_to_act and abs(rs.spec.replicas - len(pods.active)) > BURST_PODS_MAX:
             return Result(BURST_PAUSE_S, result.applied)
         return result
 
-    async def _manage(self, rs: ReplicaSet, pods: Pods) -> StatusError | None:
+    async def _manage(self, rs: Replicated, pods: Pods) -> StatusError | None:
         """Make or delete pods; the first error, unless the namespace is on its way out."""
         siblings = self._siblings(rs) if len(pods.active) > rs.spec.replicas else ()
         now, ending = self._clock.now(), len(pods.terminating)
-        actions = plan(rs, pods.active, siblings, now, ending)
+        actions = plan(rs, pods.active, siblings, now, ending, owners=self._owners)
         try:
             await self._executor.apply(actions, on_done=self._note(rs))
         except StatusError as error:
@@ -102,11 +109,11 @@ class ReplicaSetReconciler:
             verb = "creating" if len(pods.active) < rs.spec.replicas else "deleting"
             reason = failure_reason(rs, pods.active)
             text = f"Error {verb}: {error.message}"
-            await self._executor.apply([_emit(rs, "Warning", reason, text)])
+            await self._executor.apply([self._emit(rs, "Warning", reason, text)])
             return error
         return None
 
-    def _note(self, rs: ReplicaSet) -> OnDone:
+    def _note(self, rs: Replicated) -> OnDone:
         """Expect what was done, and tell the user of it."""
         expect = self._expectations.note(rs.key)
         emit = self._executor.emit
@@ -115,20 +122,25 @@ class ReplicaSetReconciler:
             expect(action, answer)
             if isinstance(action, Create):
                 text = f"Created pod: {answer.metadata.name}"
-                emit(_emit(rs, "Normal", "SuccessfulCreate", text))
+                emit(self._emit(rs, "Normal", "SuccessfulCreate", text))
             elif isinstance(action, Delete):
-                emit(_emit(rs, "Normal", "SuccessfulDelete", f"Deleted pod: {action.key.name}"))
+                emit(
+                    self._emit(rs, "Normal", "SuccessfulDelete", f"Deleted pod: {action.key.name}")
+                )
 
         return on_done
 
-    async def _claimed(self, rs: ReplicaSet) -> Pods:
+    def _emit(self, rs: Replicated, kind: str, reason: str, message: str) -> Emit:
+        return Emit(self._owners, rs.key, rs.metadata.uid, kind, reason, message)
+
+    async def _claimed(self, rs: Replicated) -> Pods:
         """The pods that are the ReplicaSet's, after it has adopted and let go what it should."""
         orphans = self._pods.by_index(CONTROLLER_INDEX, ORPHANS + rs.metadata.namespace)
         candidates = self._pods.by_index(CONTROLLER_INDEX, rs.metadata.uid)
         candidates += [pod for pod in orphans if is_active(pod)]
         return sort_out(await self._ownership.of(rs, PODS, candidates))
 
-    def _siblings(self, rs: ReplicaSet) -> Iterable[Pod]:
+    def _siblings(self, rs: Replicated) -> Iterable[Pod]:
         """Active pods of every ReplicaSet with the same owner; nobody's siblings without an owner."""
         owner = controller_of(rs.metadata)
         if owner is None:
@@ -139,13 +151,9 @@ class ReplicaSetReconciler:
                     yield pod
 
 
-def _owner_uid(rs: ReplicaSet) -> tuple[str, ...]:
+def _owner_uid(rs: Replicated) -> tuple[str, ...]:
     owner = controller_of(rs.metadata)
     return (owner.uid,) if owner is not None else ()
-
-
-def _emit(rs: ReplicaSet, kind: str, reason: str, message: str) -> Emit:
-    return Emit(REPLICASETS, rs.key, rs.metadata.uid, kind, reason, message)
 
 
 def gather_s(replicas: int, look_s: float = 0.0) -> float:
@@ -162,7 +170,7 @@ def _same_place(old: Pod, new: Pod) -> bool:
     return a.owner_references == b.owner_references and a.labels == b.labels
 
 
-def _only_status(old: ReplicaSet, new: ReplicaSet) -> bool:
+def _only_status(old: Replicated, new: Replicated) -> bool:
     """Whether nothing has changed but what is reported."""
     a, b = old.metadata, new.metadata
     return (
@@ -177,11 +185,22 @@ def _only_status(old: ReplicaSet, new: ReplicaSet) -> bool:
 
 def setup(manager: Manager) -> None:
     """Watch ReplicaSets and pods: a pod concerns its owner, an orphan everyone who would take it."""
-    reconciler = ReplicaSetReconciler(manager, executor_for(manager, "replicaset-controller"))
-    replica_sets, pods = manager.informer(REPLICASETS), manager.informer(PODS)
-    queue = manager.controller("replicaset", reconciler).queue
+    _wire(manager, REPLICASETS, "replicaset", "replicaset-controller")
 
-    def on_replica_set(old: ReplicaSet | None, new: ReplicaSet | None) -> None:
+
+def setup_replication_controllers(manager: Manager) -> None:
+    """Watch ReplicationControllers and pods."""
+    _wire(manager, REPLICATION_CONTROLLERS, "replicationcontroller", "replication-controller")
+
+
+def _wire(manager: Manager, owners: Owners, name: str, component: str) -> None:
+    """`component` is who Events say that it was."""
+    reconciler = ReplicaSetReconciler(manager, executor_for(manager, component), owners)
+    replica_sets: Informer[Replicated] = manager.informer(owners)
+    pods = manager.informer(PODS)
+    queue = manager.controller(name, reconciler).queue
+
+    def on_replica_set(old: Replicated | None, new: Replicated | None) -> None:
         seen = new or old
         assert seen is not None
         if old is not None and new is not None and _only_status(old, new):

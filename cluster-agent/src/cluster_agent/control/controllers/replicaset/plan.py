@@ -1,4 +1,4 @@
-"""ReplicaSet: which pods to make or delete, and what to report. Pure.
+"""ReplicaSet and ReplicationController: which pods to make or delete, and what to report. Pure.
 
 Making and reporting are two plans because the report tells of a failure to make. Both look at the pods as they were
 before the pass; what the pass itself did is seen in the next one, when the informer shows it.
@@ -8,12 +8,15 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import msgspec
 
 from cluster_agent.control.controllers.pods import ENDED, available_in, is_ready
 from cluster_agent.control.controllers.replicaset.ranking import first_to_go
 from cluster_agent.control.controllers.workloads import (
     REPLICASETS,
-    ReplicaSet,
+    Replicated,
     template_labels,
 )
 from machinery.api.apps import ReplicaSetStatus
@@ -22,13 +25,15 @@ from machinery.api.fleet.resilience import GRANT_SECONDS
 from machinery.controller.action import Action, Create, Delete, RequeueAfter, SetStatus
 from machinery.kit.clock import rfc3339
 from machinery.meta.names import dns_subdomain
-from machinery.meta.objectmeta import Condition, condition, owner_reference
-from machinery.meta.resource import Document
+from machinery.meta.objectmeta import Condition, Object, condition, owner_reference
+from machinery.meta.resource import Document, Resource
 
 BURST_PODS_MAX = 500
 """Pods made or deleted in one pass."""
 
 REPLICA_FAILURE = "ReplicaFailure"
+Owners: TypeAlias = Resource[Any]
+"""Of which kind the owner is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +63,20 @@ def sort_out(pods: Iterable[Pod]) -> Pods:
     return Pods(active, terminating)
 
 
-def one_at_a_time(rs: ReplicaSet) -> bool:
+def one_at_a_time(rs: Replicated) -> bool:
     """Whether a pod may start only when the one before it has ended: in mode consistency (upstream: TerminationComplete)."""
     metadata = rs.spec.template.get("metadata") or {}
     return GRANT_SECONDS in (metadata.get("annotations") or {})
 
 
 def plan(
-    rs: ReplicaSet,
+    rs: Replicated,
     active: Sequence[Pod],
     siblings: Iterable[Pod],
     now: dt.datetime,
     terminating: int = 0,
+    *,
+    owners: Owners = REPLICASETS,
 ) -> list[Action]:
     """Creates or Deletes that bring the number of active pods to spec.replicas.
 
@@ -79,7 +86,7 @@ def plan(
     missing = rs.spec.replicas - len(active)
     if missing > 0:
         missing -= terminating if one_at_a_time(rs) else 0
-        create = Create(PODS, pod_document(rs))
+        create = Create(PODS, pod_document(rs, owners))
         return [create] * min(max(0, missing), BURST_PODS_MAX)
     if missing < 0:
         on_node = Counter(pod.spec.node_name for pod in siblings)
@@ -89,28 +96,34 @@ def plan(
 
 
 def plan_status(
-    rs: ReplicaSet, pods: Pods, failure: Failure | None, now: dt.datetime
+    rs: Replicated,
+    pods: Pods,
+    failure: Failure | None,
+    now: dt.datetime,
+    owners: Owners = REPLICASETS,
 ) -> list[Action]:
     """The counts, written only when they differ, and a look later when a ready pod will turn available."""
     fresh, wait = _counted(rs, pods, failure, now)
+    if owners is not REPLICASETS:  # the older kind does not tell of pods that are going
+        fresh = msgspec.structs.replace(fresh, terminating_replicas=None)
     actions: list[Action] = []
     if fresh != rs.status:
-        actions.append(SetStatus(REPLICASETS, rs.key, _to_wire(fresh)))
+        actions.append(SetStatus(owners, rs.key, _to_wire(fresh)))
     if wait is not None:
         actions.append(RequeueAfter(wait))
     return actions
 
 
-def failure_reason(rs: ReplicaSet, active: Sequence[Pod]) -> str:
+def failure_reason(rs: Replicated, active: Sequence[Pod]) -> str:
     """What a pass that failed was about to do."""
     return "FailedCreate" if len(active) < rs.spec.replicas else "FailedDelete"
 
 
-def pod_document(rs: ReplicaSet) -> Document:
+def pod_document(rs: Replicated, owners: Owners = REPLICASETS) -> Document:
     """A pod of the template, to be named by the server."""
     template = rs.spec.template
     given = template.get("metadata") or {}
-    owner = ReplicaSet(api_version="apps/v1", kind="ReplicaSet", metadata=rs.metadata)
+    owner = Object(api_version=owners.api_version, kind=owners.kind, metadata=rs.metadata)
     metadata: Document = {
         "generateName": pod_prefix(rs.metadata.name),
         "namespace": rs.metadata.namespace,
@@ -131,7 +144,7 @@ def pod_prefix(name: str) -> str:
 
 
 def _counted(
-    rs: ReplicaSet, pods: Pods, failure: Failure | None, now: dt.datetime
+    rs: Replicated, pods: Pods, failure: Failure | None, now: dt.datetime
 ) -> tuple[ReplicaSetStatus, float | None]:
     labels = template_labels(rs.spec.template).items()
     min_ready_s = rs.spec.min_ready_seconds
@@ -164,7 +177,7 @@ def _counted(
     return status, wait
 
 
-def _conditions(rs: ReplicaSet, failure: Failure | None, now: dt.datetime) -> tuple[Condition, ...]:
+def _conditions(rs: Replicated, failure: Failure | None, now: dt.datetime) -> tuple[Condition, ...]:
     """The first failure stands, with its message, until a pass succeeds."""
     present = condition(rs.status.conditions, REPLICA_FAILURE)
     if failure is not None and present is None:
