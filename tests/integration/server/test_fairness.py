@@ -316,7 +316,7 @@ async def test_heads_are_bounded(lines: list[str]) -> None:
     async with scene(objects=1) as made:
         wire = await made.wire()
         wire.send("other", "GET", f"{MAPS}/m-0000", None, *lines)
-        assert (await wire.answer())[0] == 400
+        assert (await wire.answer())[0] == 431
         assert await wire.ended()
 
 
@@ -325,7 +325,7 @@ async def test_a_head_without_end_is_refused() -> None:
         wire = await made.wire()
         lines = "".join(f"X-{number}: {'v' * 16_000}\r\n" for number in range(5))
         wire.writer.write(f"GET /api HTTP/1.1\r\n{lines}".encode())
-        assert (await wire.answer())[0] == 400
+        assert (await wire.answer())[0] == 431
         assert await wire.ended()
 
 

@@ -7,8 +7,10 @@ A ServiceAccount token counts only as long as its account, and the pod or secret
 
 import base64
 import binascii
+import datetime as dt
 import hmac
 import re
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -205,6 +207,12 @@ def _claims_user(claims: Claims) -> UserInfo:
             extra[f"{prefix}-name"] = (bound.name,)
             extra[f"{prefix}-uid"] = (bound.uid,)
     return service_account_user(claims.namespace, claims.name, claims.uid, extra)
+
+
+def peer_end(certificate: Mapping[str, Any] | None) -> dt.datetime | None:
+    """Until when a client certificate is good, as ssl's getpeercert() describes it; None where there is none."""
+    end = (certificate or {}).get("notAfter")
+    return dt.datetime.fromtimestamp(ssl.cert_time_to_seconds(end), dt.UTC) if end else None
 
 
 def peer_user(certificate: Mapping[str, Any] | None) -> UserInfo | None:

@@ -5,37 +5,33 @@ No router and no middleware stack: `Front.handle` is the whole way of a request,
     health check (no identity needed) → raw route → identity → impersonation → authorization → a seat → API or plain path
 
 What a client may take of the server is told in shares.py; connections that send nothing of what they began are ended by a
-sweep. Certificates are read once per connection. Everything that is refused leaves as metav1.Status.
+sweep. Everything that is refused leaves as metav1.Status.
 """
 
 import asyncio
 import logging
-import resource
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 from aiohttp import web
-from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
-from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import RequestHandler, RequestPayloadError
+from aiohttp.web_protocol import RequestPayloadError
 
 from machinery.kit.clock import Clock
 from machinery.kit.tasks import TaskOwner
 from machinery.meta import errors
 from machinery.meta.errors import StatusError, Unauthorized
-from machinery.server.arrivals import Addresses, Arriving
 from machinery.server.audit.auditor import TRAIL, Auditor, is_long
 from machinery.server.audit.event import HEADER, Trail
-from machinery.server.authn import Authenticator, peer_user
+from machinery.server.authn import Authenticator
 from machinery.server.authz import Authorizer
 from machinery.server.config import Listen, ServerConfig
+from machinery.server.connections import LIMITS, Connection, Server
 from machinery.server.fairness import SEAT, Fairness, Seat
 from machinery.server.impersonation import impersonated, is_asked
 from machinery.server.negotiate import YAML
 from machinery.server.proxy.forwarding import is_upgrade
-from machinery.server.quick import Counts, Parser, Quick, WatchedParser
+from machinery.server.quick import Counts, Quick
 from machinery.server.rbac import Attributes
 from machinery.server.replies import (
     BROWSERS,
@@ -55,201 +51,6 @@ from machinery.store.outcome import OutcomeUnknown
 log = logging.getLogger(__name__)
 
 RawRoute = Callable[[web.BaseRequest, UserInfo], Awaitable[web.StreamResponse]]
-LIMITS = Limits()
-_UNKNOWN = UserInfo("")
-BUFFERED_BYTES_MAX = 1 << 16
-"""A client that leaves more than this unread is answered by a task, which waits for it."""
-
-
-class Connection(RequestHandler):
-    """One client's connection; remembers who its certificate belongs to and whom to tell when it is lost.
-
-    While a request is under way without a task (`_at_once`), the future that aiohttp's loop sleeps on is kept aside: what
-    comes behind gathers in aiohttp's queue, with its limits, as behind any request, and the loop goes on after the answer.
-    """
-
-    __slots__ = (
-        "_addresses", "_arriving", "_asleep", "_limits", "_quick", "_remote", "on_lost", "peer",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        *args: Any,
-        quick: Quick | None = None,
-        limits: Limits = LIMITS,
-        addresses: Addresses | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        self._limits = limits
-        self._addresses = addresses
-        self._arriving = Arriving(self._loop.time())
-        self.peer: UserInfo | None = _UNKNOWN
-        self._quick = quick
-        self._remote: str | None = None
-        self._asleep: asyncio.Future[None] | None = None
-        parser, arriving = cast("Parser", self._parser), self._arriving
-        watched = WatchedParser(parser, self._at_once, arriving.whole, self._partly)
-        self._parser = cast("Any", watched)
-        self.on_lost: Callable[[], None] | None = None
-
-    def identity(self) -> UserInfo | None:
-        """The user of the client certificate, if one was given."""
-        if self.peer is _UNKNOWN:
-            tls = self.transport.get_extra_info("ssl_object") if self.transport else None
-            self.peer = peer_user(tls.getpeercert()) if tls is not None else None
-        return self.peer
-
-    def remote(self) -> str:
-        """The client's address; empty where it has none."""
-        if self._remote is None:
-            peer = self.transport.get_extra_info("peername") if self.transport else None
-            self._remote = str(peer[0]) if isinstance(peer, tuple) else ""
-        return self._remote
-
-    def _at_once(self, message: RawRequestMessage, payload: StreamReader) -> bool:
-        """Take it without a task, if no other request is before this one and the client reads what it asked for."""
-        waiter, transport, quick = self._waiter, self.transport, self._quick
-        if waiter is None or waiter.done() or self._messages or transport is None or quick is None:
-            return False
-        if transport.get_write_buffer_size() > BUFFERED_BYTES_MAX:
-            return False
-        if payload is EMPTY_PAYLOAD:
-            answer = quick.answer(message, self.identity())
-            if answer is None:
-                return False
-            transport.write(answer)
-        else:
-            body = None if self._reading_paused else _whole(payload)
-            if body is None:
-                return False
-            if not quick.begin(message, body, self.identity(), self.remote(), self._reply):
-                return False
-            self._asleep, self._waiter = waiter, None
-            self._request_in_progress = True
-        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        return True
-
-    def _reply(self, answer: bytes) -> None:
-        """The answer to what `_at_once` began; aiohttp's loop wakes if more has come, or if the end has."""
-        waiter, self._asleep = self._asleep, None
-        self._request_in_progress = False
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(answer)
-        if self._handler_waiter is not None and not self._handler_waiter.done():
-            self._handler_waiter.set_result(None)
-        if waiter is None or waiter.done():
-            return
-        if self._force_close or self._close:
-            waiter.cancel()
-            return
-        self._waiter = waiter
-        if self._messages:
-            waiter.set_result(None)
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """aiohttp calls it for every piece of a body that is read; there is work only after a pause."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
-
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        """A client that sends no HTTP, or hangs up in the middle, is no error of ours and fills no log."""
-        error = kw.get("exc_info")
-        if isinstance(error, (HttpProcessingError, ConnectionError, RequestPayloadError)):
-            log.debug("a request was broken", extra={"error": str(error).partition("\n")[0]})
-            return
-        super().log_exception(*args, **kw)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if self._addresses is not None and not self._addresses.come(self.remote()):
-            log.debug("an address has too many connections", extra={"address": self.remote()})
-            self.force_close()
-
-    def _partly(self, size: int) -> None:
-        """Bytes have come that complete no head. Raises BadHttpMessage when the head is too long."""
-        if self._arriving.part(size) > self._limits.head_bytes_max and not self._messages:
-            raise BadHttpMessage("the request's head is too long")
-
-    def lasts(self) -> None:
-        """The request that is being answered may last."""
-        self._arriving.lasts = True
-
-    def sweep(self, now: float) -> None:
-        """End it, if what it began to send does not come."""
-        if self._upgraded or self.transport is None:
-            return
-        busy = self._request_in_progress or bool(self._messages)
-        paused = self._reading_paused
-        late = self._arriving.overdue(now, self._limits, busy=busy, unread=paused)
-        if late:
-            log.debug("a request did not come", extra={"address": self.remote(), "part": late})
-            self.force_close()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        if self._addresses is not None:
-            self._addresses.gone(self.remote())
-            self._addresses = None
-        super().connection_lost(exc)
-        if self.on_lost is not None:
-            self.on_lost()
-
-
-def _whole(payload: StreamReader) -> bytes | None:
-    """The body, if all of it is here; left in its place for the usual way."""
-    if not payload.is_eof() or payload.exception() is not None:
-        return None
-    return b"".join(payload._buffer)  # noqa: SLF001 - there is no public look without taking
-
-
-class Server(web.Server):
-    """aiohttp's low-level server with our connections and our limits."""
-
-    def __init__(
-        self, handler: Any, body_bytes_max: int, quick: Quick | None, limits: Limits = LIMITS
-    ) -> None:
-        # bodies are what they are, as upstream: whoever compresses one is told that it is no JSON
-        super().__init__(
-            handler, access_log=None, keepalive_timeout=3600, auto_decompress=False,
-            max_line_size=limits.line_bytes_max, max_field_size=limits.line_bytes_max,
-            max_headers=limits.headers_max,
-        )  # fmt: skip
-        self._body_bytes_max = body_bytes_max
-        self._quick = quick
-        self._limits = limits
-        self._addresses = Addresses(min(limits.address_connections_max, _files() * 3 // 4))
-
-    def __call__(self) -> RequestHandler:
-        return Connection(
-            self, loop=self._loop, quick=self._quick, limits=self._limits,
-            addresses=self._addresses, **self._kwargs,
-        )  # fmt: skip
-
-    def sweep(self) -> None:
-        """End the connections whose requests do not come."""
-        now = self._loop.time()
-        for connection in self.connections:
-            if isinstance(connection, Connection):
-                connection.sweep(now)
-
-    def _make_request(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: RequestHandler,
-        writer: Any,
-        task: "asyncio.Task[None]",
-    ) -> web.BaseRequest:
-        return web.BaseRequest(
-            message, payload, protocol, writer, task, self._loop,
-            client_max_size=self._body_bytes_max,
-        )  # fmt: skip
-
-
-def _files() -> int:
-    """How many the process may have open."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 1 << 20 if files == resource.RLIM_INFINITY else files
 
 
 def _may_be_repeated(error: StatusError) -> bool:
@@ -319,7 +120,9 @@ class Front:
         """Listen. Raises OSError when an address is taken."""
         loop = asyncio.get_running_loop()
         limits = self._limits
-        self._server = Server(self.handle, self._config.body_bytes_max, self._quick, limits)
+        self._server = Server(
+            self.handle, self._config.body_bytes_max, self._quick, limits, self._clock
+        )
         for listen in self._config.listen:
             self._sockets.append(
                 await loop.create_server(

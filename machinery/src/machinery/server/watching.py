@@ -14,8 +14,8 @@ from machinery.server import render
 from machinery.server.audit.event import Trail
 from machinery.server.cache import Entry, KindCache, Selection, WatchCache
 from machinery.server.config import ServerConfig
+from machinery.server.connections import Connection
 from machinery.server.fairness import SEAT
-from machinery.server.http import Connection
 from machinery.server.listing import (
     check_watch_options,
     parse_int,
