@@ -130,5 +130,9 @@ async def test_a_store_that_is_not_there_is_said_so(tmp_path) -> None:
     assert not (tmp_path / "none.db").exists()
     with pytest.raises(TransferError, match="cannot be reached"):
         await read("postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(TransferError, match="cannot be reached"):
+        await read("postgresql://nobody@127.0.0.1:1,127.0.0.1:2/none")
+    with pytest.raises(TransferError, match="cannot be read; use"):
+        await read("postgresql://nobody@127.0.0.1:port/none")
     with pytest.raises(TransferError, match="neither SQLite nor PostgreSQL"):
         await read("mysql://x/y")

@@ -100,6 +100,7 @@ REFUSED = [
     ({"hollow_nodes": 1001}, "--hollow-nodes: 0 to 1000"),
     ({"servers": 2}, "--database-url postgresql"),
     ({"servers": 9, "database_url": "postgresql:///x"}, "1 to 8"),
+    ({"database_url": "postgresql://a,b/x"}, "lead to one host, not to several"),
     ({"server_zones": ("zone-a", "zone-b")}, "one for each of the 1 servers, not 2"),
     ({"server_zones": ("zone-z",)}, "no zone 'zone-z'; there is zone-a, zone-b, zone-c"),
 ]

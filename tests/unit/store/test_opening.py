@@ -1,5 +1,7 @@
 """Database URLs, right and wrong."""
 
+import re
+
 import pytest
 
 from machinery.store.memory import MemoryStore
@@ -41,6 +43,22 @@ def test_right(url: str, kind: type) -> None:
 def test_wrong(url: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         open_store(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("mysql://me:secret@db/name", "mysql://me:***@db/name"),
+        ("postgresql://me:secret@one,two:port/name", "postgresql://me:***@one,two:port/name"),
+        ("postgresql://:secret@db:port/name", "postgresql://:***@db:port/name"),
+        ("postgresql://db:port/name?user=me&password=secret&ssl=on", "db:port/name?user=me&password=***&ssl=on"),
+        ("mysql://me@db/name", "mysql://me@db/name"),
+    ],
+)  # fmt: skip
+def test_a_message_shows_no_password(url: str, shown: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(shown)) as raised:
+        open_store(url)
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 Runtime = Literal["containerd", "hollow"]
 Role = Literal["federation", "front", "control", "node", "hollow"]
@@ -175,6 +176,8 @@ def check_spec(spec: LabSpec) -> None:
         raise PlanError(
             "--servers: several federation servers share one PostgreSQL: give --database-url postgresql://…"
         )
+    if "," in urlsplit(spec.database_url).netloc:
+        raise PlanError("--database-url: the lab's forwarders lead to one host, not to several")
     _check_zones(spec)
 
 

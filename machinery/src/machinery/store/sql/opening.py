@@ -23,13 +23,13 @@ def open_store(
     scheme, separator, rest = url.partition("://")
     backend = scheme.partition("+")[0]
     if not separator:
-        raise ValueError(f"database URL {url!r} cannot be read; {_SHAPES}")
+        raise ValueError(f"database URL {_masked(url)!r} cannot be read; {_SHAPES}")
     if backend == "memory":
         return MemoryStore(history)
     if backend == "sqlite":
         path = rest.partition("?")[0].removeprefix("/")
         if not rest.startswith("/") or path in ("", ":memory:"):
-            raise ValueError(f"database URL {url!r} names no file; {_SHAPES}")
+            raise ValueError(f"database URL {_masked(url)!r} names no file; {_SHAPES}")
         return SqliteStore(
             path,
             clock=clock,
@@ -42,7 +42,7 @@ def open_store(
         from machinery.store.sql.postgres import PostgresStore  # a second of imports
 
         return PostgresStore(plain(url), history=history, migrate_to=migrate_to, sealer=sealer)
-    raise ValueError(f"database URL {url!r}: unknown database {backend}; {_SHAPES}")
+    raise ValueError(f"database URL {_masked(url)!r}: unknown database {backend}; {_SHAPES}")
 
 
 def plain(url: str) -> str:
@@ -61,14 +61,25 @@ def plain(url: str) -> str:
     try:
         read = [make_url(f"postgresql://{user}{at}{host}{tail}") for host in hosts.split(",")]
     except (ArgumentError, ValueError) as error:
-        raise ValueError(f"database URL {url!r} cannot be read; {_SHAPES}") from error
+        raise ValueError(f"database URL {_masked(url)!r} cannot be read; {_SHAPES}") from error
     if len(read) == 1:
         return read[0].render_as_string(hide_password=False)
     if not all(one.host for one in read):
-        raise ValueError(f"database URL {url!r} names an empty host; {_SHAPES}")
+        raise ValueError(f"database URL {_masked(url)!r} names an empty host; {_SHAPES}")
     if "target_session_attrs" in read[0].query:
         return f"postgresql://{rest}"
     return f"postgresql://{rest}{'&' if '?' in tail else '?'}target_session_attrs=read-write"
+
+
+def _masked(url: str) -> str:
+    """The URL as a message may show it: messages go into logs."""
+    scheme, separator, rest = url.partition("://")
+    place = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    user, at, _ = place.rpartition("@")
+    name, colon, _ = user.partition(":")
+    hidden = f"{name}:***" if colon else name
+    rest = re.sub(r"(?i)(password=)[^&]*", r"\1***", rest[len(user) :])
+    return f"{scheme}{separator}{hidden}{rest}" if at else f"{scheme}{separator}{rest}"
 
 
 _SHAPES = (

@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
-
 from machinery.store.interface import Change, StoreUnavailable
 from machinery.store.sql.migrate import known
+from machinery.store.sql.opening import plain
 from machinery.store.sql.replay import Replay
 from machinery.store.sql.sqlite_file import REPLAY, Commit, LogRow, SqliteFile
 from machinery.store.sql.values import Codec
@@ -72,14 +70,13 @@ def saved(replay: Replay, revision: int, schema: Sequence[str]) -> Saved:
 
 def database(url: str) -> str:
     """The file of a `sqlite:///` URL; empty for PostgreSQL. Raises TransferError."""
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise TransferError("the database URL cannot be read") from error
-    match parsed.get_backend_name():
-        case "sqlite" if parsed.database:
-            return parsed.database
+    scheme, _, rest = url.partition("://")
+    path = rest.partition("?")[0].removeprefix("/")
+    match scheme.partition("+")[0]:
+        case "sqlite" if rest.startswith("/") and path:
+            return path
         case "postgresql":
+            _ = _plain(url)
             return ""
         case _:
             raise TransferError("the database URL names neither SQLite nor PostgreSQL")
@@ -187,4 +184,7 @@ async def _fill_postgres(url: str, state: Saved, revision: int, migrate_to: str)
 
 
 def _plain(url: str) -> str:
-    return make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        return plain(url)
+    except ValueError as error:
+        raise TransferError(str(error)) from error
