@@ -30,7 +30,7 @@ BINDING: dict[str, Any] = {
 }
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 300) | st.floats(allow_nan=False) | st.text(max_size=8)
-    | st.sampled_from(["Divided", "2026-01-01T00:00:00Z", "1Gi", "Exists"]),
+    | st.sampled_from(["Divided", "2026-01-01T00:00:00Z", "1Gi", "Exists", 2**31 - 1, 2**31, -(2**31) - 1]),
     lambda part: st.lists(part, max_size=3) | st.dictionaries(st.sampled_from(["name", "key", "x"]), part, max_size=3),
     max_leaves=5,
 )  # fmt: skip
@@ -54,6 +54,7 @@ PARTS: list[dict[str, Any]] = [
         "x-kubernetes-list-map-keys": ["name"],
     },
     {"type": "integer", "format": "int32"},
+    {"type": "object", "properties": {"name": {"type": "integer", "format": "int32"}, "key": {"type": "boolean"}}},
     {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True},
     {},
 ]  # fmt: skip

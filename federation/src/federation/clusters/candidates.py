@@ -29,6 +29,8 @@ BELIEVED = "CapacityBelieved"
 KEPT_MAX = 20_000
 _kept: dict[str, tuple[Cluster, Candidate]] = {}
 """By name: an object, which nobody changes, and what was made of it."""
+_fleets: dict[bool, tuple[list[Cluster], list[Candidate]]] = {}
+"""By `granted`: the whole fleet as it was asked about last, and what was made of it."""
 
 
 def candidate(cluster: Cluster) -> Candidate:
@@ -123,6 +125,16 @@ NO_GRANTS = Taint(GRANTS_ENFORCED, "NoSchedule", "false")
 
 def candidates(clusters: Iterable[Cluster], *, granted: bool = False) -> list[Candidate]:
     """Every member that is not leaving, by name; `granted`: for a workload whose pods run on grants."""
+    asked = list(clusters)
+    held = _fleets.get(granted)
+    if (
+        held is None or held[0] != asked
+    ):  # of the same objects it is told in no time that they are equal
+        held = _fleets[granted] = asked, _candidates(asked, granted=granted)
+    return held[1].copy()
+
+
+def _candidates(clusters: Iterable[Cluster], *, granted: bool) -> list[Candidate]:
     staying = sorted((c for c in clusters if not c.deleting), key=lambda c: c.metadata.name)
     return [
         msgspec.structs.replace(one, taints=(*one.taints, NO_GRANTS))

@@ -26,10 +26,13 @@ def rooms(candidates: Iterable[Candidate], asks: Mapping[str, int]) -> dict[str,
     needed = _needed(asks)
     found = {}
     for c in candidates:
-        count = 0
-        if c.free is not None and not c.cut:
-            count = _balance(c, c.free, needed)
-        found[c.name] = max(count, 0)
+        free, count = c.free, 0
+        if free is not None and not c.cut:
+            if c.estimate is None and not c.shapes:
+                count = _by_sums(free, needed)
+            else:
+                count = _balance(c, free, needed)
+        found[c.name] = count if count > 0 else 0
     return found
 
 

@@ -20,12 +20,14 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "string": (str,), "boolean": (bool,), "integer": (int,), "number": (int, float),
     "array": (list,), "object": (dict,),
 }  # fmt: skip
-_KEYWORDS: Final = frozenset({
+_SCALARS: Final[Mapping[str, type]] = {"string": str, "boolean": bool, "integer": int}
+_SILENT: Final = frozenset({"description", "default", "title", "x-kubernetes-map-type"})
+"""Keywords that say nothing of what is right."""
+_KEYWORDS: Final = _SILENT | frozenset({
     "type", "nullable", "enum", "properties", "additionalProperties", "required", "maxProperties",
     "items", "minItems", "maxItems", "minLength", "maxLength", "pattern", "format", "minimum", "maximum",
     "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys", "x-kubernetes-embedded-resource",
-    "description", "default", "title", "x-kubernetes-map-type",  # say nothing of what is right
 })  # fmt: skip
 _CHECKS: Final[dict[int, tuple[Schema, Check]]] = {}
 """By the schema's identity, with the schema, so that no other one takes its number."""
@@ -74,6 +76,8 @@ def _compiled(schema: Schema) -> Check:
         ((only, inner),) = by_type.items()
         if inner is _fine:
             return lambda value: type(value) is only
+        if only is dict and not common:
+            return inner  # it looks at the type itself
         return lambda value: type(value) is only and inner(value)
 
     def check(value: Any) -> bool:
@@ -106,8 +110,12 @@ def _object(schema: Schema) -> Check:
     parts = {key: _check(part) for key, part in (properties or {}).items()}
     rest = _check(others) if isinstance(others, Mapping) and properties is None else None
     closed = properties is not None and not schema.get("x-kubernetes-preserve-unknown-fields")
+    simple = {key: only for key, part in (properties or {}).items() if (only := _only(part))}
+    numbers = {key for key, part in (properties or {}).items() if _is_int32(part)}
 
     def check(value: Any) -> bool:
+        if type(value) is not dict:
+            return False
         for key in required:
             if key not in value:
                 return False
@@ -115,6 +123,11 @@ def _object(schema: Schema) -> Check:
             if not value.get(key):
                 return False
         for key, one in value.items():
+            kind = type(one)
+            if simple.get(key) is kind or (
+                kind is int and key in numbers and -(2**31) <= one < 2**31
+            ):
+                continue  # most fields, without a call for each
             part = parts.get(key, rest)
             if part is None:
                 if closed:
@@ -124,6 +137,20 @@ def _object(schema: Schema) -> Check:
         return limit is None or len(value) <= limit
 
     return check
+
+
+def _only(schema: Schema) -> type | None:
+    """The type of which any value will do; None: there is more to look at."""
+    asked = schemas.resolve(schema)
+    kind, said = asked.get("type"), asked.keys() - _SILENT
+    return _SCALARS.get(kind) if said == {"type"} and isinstance(kind, str) else None
+
+
+def _is_int32(schema: Schema) -> bool:
+    """Whether any number of the format will do."""
+    asked = schemas.resolve(schema)
+    plain_number = asked.keys() - _SILENT == {"type", "format"}
+    return plain_number and (asked["type"], asked["format"]) == ("integer", "int32")
 
 
 def _list(schema: Schema) -> list[Check]:
