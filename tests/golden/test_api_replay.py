@@ -35,7 +35,7 @@ class Reached(NamedTuple):
 
 
 FILES = {
-    "1-objects": Reached(147, 146, 139),
+    "1-objects": Reached(163, 162, 155),
     "2-validation": Reached(205, 205, 204),
     "2b-fieldvalidation-updates": Reached(146, 144, 142),
     "3-patch": Reached(108, 107, 106),

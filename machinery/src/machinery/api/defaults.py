@@ -10,7 +10,14 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from machinery.api import data_defaults, schemas, services, template_defaults, webhook_kinds
+from machinery.api import (
+    data_defaults,
+    policy_kinds,
+    schemas,
+    services,
+    template_defaults,
+    webhook_kinds,
+)
 from machinery.api.customresources.pruning import fill_object
 from machinery.api.pod_defaults import pod_spec
 from machinery.api.scheme import ServedKind
@@ -248,6 +255,7 @@ _BY_KIND: Final[dict[tuple[str, str], Callable[[Document], Document]]] = {
     ("autoscaling", "Scale"): _with_spec,
     MUTATING.group_kind: webhook_kinds.mutating_defaults,
     VALIDATING.group_kind: webhook_kinds.validating_defaults,
+    **policy_kinds.DEFAULTS,
     ("", "LimitRange"): template_defaults.limit_range,
     ("", "ResourceQuota"): _with_spec_and_status,
     ("", "ReplicationController"): template_defaults.replication_controller,

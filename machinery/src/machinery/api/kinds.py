@@ -5,6 +5,7 @@ so that clients hear NotFound instead of waiting for something that never happen
 """
 
 from machinery.api.data_kinds import APPS_DATA, CORE_DATA, INGRESS_CLASS, STORAGE_DATA
+from machinery.api.policy_kinds import POLICY_KINDS
 from machinery.api.scheme import ALL_VERBS, ServedKind, Subresource
 from machinery.api.webhook_kinds import WEBHOOK_KINDS
 
@@ -161,6 +162,7 @@ BUILTIN: tuple[ServedKind, ...] = (
     ),
     *STORAGE_DATA,
     *WEBHOOK_KINDS,
+    *POLICY_KINDS,
     CUSTOM_RESOURCE_DEFINITION,
     _rbac("ClusterRoleBinding", namespaced=False),
     _rbac("ClusterRole", namespaced=False),

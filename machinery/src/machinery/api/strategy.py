@@ -7,7 +7,7 @@ what is wanted, so that a controller can say which wish it has seen. Pure; dicts
 
 from typing import Any, Final
 
-from machinery.api import data_defaults, services, template_strategy
+from machinery.api import data_defaults, policy_kinds, services, template_strategy
 from machinery.api.qos import qos_class
 from machinery.api.scheme import ServedKind
 from machinery.api.webhook_kinds import MUTATING, VALIDATING
@@ -25,6 +25,7 @@ _GENERATED: Final = frozenset(
         ("networking.k8s.io", "IngressClass"),
         MUTATING.group_kind,
         VALIDATING.group_kind,
+        *policy_kinds.GROUP_KINDS,
         *template_strategy.GENERATED,
     }
 )
@@ -44,6 +45,7 @@ _CONDITIONAL_ONLY: Final = frozenset(
         ("apiextensions.k8s.io", "CustomResourceDefinition"),
         MUTATING.group_kind,
         VALIDATING.group_kind,
+        *policy_kinds.GROUP_KINDS,
     }
 )
 _STATUS_MAY_RELABEL: Final = frozenset(
@@ -177,6 +179,7 @@ _ON_CREATE: Final = {
     ("", "PersistentVolume"): data_defaults.create_volume,
     ("", "ResourceQuota"): _create_unseen,
     ("storage.k8s.io", "VolumeAttachment"): data_defaults.create_volume_attachment,
+    policy_kinds.VALIDATING_POLICY.group_kind: _create_unseen,
     **template_strategy.ON_CREATE,
 }
 

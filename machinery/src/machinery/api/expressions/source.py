@@ -26,6 +26,13 @@ TWO_VARIABLES: Final = {
     "transformList": (3, 4), "transformMap": (3, 4), "transformMapEntry": (3, 4),
 }  # fmt: skip
 """Macros, and how many arguments make one of two variables."""
+RESERVED: Final = frozenset(
+    {
+        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function",
+        "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    }
+)  # fmt: skip
+"""What is no name in an expression."""
 _NEEDED: Final = re.compile(
     r"\.\s*(?:all|exists|existsOne|exists_one|transformList|transformMap|transformMapEntry)\s*\("
 )

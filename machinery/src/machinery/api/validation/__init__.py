@@ -9,6 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from machinery.api import schemas
+from machinery.api.policy_kinds import (
+    MUTATING_BINDING,
+    MUTATING_POLICY,
+    POLICY_KINDS,
+    VALIDATING_BINDING,
+    VALIDATING_POLICY,
+)
 from machinery.api.scheme import ServedKind
 from machinery.api.validation import (
     batch,
@@ -26,6 +33,7 @@ from machinery.api.validation import (
     others,
     pod,
     pod_update,
+    policies,
     pv,
     quotas,
     rbac,
@@ -105,6 +113,7 @@ _CREATE: Final[Mapping[Kind, Check]] = {
     (STORAGE, "VolumeAttributesClass"): storage.attributes_class,
     MUTATING.group_kind: webhooks.mutating,
     VALIDATING.group_kind: webhooks.validating,
+    **{kind.group_kind: policies.CREATE[kind.kind] for kind in POLICY_KINDS},
 }
 """Own kinds are held against their schemas first; what is here are rules between fields."""
 _NAMELESS: Final = frozenset({"TokenRequest", "Scale", "Eviction", "Binding"})
@@ -173,6 +182,10 @@ _UPDATE: Final[Mapping[Kind, UpdateCheck]] = {
     (STORAGE, "VolumeAttributesClass"): storage.attributes_class_update,
     MUTATING.group_kind: _again(webhooks.mutating),
     VALIDATING.group_kind: _again(webhooks.validating),
+    VALIDATING_POLICY.group_kind: policies.validating_policy_update,
+    MUTATING_POLICY.group_kind: policies.mutating_policy_update,
+    VALIDATING_BINDING.group_kind: _again(policies.validating_binding),
+    MUTATING_BINDING.group_kind: _again(policies.mutating_binding),
 }
 
 

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from machinery.api.expressions import compiling, library
 from machinery.api.expressions.costs import LETTERS_MAX, TEXTS, Size, letters, size_of
+from machinery.api.expressions.source import RESERVED
 from machinery.api.fieldpath import below, item
 from machinery.api.validation.causes import Causes
 from machinery.api.validation.schema_values import ABSENT, keys_of
@@ -43,12 +44,6 @@ OUT_OF_BUDGET: Final = (
 _KNOWN: dict[int, tuple[Schema, bool]] = {}
 _OLD: Final = re.compile(r"\boldSelf\b")
 _PATH: Final = re.compile(r"(?<![\w.])(?:self)((?:\.[A-Za-z_]\w*)+)(?!\w)(\()?")
-_RESERVED: Final = frozenset(
-    {
-        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function",
-        "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while",
-    }
-)  # fmt: skip
 _STAMP: Final[Mapping[str, Schema]] = {
     "apiVersion": {"type": "string"},
     "kind": {"type": "string"},
@@ -318,7 +313,7 @@ def _typed(schema: Schema, expression: str) -> str:
 # -------------------------------------------------------------------------------------------------------------- values
 def escaped(name: str) -> str:
     """A field's name as an identifier of CEL."""
-    if name in _RESERVED:
+    if name in RESERVED:
         return f"__{name}__"
     out = name.replace("__", "__underscores__")
     for letter, word in ((".", "dot"), ("-", "dash"), ("/", "slash")):
