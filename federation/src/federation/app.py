@@ -146,6 +146,7 @@ class FederationServer:
                 service_cidr="",  # Services are templates here: each member gives its own addresses
                 audit=self._audit,
                 authentication_config=self.config.authenticationConfig,
+                limits=self.config.limits.limits,
             ),
             self._clock,
             self._ids,
@@ -170,7 +171,7 @@ class FederationServer:
         return server
 
     def _extensions(self) -> Extensions:
-        forwarder = Forwarder(self.links, self._pod)
+        forwarder = Forwarder(self.links, self._pod, self._node)
         proxies = ProxyForwarder(
             self.links, Sight(self._serving, self._members), self._pod, self._node
         )
@@ -181,6 +182,8 @@ class FederationServer:
             },
             interceptors={
                 ("delete", "", "pods"): forwarder.delete,
+                ("patch", "", "pods"): forwarder.patch,
+                ("patch", "", "nodes"): forwarder.patch,
                 ("create", "", "pods/eviction"): forwarder.evict,
             },
             raw_routes={LINK_PATH: self.links.accept},

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from machinery.server.audit.settings import AuditSettings
+from machinery.server.limits import LimitSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ class FederationConfig:
 
     audit: AuditSettings = AuditSettings()
     """The audit log: enabled, path, policyFile, maxSizeMegabytes, maxBackups."""
+
+    limits: LimitSettings = LimitSettings()
+    """What clients may take: requestBodyBytes, waitingRequestsPerFlow, waitSeconds, lastingRequestsPerUser, connectionsPerAddress."""
 
     @property
     def store_url(self) -> str:

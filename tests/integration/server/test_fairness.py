@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.support.apiserver import RunningServer, running_server
 
-from machinery.server import fairness, handlers, http
+from machinery.server import fairness, handlers
 from machinery.server.config import ServerConfig
+from machinery.server.limits import Limits
 from machinery.server.pki import client_context
-from machinery.server.shares import SEATS, Limits
+from machinery.server.shares import SEATS
 from machinery.server.user import UserInfo
 
 pytestmark = pytest.mark.integration
@@ -39,7 +41,7 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Limit:
     """Other limits for the servers to come; `scans` is the number of their seats."""
 
     def set_limits(scans: int = SEATS["scans"], **limits: Any) -> None:
-        monkeypatch.setattr(http, "LIMITS", Limits(**limits))
+        monkeypatch.setitem(globals(), "CONFIG", replace(CONFIG, limits=Limits(**limits)))
         monkeypatch.setattr(fairness, "SEATS", {**SEATS, "scans": scans})
 
     return set_limits
@@ -163,6 +165,9 @@ async def test_a_flood_holds_up_nobody_else() -> None:
         status, _, body = await third.ask("third", "GET", MAPS)
         assert (status, len(json.loads(body)["items"])) == (200, OBJECTS + 10)
         assert made.waiting > 0, "the flood was not served before the others"
+
+        told = f'inqueue_requests{{priority_level="scans"}} {float(made.waiting)}'
+        assert told.encode() in (await other.ask("other", "GET", "/metrics"))[2]
 
         found = await asyncio.gather(*answers)
         refused = [answer for answer in found if answer[0] == 429]

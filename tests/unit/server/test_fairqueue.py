@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from machinery.server.arrivals import Addresses, Arriving
 from machinery.server.fairqueue import FLOWS_KEPT, FairQueue
 from machinery.server.impersonation import is_asked
+from machinery.server.limits import Limits
 from machinery.server.request import parse_target
-from machinery.server.shares import Limits, Share, begins_with_all, cost_of, share_of
+from machinery.server.shares import Share, begins_with_all, cost_of, share_of
 from machinery.server.user import ADMIN, ANONYMOUS, LOOPBACK, UserInfo, service_account_user
 
 

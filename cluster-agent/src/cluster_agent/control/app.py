@@ -41,6 +41,7 @@ from machinery.server.launch import (
     server_config,
     write_admin_kubeconfig,
 )
+from machinery.server.limits import LimitSettings
 from machinery.store import sealing
 from machinery.store.sql import open_store
 
@@ -75,6 +76,9 @@ class ControlConfig:
 
     audit: AuditSettings = AuditSettings()
     """The audit log."""
+
+    limits: LimitSettings = LimitSettings()
+    """What clients may take of the API."""
 
     @property
     def store_url(self) -> str:
@@ -115,6 +119,7 @@ class Control:
                 taint_new_nodes=True,
                 audit=self._audit,
                 authentication_config=self.config.authentication_config,
+                limits=self.config.limits.limits,
             ),
             self._clock,
             self._ids,

@@ -8,7 +8,7 @@ one address has is limited.
 from collections import Counter
 from typing import Protocol
 
-from machinery.server.shares import Limits
+from machinery.server.limits import Limits
 
 
 class Body(Protocol):

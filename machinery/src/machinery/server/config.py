@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from machinery.server.audit.config import AuditConfig
+from machinery.server.limits import LIMITS, Limits
 from machinery.server.user import UserInfo
 
 MIB = 1024 * 1024
@@ -45,8 +46,8 @@ class ServerConfig:
     client_ca_pem: str = ""
     """Further CAs whose client certificates are believed, beside our own."""
 
-    body_bytes_max: int = 3 * MIB
-    """Largest request body; a larger one is answered 413."""
+    limits: Limits = LIMITS
+    """What clients may take of it."""
 
     gzip_bytes_min: int = 128 * 1024
     """Answers above this are compressed when the client asks for it."""

@@ -20,13 +20,12 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from machinery.kit.clock import Clock, SystemClock
 from machinery.server.arrivals import Addresses, Arriving
 from machinery.server.authn import peer_end, peer_user
+from machinery.server.limits import LIMITS, Limits
 from machinery.server.quick import Parser, Quick, WatchedParser
-from machinery.server.shares import Limits
 from machinery.server.user import UserInfo
 
 log = logging.getLogger(__name__)
 
-LIMITS = Limits()
 _UNKNOWN = UserInfo("")
 BUFFERED_BYTES_MAX = 1 << 16
 """A client that leaves more than this unread is answered by a task, which waits for it."""
@@ -211,7 +210,6 @@ class Server(web.Server):
     def __init__(
         self,
         handler: Any,
-        body_bytes_max: int,
         quick: Quick | None,
         limits: Limits = LIMITS,
         clock: Clock | None = None,
@@ -222,7 +220,6 @@ class Server(web.Server):
             max_line_size=limits.line_bytes_max, max_field_size=limits.line_bytes_max,
             max_headers=limits.headers_max,
         )  # fmt: skip
-        self._body_bytes_max = body_bytes_max
         self._quick = quick
         self._limits = limits
         self._clock = clock
@@ -251,7 +248,7 @@ class Server(web.Server):
     ) -> web.BaseRequest:
         return web.BaseRequest(
             message, payload, protocol, writer, task, self._loop,
-            client_max_size=self._body_bytes_max,
+            client_max_size=self._limits.body_bytes_max,
         )  # fmt: skip
 
 

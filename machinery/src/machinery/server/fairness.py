@@ -12,11 +12,23 @@ from time import monotonic
 
 from aiohttp import web
 
+from machinery.kit.metrics import METRICS
 from machinery.meta.errors import TooManyRequests
 from machinery.server.fairqueue import FairQueue
-from machinery.server.shares import SEATS, Limits, Share
+from machinery.server.limits import Limits
+from machinery.server.shares import SEATS, Share
 
 _Waiter = asyncio.Future[None]
+
+
+WAITING = METRICS.gauge(
+    "apiserver_flowcontrol_current_inqueue_requests", "Requests that wait for a seat.", ["priority_level"]
+)  # fmt: skip
+REJECTED = METRICS.counter(
+    "apiserver_flowcontrol_rejected_requests_total",
+    "Requests that were answered 429.",
+    ["priority_level", "reason"],
+)
 
 
 def too_many() -> TooManyRequests:
@@ -50,8 +62,10 @@ SEAT = web.RequestKey("seat", Seat)
 class _Level:
     """One level's queue, with the futures of those who wait."""
 
-    def __init__(self, seats: int, limits: Limits) -> None:
+    def __init__(self, name: str, seats: int, limits: Limits) -> None:
         self.queue: FairQueue[_Waiter] = FairQueue(seats, limits.flow_waiting_max)
+        self._waiting = WAITING.labels(name)
+        self._full, self._late = (REJECTED.labels(name, why) for why in ("queue-full", "time-out"))
         self._limits = limits
         self._seats: dict[Seat, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -69,8 +83,13 @@ class _Level:
         loop = asyncio.get_running_loop()
         waiter: _Waiter = loop.create_future()
         if not self.queue.wait(share.flow, share.cost, waiter):
+            self._full.inc()
             raise too_many()
-        await self._turn(loop, share, waiter)
+        self._waiting.inc()
+        try:
+            await self._turn(loop, share, waiter)
+        finally:
+            self._waiting.dec()
         seat = Seat(self, share.flow, monotonic())
         self._seats[seat] = None
         return seat
@@ -85,6 +104,7 @@ class _Level:
                 self._seated(self.queue.leave(share.flow))
             raise
         if not done and self.queue.give_up(share.flow, waiter):
+            self._late.inc()
             raise too_many()
 
     def left(self, seat: Seat, flow: str) -> None:
@@ -112,7 +132,7 @@ class Fairness:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._levels = {name: _Level(seats, limits) for name, seats in SEATS.items()}
+        self._levels = {name: _Level(name, seats, limits) for name, seats in SEATS.items()}
         self.lasting: Counter[str] = Counter()
 
     async def enter(self, share: Share) -> Seat:
@@ -128,6 +148,7 @@ class Fairness:
     def lasts(self, user: str) -> Iterator[None]:
         """Count a lasting request while it lasts. Raises TooManyRequests."""
         if self.lasting[user] >= self._limits.lasting_max:
+            REJECTED.labels("lasting", "too-many").inc()
             raise too_many()
         self.lasting[user] += 1
         try:

@@ -26,7 +26,7 @@ from machinery.server.audit.event import HEADER, Trail
 from machinery.server.authn import Authenticator
 from machinery.server.authz import Authorizer
 from machinery.server.config import Listen, ServerConfig
-from machinery.server.connections import LIMITS, Connection, Server
+from machinery.server.connections import Connection, Server
 from machinery.server.fairness import SEAT, Fairness, Seat
 from machinery.server.impersonation import impersonated, is_asked
 from machinery.server.negotiate import YAML
@@ -43,7 +43,7 @@ from machinery.server.replies import (
     yaml_bytes,
 )  # fmt: skip
 from machinery.server.request import STREAMS, RequestInfo, parse_target, truthy
-from machinery.server.shares import SCANS, Limits, begins_with_all, share_of
+from machinery.server.shares import SCANS, begins_with_all, share_of
 from machinery.server.user import ANONYMOUS, UserInfo
 from machinery.store.interface import StoreUnavailable
 from machinery.store.outcome import OutcomeUnknown
@@ -97,9 +97,8 @@ class Front:
         raw_routes: Mapping[str, RawRoute],
         quick: Quick | None,
         auditor: Auditor | None = None,
-        limits: Limits | None = None,
     ) -> None:
-        self._limits = limits or LIMITS
+        self._limits = config.limits
         self._fairness = Fairness(self._limits)
         self._tasks = TaskOwner()
         self._config = config
@@ -120,9 +119,7 @@ class Front:
         """Listen. Raises OSError when an address is taken."""
         loop = asyncio.get_running_loop()
         limits = self._limits
-        self._server = Server(
-            self.handle, self._config.body_bytes_max, self._quick, limits, self._clock
-        )
+        self._server = Server(self.handle, self._quick, limits, self._clock)
         for listen in self._config.listen:
             self._sockets.append(
                 await loop.create_server(
@@ -196,7 +193,7 @@ class Front:
         """Why a body was not read to its end."""
         if isinstance(error, RequestPayloadError):
             return errors.BadRequest("the request body does not end where its head says")
-        limit = self._config.body_bytes_max
+        limit = self._limits.body_bytes_max
         return errors.TooLarge(f"Request entity too large: limit is {limit}")
 
     def _record(

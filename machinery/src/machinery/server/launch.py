@@ -12,6 +12,7 @@ from machinery.server.audit.config import AuditConfig
 from machinery.server.audit.files import audit_file
 from machinery.server.audit.settings import AuditSettings
 from machinery.server.config import SERVICE_CIDR, Listen, ServerConfig
+from machinery.server.limits import LIMITS, Limits
 from machinery.server.pki import Pair
 from machinery.server.user import MASTERS
 
@@ -41,6 +42,7 @@ def server_config(  # noqa: PLR0913 - what programs say of their server, in one 
     taint_new_nodes: bool = False,
     audit: AuditConfig | None = None,
     authentication_config: str = "",
+    limits: Limits = LIMITS,
 ) -> ServerConfig:
     """Settings of a server that keeps its keys below `data_dir`; its certificate is good for all it listens on.
 
@@ -62,6 +64,7 @@ def server_config(  # noqa: PLR0913 - what programs say of their server, in one 
         taint_new_nodes=taint_new_nodes,
         audit=audit,
         authentication_config=authentication_config,
+        limits=limits,
     )
 
 

@@ -20,7 +20,6 @@ Unlike upstream the group system:masters is not exempt: a flood by an administra
 and PriorityLevelConfiguration objects, and answers do not name one: the shares are built in.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from machinery.server.request import RequestInfo
@@ -33,50 +32,6 @@ SCANS = frozenset({"list", "watch", "deletecollection"})
 SEATS = {
     "leases": 64, "nodes": 128, "system": 128, "workloads": 96, "users": 96, "scans": 4,
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one client may take of a server."""
-
-    flow_waiting_max: int = 100
-    """Requests of one flow that wait in a level; the next is answered 429."""
-
-    wait_s: float = 15.0
-    """How long one waits for a seat before it is answered 429; a quarter of a request's time, as upstream."""
-
-    seat_s: float = 5.0
-    """Whoever has had a seat for so long loses it to those who wait, and goes on without: it waits for a slow client."""
-
-    lasting_max: int = 10_000
-    """Watches and streams of one user at once; the next is answered 429."""
-
-    address_connections_max: int = 20_000
-    """Connections of one address; never more than three quarters of the files that the process may open."""
-
-    head_s: float = 32.0
-    """How long a request line with its headers may take, as upstream."""
-
-    head_bytes_max: int = 64 * 1024
-    """Request line and headers that have come without an end."""
-
-    line_bytes_max: int = 32 * 1024
-    """Request line, or one header: tokens that list groups are long."""
-
-    headers_max: int = 128
-    """Headers of a request."""
-
-    body_grace_s: float = 60.0
-    """After this a body must have come at the rate below on the whole."""
-
-    body_bytes_s_min: int = 1024
-    """Bytes of a body a second."""
-
-    handshake_s: float = 15.0
-    """How long the handshake of TLS may take."""
-
-    sweep_s: float = 5.0
-    """How often connections are looked through for requests that do not come."""
 
 
 class Share(NamedTuple):
