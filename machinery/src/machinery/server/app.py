@@ -37,6 +37,7 @@ from machinery.server.admission.plugins import (
     TaintNewNodes,
 )  # fmt: skip
 from machinery.server.admission.podsecurity import PodSecurity
+from machinery.server.admission.policies.plugins import policies
 from machinery.server.admission.registered import Registered
 from machinery.server.admission.serviceaccount import ServiceAccount
 from machinery.server.admission.webhooks import Webhooks
@@ -232,7 +233,7 @@ class ApiServer:
 
     def _policies(self) -> list[Plugin]:
         """Users' policies, judged behind all plugins."""
-        return []
+        return policies(self.scheme, self.store, self.cache, self.authorizer, self.peek)
 
     def _make_quick(self, counts: Counts) -> tuple[QuickGet, QuickCreate]:
         gate = Gate(

@@ -5,6 +5,7 @@ structured merge library words them.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -23,11 +24,7 @@ _COMPLAINTS_MAX = 100
 
 def check(kind: ServedKind, applied: Document, shape: Shape) -> None:
     """Raises InternalError (500, as upstream) with every complaint."""
-    found: list[str] = []
-    for complaint in _complaints(applied, shape, ""):
-        found.append(complaint)
-        if len(found) == _COMPLAINTS_MAX:
-            break
+    found = faults(applied, shape)
     if not found:
         return
     text = found[0] if len(found) == 1 else "\n  ".join(["errors:", *found])
@@ -35,6 +32,11 @@ def check(kind: ServedKind, applied: Document, shape: Shape) -> None:
     at = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
     gvk = f"{kind.group}/{kind.version}, Kind={kind.kind}"
     raise InternalError(f"failed to create typed patch object ({at}; {gvk}): {text}", reason="")
+
+
+def faults(applied: Document, shape: Shape) -> list[str]:
+    """What does not fit the schema, as far as one answer tells it."""
+    return list(islice(_complaints(applied, shape, ""), _COMPLAINTS_MAX))
 
 
 def _complaints(value: Any, shape: Shape, path: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ committed state without waiting, so the chain costs no await on the hot path.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from machinery.api.scheme import ServedKind
 from machinery.meta.errors import Forbidden
@@ -31,7 +31,11 @@ class AdmissionRequest:
     generated: bool = False
     """The name was made by the server."""
     reinvoked: bool = False
-    """All that may change the object is asked once more, since a webhook has changed it."""
+    """All that may change the object is asked once more, since a webhook or policy has changed it."""
+    again: bool = False
+    """A policy has changed the object in the first round."""
+    rounds: Any = None
+    """What policies remember of the write from round to round."""
 
 
 Kinds = frozenset[tuple[str, str]]
@@ -59,9 +63,10 @@ class Admission:
         self._concerned: dict[tuple[str, str], tuple[Plugin, ...]] = {}
 
     def admit(self, request: AdmissionRequest) -> Document:
-        for plugin in self._of(request.kind):
+        plugins = self._of(request.kind)
+        for plugin in plugins:
             request.document = plugin.admit(request)
-        return request.document
+        return _again(request, plugins) if request.again else request.document
 
     def validate(self, request: AdmissionRequest) -> None:
         for plugin in self._of(request.kind):
@@ -86,11 +91,20 @@ class Policies:
     def admit(self, request: AdmissionRequest) -> Document:
         for plugin in self._plugins:
             request.document = plugin.admit(request)
-        return request.document
+        return _again(request, self._plugins) if request.again else request.document
 
     def validate(self, request: AdmissionRequest) -> None:
         for plugin in self._plugins:
             plugin.validate(request)
+
+
+def _again(request: AdmissionRequest, plugins: Sequence[Plugin]) -> Document:
+    """The second round, behind a policy that has changed something."""
+    request.again, request.reinvoked = False, True
+    for plugin in plugins:
+        request.document = plugin.admit(request)
+    request.reinvoked = False
+    return request.document
 
 
 def refuse(request: AdmissionRequest, why: str) -> Forbidden:
