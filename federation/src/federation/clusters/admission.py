@@ -1,18 +1,19 @@
 """What RBAC cannot say: an agent speaks only for its own cluster, and members' objects are not made here.
 
 Pods and Nodes at the federation are mirrors; whoever creates one gets told where it belongs, instead of an object that
-nothing ever runs.
+nothing ever runs, and so does whoever would change an image.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from federation.clusters.links import member_of
+from federation.clusters.mirroring import MIRRORED_KINDS, source_of
 from machinery.api.fleet.cluster import AGENT_INSTANCE, CLUSTER_ID, CLUSTER_LEASES
 from machinery.meta.errors import Conflict
 from machinery.meta.resource import Document
 from machinery.server.admission.interface import AdmissionRequest, refuse
-from machinery.server.user import MASTERS
+from machinery.server.user import LOOPBACK, MASTERS
 
 NAMED_AFTER_CLUSTER = ("Cluster", "ClusterNetwork")
 NOT_MADE_HERE = {
@@ -127,12 +128,28 @@ class ExportsNamed:
 
 
 class MembersObjects:
-    """Kinds that only members have."""
+    """Kinds that only members have, and mirrors: a write that changed the image alone would be a lie until the next change there.
+
+    What could be passed on to the member has been (`federation.clusters.forward`). The server itself clears namespaces.
+    """
 
     def admit(self, request: AdmissionRequest) -> Document:
         return request.document
 
     def validate(self, request: AdmissionRequest) -> None:
+        source = (
+            source_of(request.old) if request.kind.kind in MIRRORED_KINDS and request.old else None
+        )
+        if (
+            source is not None
+            and request.verb != "create"
+            and request.call.user.name != LOOPBACK.name
+        ):
+            cluster, name = source
+            raise refuse(
+                request,
+                f'it is "{name}" of cluster "{cluster}", which is only shown here: change it in that cluster\'s own context',
+            )
         why = NOT_MADE_HERE.get(request.kind.kind)
         if why is not None and request.verb == "create" and not request.subresource:
             raise refuse(request, why)

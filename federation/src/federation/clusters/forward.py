@@ -1,7 +1,8 @@
 """Requests on a mirror, passed on to the member as the user who asked.
 
-GET of logs streams through; exec, attach and port-forward are upgrades, spliced; DELETE and eviction are answered with
-what the member answered. The user was authorised here for the mirror; the member authorises again, for the same user by
+GET of logs streams through; exec, attach and port-forward are upgrades, spliced; DELETE, eviction and patches are answered with
+what the member answered. What names the mirror's own revision or managers (PUT, apply, a patch with a resourceVersion) would say
+something else there: it is not passed on, and admission refuses it. The user was authorised here for the mirror; the member authorises again, for the same user by
 impersonation. A member that is away is said so: 503 with its name, nothing is queued.
 """
 
@@ -14,7 +15,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from federation.clusters.links import Links
-from federation.clusters.mirroring import source_of
+from federation.clusters.mirroring import mirrored, source_of
 from machinery.meta.errors import ServiceUnavailable, StatusError, from_status
 from machinery.meta.resource import Document, ObjectKey
 from machinery.server.audit.auditor import begun
@@ -29,6 +30,7 @@ from machinery.wire.splice import splice
 Lookup = Callable[[ObjectKey], Document | None]
 """The pod of that key at the federation, mirror or not."""
 
+APPLY = "application/apply-patch+yaml"
 PASSED_ON = (
     "Content-Type",
     "Accept",
@@ -42,8 +44,9 @@ PASSED_ON = (
 
 
 def member_path(namespace: str, name: str, subresource: str, query: Mapping[str, list[str]]) -> str:
-    """The pod's path at the member, with the caller's query."""
-    path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(name)}"
+    """The path at the member of a pod, or without a namespace of a node, with the caller's query."""
+    where = f"namespaces/{quote(namespace)}/pods" if namespace else "nodes"
+    path = f"/api/v1/{where}/{quote(name)}"
     if subresource:
         path += f"/{subresource}"
     pairs = [(key, value) for key, values in query.items() for value in values]
@@ -51,14 +54,16 @@ def member_path(namespace: str, name: str, subresource: str, query: Mapping[str,
 
 
 class Forwarder:
-    """Passes on what is asked of mirrored pods."""
+    """Passes on what is asked of mirrored pods, and changes of mirrored nodes."""
 
-    def __init__(self, links: Links, lookup: Lookup) -> None:
-        self._links, self._lookup = links, lookup
+    def __init__(
+        self, links: Links, pods: Lookup, nodes: Callable[[str], Document | None] = lambda _: None
+    ) -> None:
+        self._links, self._pods, self._nodes = links, pods, nodes
 
     def _source(self, namespace: str, name: str) -> tuple[LinkPool, str] | None:
-        pod = self._lookup(ObjectKey(namespace, name))
-        source = source_of(pod) if pod is not None else None
+        mirror = self._pods(ObjectKey(namespace, name)) if namespace else self._nodes(name)
+        source = source_of(mirror) if mirror is not None else None
         if source is None:
             return None
         cluster, there = source
@@ -108,6 +113,18 @@ class Forwarder:
     async def evict(self, asked: Intercepted) -> tuple[int, Document] | None:
         """POST of an Eviction of a mirror."""
         return await self._pass(asked, "POST", "eviction")
+
+    async def patch(self, asked: Intercepted) -> tuple[int, Document] | None:
+        """PATCH of a mirror: the member's object changes, and the mirror follows it; so cordon, taint, label work here."""
+        if not asked.body or not portable(asked.content_type, asked.body):
+            return None
+        answered = await self._pass(asked, "PATCH", "")
+        if answered is None:
+            return None
+        status, document = answered
+        return status, mirrored(
+            document, asked.name.removeprefix(f"{document['metadata']['name']}.")
+        )
 
     async def _pass(
         self, asked: Intercepted, method: str, subresource: str
@@ -164,6 +181,15 @@ def renamed(body: bytes, name: str) -> bytes:
         return body
     document.setdefault("metadata", {})["name"] = name
     return orjson.dumps(document)
+
+
+def portable(content_type: str, body: bytes) -> bool:
+    """Whether a patch says the same of the member's object: no apply, and nothing of revisions."""
+    return (
+        content_type != APPLY
+        and b'"resourceVersion"' not in body
+        and b"/resourceVersion" not in body
+    )
 
 
 def away(cluster: str) -> StatusError:
