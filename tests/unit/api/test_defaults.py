@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from machinery.api import schemas
 from machinery.api.defaults import apply_defaults
 from machinery.api.kinds import BUILTIN, POD
 from machinery.api.pod_defaults import pod_spec, pull_policy
@@ -189,3 +190,12 @@ def test_quality_of_service(containers: list[dict[str, Any]], expected: str) -> 
 def test_defaults_are_idempotent() -> None:
     once = apply_defaults(POD, {"spec": {"containers": [{"name": "c", "image": "i", "env": [{"name": "A"}]}], "volumes": [{"name": "v"}]}})  # fmt: skip
     assert apply_defaults(POD, once) == once
+
+
+@pytest.mark.parametrize(
+    "of", [k for k in BUILTIN if k.storable], ids=lambda k: f"{k.group}/{k.kind}"
+)
+def test_what_is_filled_in_is_a_field_of_the_kind(of: ServedKind) -> None:
+    """A strict client sends back what it has read: `kubectl replace` of a CSINode with a status was refused."""
+    known = schemas.schema_of(of).get("properties", {})
+    assert set(apply_defaults(of, {"metadata": {}})) <= {*known, "apiVersion", "kind", "metadata"}

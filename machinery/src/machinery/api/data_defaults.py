@@ -43,10 +43,6 @@ def driver_changed(new: Document, old: Document) -> bool:
     return any(after.get(key) != before.get(key) for key in _COUNTED)
 
 
-def csi_node(document: Document) -> Document:
-    return {"status": {}, **document}
-
-
 def volume_attachment(document: Document) -> Document:
     return {**document, "status": {"attached": False, **(document.get("status") or {})}}
 
