@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cluster_agent.control import binder
-from cluster_agent.control.controllers import kubernetesservice, registry
+from cluster_agent.control.controllers import kubernetesservice, registry, servicecidr
 from cluster_agent.control.controllers.serviceimport.addresses import parse_ranges
 from cluster_agent.control.estimates import PATH as ESTIMATES_PATH
 from cluster_agent.control.estimates import Estimates
@@ -30,8 +30,9 @@ from machinery.controller.manager import Manager
 from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
 from machinery.kit.tasks import TaskOwner
-from machinery.meta.resource import ObjectKey
+from machinery.meta.resource import Document, ObjectKey
 from machinery.server import bootstrap
+from machinery.server.admission.protection import StorageObjectInUseProtection
 from machinery.server.app import ApiServer, Extensions, settle_collector
 from machinery.server.audit.settings import AuditSettings
 from machinery.server.config import SERVICE_CIDR
@@ -143,8 +144,14 @@ class Control:
             given,
             reviews={**given.reviews, ESTIMATES_PATH: estimates.answer},
             computed={**given.computed, **self._metrics.sources()},
-            bootstrap=[*given.bootstrap, bootstrap.metrics_reader()],
+            admission=[*given.admission, StorageObjectInUseProtection()],
+            bootstrap=[*given.bootstrap, bootstrap.metrics_reader(), *self._cidrs()],
         )
+
+    def _cidrs(self) -> list[Document]:
+        """The ServiceCIDR of the configured ranges, if there are any."""
+        cidrs = self.config.service_cidr
+        return [servicecidr.default_cidr(cidrs)] if cidrs.strip() else []
 
     def _serving(self) -> ApiServer:
         assert self.server is not None, "it answers requests"

@@ -79,9 +79,22 @@ REPLICATION_CONTROLLER = ServedKind(
 )  # fmt: skip
 """Members run it; the federation does not spread it: whoever wants that has Deployments."""
 
+IP_ADDRESS = ServedKind(
+    _NETWORKING, "v1", "IPAddress", "ipaddresses", "ipaddress", False,
+    "io.k8s.api.networking.v1.IPAddress", ("ip",),
+)  # fmt: skip
+SERVICE_CIDR = ServedKind(
+    _NETWORKING, "v1", "ServiceCIDR", "servicecidrs", "servicecidr", False,
+    "io.k8s.api.networking.v1.ServiceCIDR",
+    subresources=(_status("ServiceCIDR"),), has_status=True,
+)  # fmt: skip
+"""Who has which cluster address, and out of which ranges: each member gives its own."""
+
 _RUN = frozenset({"CronJob", "DaemonSet", "Job", "StatefulSet"})
 RUN_BY_MEMBERS: tuple[ServedKind, ...] = (
     REPLICATION_CONTROLLER,
+    IP_ADDRESS,
+    SERVICE_CIDR,
     *(kind for kind in TEMPLATE_KINDS if kind.kind in _RUN),
 )
 """Those for which a member of ours has a controller."""

@@ -93,6 +93,7 @@ ON_CREATE: Final = {
     ("batch", "Job"): create_without_status,
     ("batch", "CronJob"): create_without_status,
     ("networking.k8s.io", "Ingress"): create_ingress,
+    ("networking.k8s.io", "ServiceCIDR"): create_without_status,
     ("policy", "PodDisruptionBudget"): create_disruption_budget,
 }
 

@@ -3,6 +3,7 @@
 Each check returns the complaints, empty when the text is fine, so that callers put them behind their own field path.
 """
 
+import ipaddress
 import re
 from functools import lru_cache
 from typing import Final
@@ -93,6 +94,15 @@ def dns_subdomain(text: str) -> tuple[str, ...]:
     """RFC 1123 subdomain: the name of most objects."""
     found = () if len(text.encode()) <= SUBDOMAIN_MAX else (too_long(SUBDOMAIN_MAX),)
     return found if _IS_SUBDOMAIN.fullmatch(text) else (*found, SUBDOMAIN_MESSAGE)
+
+
+def ip_address(text: str) -> tuple[str, ...]:
+    """The name of an IPAddress."""
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return (f'ParseAddr("{text}"): unable to parse IP',)
+    return () if str(found) == text else ("must be a canonical format IP address",)
 
 
 def path_segment(text: str) -> list[str]:

@@ -35,6 +35,7 @@ from machinery.server.deletion import Deleter
 from machinery.server.making import Maker, check_namespace
 from machinery.server.quotas import Quotas
 from machinery.server.rbac import GROUP as RBAC_GROUP
+from machinery.server.services.addresses import AddressObjects
 from machinery.server.services.allocator import AllocationLost, ServiceAllocator
 from machinery.server.stored import Stored, unavailable
 from machinery.server.unchanged import unchanged
@@ -86,14 +87,25 @@ class Registry:
         self.quotas = Quotas(self, None if quotas is None else cache.of(quotas), clock)
         self._services = scheme.by_plural("", "v1", "services")
         self.services = (
-            ServiceAllocator(self._services, store, ids, config.service_cidr, config.node_ports)
+            ServiceAllocator(
+                self._services, store, ids, config.service_cidr, config.node_ports,
+                self._address_objects(),
+            )
             if self._services is not None
             else None
-        )
+        )  # fmt: skip
         self.maker = Maker(
             admission, self.services, self.bursts, clock, ids,
             track_managers=config.track_managed_fields,
         )  # fmt: skip
+
+    def _address_objects(self) -> AddressObjects | None:
+        """Claims as users see them, where the kinds are served."""
+        addresses = self.scheme.by_plural("networking.k8s.io", "v1", "ipaddresses")
+        cidrs = self.scheme.by_plural("networking.k8s.io", "v1", "servicecidrs")
+        if addresses is None or cidrs is None:
+            return None
+        return AddressObjects(addresses, self.cache.of(cidrs), self.clock, self.ids)
 
     # ---------------------------------------------------------------------------------------------------- reads
     async def current(self) -> None:

@@ -12,9 +12,11 @@ from cluster_agent.control.controllers import (
     resourcequota,
     rootca,
     serviceaccount,
+    servicecidr,
     serviceexport,
     tainteviction,
     ttlafterfinished,
+    volumeprotection,
 )
 from cluster_agent.control.controllers.batch import CRONJOBS, JOBS
 from cluster_agent.control.controllers.cronjob import controller as cronjob
@@ -73,6 +75,7 @@ def setups(settings: Settings) -> Mapping[str, Callable[[Manager], None]]:
         "namespace": lambda m: namespace.setup(
             m, settings.kinds, grace_s=settings.namespace_grace_s
         ),
+        "volume-protection": lambda m: volumeprotection.setup(m, settings.kinds),
         "disruption": lambda m: disruption.setup(m, settings.kinds),
         "resource-quota": lambda m: resourcequota.setup(m, settings.kinds, shared),
         "serviceaccount": serviceaccount.setup,
@@ -86,6 +89,7 @@ def setups(settings: Settings) -> Mapping[str, Callable[[Manager], None]]:
         "endpointslice-mirroring": endpointslicemirroring.setup,
         "endpoints": endpoints.setup,
         "kubernetes-service": lambda m: kubernetesservice.setup(m, settings.api),
+        "service-cidr": lambda m: servicecidr.setup(m, settings.kinds),
         "serviceexport": lambda m: serviceexport.setup(m, settings.cluster),
         "serviceimport": lambda m: serviceimport.setup(m, settings.clusterset),
         "clustersetslices": lambda m: clustersetslices.setup(m, settings.cluster),

@@ -194,6 +194,21 @@ def _metric(wanted: Document, current: Document) -> str:
     return f"{held.get('value', '<unknown>')}/{target.get('value', '')}"
 
 
+def _ip_address(document: Document, now: dt.datetime) -> list[Any]:
+    parent = _spec(document).get("parentRef")
+    shown = NONE
+    if parent:
+        group, resource = parent.get("group", ""), parent.get("resource", "")
+        parts = [f"{resource}.{group}" if group else resource, parent.get("namespace")]
+        shown = "/".join(part for part in (*parts, parent.get("name", "")) if part is not None)
+    return [name_of(document), shown, age_of(document, now)]
+
+
+def _service_cidr(document: Document, now: dt.datetime) -> list[Any]:
+    cidrs = _spec(document).get("cidrs") or ()
+    return [name_of(document), ",".join(cidrs) or NONE, age_of(document, now)]
+
+
 def _budget(document: Document, now: dt.datetime) -> list[Any]:
     spec = _spec(document)
     least, away = spec.get("minAvailable"), spec.get("maxUnavailable")
@@ -299,6 +314,19 @@ def _cron_columns() -> tuple[TableColumn, ...]:
     )
 
 
+def _address_printers() -> dict[tuple[str, str], Printer]:
+    return {
+        ("networking.k8s.io", "IPAddress"): Printer(
+            (NAME, TableColumn("ParentRef", f"{_NETWORK}IPAddressSpec/parentRef"), AGE),
+            _ip_address,
+        ),
+        ("networking.k8s.io", "ServiceCIDR"): Printer(
+            (NAME, TableColumn("CIDRs", f"{_NETWORK}ServiceCIDRSpec/cidrs"), AGE),
+            _service_cidr,
+        ),
+    }
+
+
 def _other_printers() -> dict[tuple[str, str], Printer]:
     claim = f"{_CORE}PersistentVolumeClaim"
     return {
@@ -370,4 +398,4 @@ def _other_printers() -> dict[tuple[str, str], Printer]:
     }
 
 
-PRINTERS: Final = _printers()
+PRINTERS: Final = _printers() | _address_printers()

@@ -21,6 +21,7 @@ _NAME_CHECKS: Final[Mapping[tuple[str, str], NameCheck]] = {
     ("", "Service"): names.dns_label,
     ("rbac.authorization.k8s.io", "Role"): names.path_segment,
     ("rbac.authorization.k8s.io", "ClusterRole"): names.path_segment,
+    ("networking.k8s.io", "IPAddress"): names.ip_address,
     ("rbac.authorization.k8s.io", "RoleBinding"): names.path_segment,
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): names.path_segment,
 }
@@ -59,8 +60,10 @@ def validate_name(kind: ServedKind, metadata: Document, causes: Causes) -> None:
     name = metadata.get("name")
     if not name:
         causes.required("metadata.name", "name or generateName is required")
-    elif not names.is_dns_label(name):  # whatever a kind asks of names, a label is one
-        check = _NAME_CHECKS.get(kind.group_kind, names.dns_subdomain)
+        return
+    check = _NAME_CHECKS.get(kind.group_kind, names.dns_subdomain)
+    # whatever a kind asks of names, a label is one, unless names are addresses
+    if check is names.ip_address or not names.is_dns_label(name):
         causes.invalid_each("metadata.name", name, check(name))
 
 

@@ -1,6 +1,7 @@
 """The allocator of Services, as the registry sees it: choose values, hold them while the Service is written, repair.
 
 Where no range of addresses is configured (the federation, whose Services are templates) Services have no cluster address.
+Where ServiceCIDRs are served, those that are ready add their ranges to the configured ones.
 """
 
 import logging
@@ -13,10 +14,11 @@ from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
 from machinery.meta.resource import Document, ObjectKey, document_key
 from machinery.server import codec
+from machinery.server.services.addresses import AddressObjects
 from machinery.server.services.choosing import Choice, choose, keys_of
-from machinery.server.services.claims import AllocationLost, Claims
+from machinery.server.services.claims import AllocationLost, Claims, plain
 from machinery.server.services.families import with_families
-from machinery.server.services.ranges import ROOT, AddressRange, PortRange
+from machinery.server.services.ranges import RANGES, ROOT, AddressRange, PortRange
 from machinery.store.interface import Row, Store, StoreError
 
 log = logging.getLogger(__name__)
@@ -28,9 +30,9 @@ REPAIR_INTERVAL_S = 180.0
 __all__ = ["AllocationLost", "ServiceAllocator"]
 
 
-def parse_ranges(text: str) -> tuple[AddressRange, ...]:
+def parse_ranges(text: str, root: str = RANGES) -> tuple[AddressRange, ...]:
     """`10.96.0.0/16`, or one range of each family by a comma. Raises ValueError."""
-    found = tuple(AddressRange.parse(part) for part in text.split(",") if part.strip())
+    found = tuple(AddressRange.parse(part, root) for part in text.split(",") if part.strip())
     if len({held.family for held in found}) != len(found):
         raise ValueError(f"service_cidr: {text!r} has two ranges of one family")
     return found
@@ -39,17 +41,35 @@ def parse_ranges(text: str) -> tuple[AddressRange, ...]:
 class ServiceAllocator:
     """Addresses and ports of the Services in one store."""
 
-    def __init__(self, kind: ServedKind, store: Store, ids: Ids, cidr: str, ports: str) -> None:
+    def __init__(  # noqa: PLR0913 - what a server has, handed in once
+        self,
+        kind: ServedKind,
+        store: Store,
+        ids: Ids,
+        cidr: str,
+        ports: str,
+        objects: AddressObjects | None = None,
+    ) -> None:
         self._kind, self._store, self._ids = kind, store, ids
-        self._ranges, self._ports = parse_ranges(cidr), PortRange.parse(ports)
-        self._families = tuple(held.family for held in self._ranges) or ("IPv4", "IPv6")
-        self._claims = Claims(store)
+        self._objects = objects
+        self._root = RANGES if objects is None else objects.root
+        self._own, self._ports = parse_ranges(cidr, self._root), PortRange.parse(ports)
+        self._families = tuple(held.family for held in self._own) or ("IPv4", "IPv6")
+        self._claimed = self._own if objects is None else tuple(objects.everything)
+        self._claims = Claims(store, plain if objects is None else objects.claim)
         self._seen: dict[str, int] = {}
+
+    @property
+    def _ranges(self) -> tuple[AddressRange, ...]:
+        """Those that were configured, then those that users have added."""
+        if self._objects is None or not self._own:
+            return self._own
+        return (*self._own, *self._objects.ranges(self._own))
 
     @property
     def own_address(self) -> str:
         """The address of the Service `kubernetes`; empty where there are no addresses."""
-        return self._ranges[0].first if self._ranges else ""
+        return self._own[0].first if self._own else ""
 
     # --------------------------------------------------------------------------------------------------------- choose
     def choose(self, new: Document, old: Document | None, *, rehearsal: bool) -> Document:
@@ -68,6 +88,7 @@ class ServiceAllocator:
             self._claims.pending,
             self._draw,
             rehearsal,
+            self._claimed,
         )
         return {**new, "spec": choose(spec, before, key.name, choice)}
 
@@ -88,7 +109,7 @@ class ServiceAllocator:
 
     def _keys(self, document: Document | None) -> Iterable[str]:
         spec = (document or {}).get("spec") or {}
-        return keys_of(spec, self._ranges, self._ports)
+        return keys_of(spec, self._claimed, self._ports)
 
     def _used_by(self, key: ObjectKey) -> Iterable[str]:
         row = self._store.get(codec.storage_key(self._kind, key.namespace, key.name))
@@ -108,7 +129,10 @@ class ServiceAllocator:
                         "two services hold one value",
                         extra={"key": key, "service": str(owner), "other": str(users[key])},
                     )
-        self._seen = await self._claims.repair(ROOT, users, self._seen)
+        found = await self._claims.repair(ROOT, users, self._seen)
+        if self._root != RANGES:
+            found |= await self._claims.repair(self._root, users, self._seen)
+        self._seen = found
 
     async def keep_repaired(self, clock: Clock) -> None:
         """Repair for ever; the first passes soon after the start, when a crash may have left something."""

@@ -36,6 +36,12 @@ class Choice:
     """Whether somebody is about to hold it; asked before it is picked, not when a user asks for it."""
     draw: Draw
     rehearsal: bool = False
+    claimed: Sequence[AddressRange] = ()
+    """Out of which addresses have claims, where that is more than may be chosen from."""
+
+    def keys(self, spec: Document) -> Iterable[str]:
+        """The keys of all that a Service holds."""
+        return keys_of(spec, self.claimed or self.addresses, self.ports)
 
     def pick(self, held: Range, ours: set[str]) -> str | None:
         """A free value that this Service does not hold yet either."""
@@ -46,7 +52,7 @@ class Choice:
 
 def choose(spec: Document, before: Document | None, name: str, choice: Choice) -> Document:
     """The spec with its cluster addresses and node ports. Raises Invalid, InternalError (the range is full)."""
-    held = set(keys_of(before or {}, choice.addresses, choice.ports))
+    held = set(choice.keys(before or {}))
     spec = _with_addresses(spec, held, name, choice)
     spec = _with_ports(spec, held, name, choice)
     return _with_health_port(spec, held, choice)
@@ -83,23 +89,24 @@ def _with_addresses(spec: Document, held: set[str], name: str, choice: Choice) -
         return spec
     found: list[str] = []
     for index, family in enumerate(spec.get("ipFamilies") or ()):
-        held_by_family = next((r for r in choice.addresses if r.family == family), None)
-        if held_by_family is None:
+        ranges = [one for one in choice.addresses if one.family == family]
+        if not ranges:
             continue
         text = given[index] if index < len(given) else ""
         if text:
-            _check_address(text, held_by_family, given, held, name, choice)
-        found.append(text or _new_address(held_by_family, choice))
+            _check_address(text, range_of(text, ranges) or ranges[0], given, held, name, choice)
+        found.append(text or _new_address(ranges, choice))
     if not found:
         return spec
     return {**spec, "clusterIP": found[0], "clusterIPs": found}
 
 
-def _new_address(held: AddressRange, choice: Choice) -> str:
-    value = choice.pick(held, set())
-    if value is None:
-        raise InternalError(f"failed to allocate a serviceIP: {FULL}")
-    return value
+def _new_address(ranges: Sequence[AddressRange], choice: Choice) -> str:
+    """Of the first range that has one left."""
+    for held in ranges:
+        if (value := choice.pick(held, set())) is not None:
+            return value
+    raise InternalError(f"failed to allocate a serviceIP: {FULL}")
 
 
 def _check_address(
@@ -190,7 +197,7 @@ def _with_health_port(spec: Document, held: set[str], choice: Choice) -> Documen
     if not needs_health_port(spec):
         return spec
     asked = spec.get(HEALTH_PORT, 0)
-    ours = held | set(keys_of({**spec, HEALTH_PORT: 0}, choice.addresses, choice.ports))
+    ours = held | set(choice.keys({**spec, HEALTH_PORT: 0}))
     if not asked:
         failing = "failed to allocate a HealthCheck NodePort"
         return {**spec, HEALTH_PORT: _new_port(ours, choice, failing)}

@@ -1,7 +1,8 @@
 """Claims: one store row per address or port in use, so that two servers can never give the same one twice.
 
 A claim's key is the value itself; creating it is the compare-and-swap that decides a race, in whatever process the rivals
-run. It is made before the Service is written and carries the Service's namespace and name. When the write fails it is given
+run. An address's claim is the IPAddress of that name, where the server has that kind, and one that a user has made is
+respected as well; anything else's is a row of our own. It is made before the Service is written and carries the Service's namespace and name. When the write fails it is given
 back, when the Service goes or changes it is given back after that. A claim found with our own namespace and name (a retry
 after a crash, a type changed there and back) is taken over by rewriting it: whoever meant to delete the older revision then
 finds that it has moved on.
@@ -14,6 +15,7 @@ database may find its claim gone; the next repair then says that two Services ho
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TypeAlias
 
 import orjson
 
@@ -30,6 +32,15 @@ from machinery.store.interface import (
 log = logging.getLogger(__name__)
 
 
+Written: TypeAlias = Callable[[str, ObjectKey], bytes]
+"""The value of a claim: its key, and the Service that it is made for."""
+
+
+def plain(_key: str, owner: ObjectKey) -> bytes:
+    """A claim that is nothing but a claim."""
+    return orjson.dumps({"metadata": {}, "namespace": owner.namespace, "name": owner.name})
+
+
 class AllocationLost(Exception):
     """Somebody else took the value between choosing and claiming; choose again."""
 
@@ -37,8 +48,9 @@ class AllocationLost(Exception):
 class Claims:
     """The claims in one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, written: Written = plain) -> None:
         self._store = store
+        self._written = written
         self._pending: dict[str, asyncio.Event] = {}
 
     def taken(self, key: str, owner: ObjectKey) -> bool:
@@ -73,16 +85,15 @@ class Claims:
         return taken
 
     async def _take_one(self, key: str, owner: ObjectKey) -> Row:
-        value = orjson.dumps({"metadata": {}, "namespace": owner.namespace, "name": owner.name})
         try:
-            return await self._store.create(key, value)
+            return await self._store.create(key, self._written(key, owner))
         except KeyExists:
             await self._store.barrier()
         row = self._store.get(key)
         if row is None or owner_of(row) != owner:
             raise AllocationLost(key)
         try:
-            return await self._store.update(key, value, row.revision)
+            return await self._store.update(key, row.value, row.revision)
         except (RevisionMismatch, KeyNotFound):
             raise AllocationLost(key) from None
 
@@ -143,7 +154,8 @@ class Claims:
         return {
             row.key: row.revision
             for row in self._store.list(prefix).rows
-            if users.get(row.key) != owner_of(row) and row.key not in self._pending
+            if users.get(row.key) != (owner := owner_of(row)) and row.key not in self._pending
+            if owner is not None
         }
 
     async def repair(self, prefix: str, users: Mapping[str, ObjectKey], seen: Mapping[str, int]) -> dict[str, int]:  # fmt: skip
@@ -167,7 +179,12 @@ class Claims:
             log.error("two services hold one value", extra={"key": key, "service": str(owner)})
 
 
-def owner_of(row: Row) -> ObjectKey:
-    """The Service that a claim was made for."""
+def owner_of(row: Row) -> ObjectKey | None:
+    """The Service that a claim was made for; None: it is a user's, for something else."""
     value = orjson.loads(row.value)
-    return ObjectKey(value.get("namespace", ""), value.get("name", ""))
+    parent = (value.get("spec") or {}).get("parentRef")
+    if parent is None:
+        return ObjectKey(value.get("namespace", ""), value.get("name", ""))
+    if parent.get("group") or parent.get("resource") != "services":
+        return None
+    return ObjectKey(parent.get("namespace", ""), parent.get("name", ""))

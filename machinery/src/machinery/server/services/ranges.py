@@ -12,6 +12,8 @@ from typing import Final
 
 PROBES: Final = 16
 ROOT: Final = "/registry/ranges/"
+RANGES: Final = f"{ROOT}serviceips//"
+"""Where claims of addresses lie that are no objects."""
 SEARCH_MAX: Final = 1 << 17
 """Values that are looked at one by one in a nearly full range; a larger one is never that full."""
 
@@ -26,14 +28,16 @@ class AddressRange:
     """The cluster addresses of one family."""
 
     network: Network
+    root: str = RANGES
+    """Below which the claims of its addresses lie."""
 
     @classmethod
-    def parse(cls, text: str) -> "AddressRange":
+    def parse(cls, text: str, root: str = RANGES) -> "AddressRange":
         """`10.96.0.0/16`. Raises ValueError."""
         network = ipaddress.ip_network(text.strip())
         if network.num_addresses < 8:
             raise ValueError(f"service_cidr: {text} is too small for services")
-        return cls(network)
+        return cls(network, root)
 
     @property
     def family(self) -> str:
@@ -67,7 +71,7 @@ class AddressRange:
         return str(self.network[number + 2])
 
     def key(self, value: str) -> str:
-        return f"{ROOT}serviceips//{ipaddress.ip_address(value)}"
+        return f"{self.root}{ipaddress.ip_address(value)}"
 
 
 @dataclass(frozen=True, slots=True)
