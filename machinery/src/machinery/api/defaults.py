@@ -265,7 +265,6 @@ _BY_KIND: Final[dict[tuple[str, str], Callable[[Document], Document]]] = {
     ("", "PodTemplate"): data_defaults.pod_template,
     ("networking.k8s.io", "IngressClass"): data_defaults.ingress_class,
     ("storage.k8s.io", "CSIDriver"): data_defaults.csi_driver,
-    ("storage.k8s.io", "CSINode"): data_defaults.csi_node,
     ("storage.k8s.io", "StorageClass"): data_defaults.storage_class,
     ("storage.k8s.io", "VolumeAttachment"): data_defaults.volume_attachment,
     ("", "PersistentVolumeClaim"): template_defaults.volume_claim,
