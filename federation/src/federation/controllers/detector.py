@@ -49,6 +49,7 @@ from machinery.client.informer import Informer
 from machinery.client.interface import PatchType
 from machinery.controller.action import Action, Create, Delete, Emit, Patch, Result
 from machinery.controller.manager import ControllerBuilder, Manager
+from machinery.controller.predicates import wish_changed
 from machinery.meta.objectmeta import to_document
 from machinery.meta.resource import Document, ObjectKey, Resource, document_key
 
@@ -367,7 +368,10 @@ class Placed:
         _ = self._of.pop((resource.api_version, resource.kind), None)
 
     def _changed(self, old: ResourceBinding | None, new: ResourceBinding | None) -> None:
-        """Of a change both are told, so that a template that is no longer the binding's hears of it."""
+        """Of a change both are told, so that a template that is no longer the binding's hears of it; what members report of it
+        is nothing to a detector."""
+        if old is not None and new is not None and not wish_changed(old, new):
+            return
         before = old.spec.resource if old is not None else None
         after = new.spec.resource if new is not None else None
         for source in (before, after) if before != after else (after,):
@@ -383,7 +387,7 @@ def _detect(manager: Manager, resource: Resource[Document], placed: Placed) -> C
     name = resource.plural if resource in TEMPLATES else f"{resource.plural}.{resource.group}"
     controller = manager.controller(f"detector-{name}", DetectorReconciler(manager, resource))
     everything = _all_keys(templates.list)
-    controller.watches(resource)
+    controller.watches(resource, when=_asks_anew(manager))
     controller.watches(PROPAGATION_POLICIES, everything)
     controller.watches(CLUSTER_PROPAGATION_POLICIES, everything)
     controller.watches(RESILIENCE_POLICIES, everything)
@@ -393,6 +397,12 @@ def _detect(manager: Manager, resource: Resource[Document], placed: Placed) -> C
     controller.watches(CUSTOMIZATIONS, _if_of(resource, everything))
     placed.tell(resource, controller.enqueue)
     return controller
+
+
+def _asks_anew(manager: Manager) -> Callable[[Any, Any], bool]:
+    """Whether a template asks for something else. Its status is of no interest to us, but may be to users' scripts."""
+    scripts = manager.informer(CUSTOMIZATIONS)
+    return lambda old, new: wish_changed(old, new) or len(scripts) > 0
 
 
 def _all_keys(templates: Any) -> Any:

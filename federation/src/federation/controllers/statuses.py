@@ -353,7 +353,7 @@ def _sum_up(manager: Manager, scope: Scope, demand: Demand) -> None:
         binding = bindings.get(key)
         return gathering_s(_reach(binding) if binding is not None else 0)
 
-    controller.watches(scope.bindings, when=wish_changed, later=pause)
+    controller.watches(scope.bindings, when=_gone, later=pause)
     controller.watches(
         WORKS, dispatcher.binding_keys, label_selector=scope.label, when=_gone, later=pause
     )
@@ -380,7 +380,7 @@ def _reach(binding: ResourceBinding) -> int:
     return max(len(binding.spec.clusters), *needs, 0)
 
 
-def _gone(_: Work | None, new: Work | None) -> bool:
+def _gone(_: object, new: object) -> bool:
     return new is None
 
 
