@@ -172,7 +172,9 @@ class Client:
             told = [
                 text.split('"', 1)[1].rstrip('"') for text in answer.headers.getall("Warning", ())
             ]
-            return Answered(answer.status, orjson.loads(await answer.read()), told)
+            body = await answer.read()
+            known = answer.content_type == "application/json"
+            return Answered(answer.status, orjson.loads(body) if known else {}, told)
 
 
 @contextlib.asynccontextmanager

@@ -57,6 +57,18 @@ def test_unknown_keys_of_nested_schemas_are_named() -> None:
         prepared(bad)
 
 
+def webhook(config: Any, versions: Any = ("v1",), strategy: str = "Webhook") -> Any:
+    given = {} if config is None else {"clientConfig": config}
+    hook = {**given, "conversionReviewVersions": list(versions)}
+    return {"conversion": {"strategy": strategy, "webhook": hook}}
+
+
+def test_a_webhook_may_convert() -> None:
+    document = definition()
+    document["spec"] |= webhook({"service": {"name": "s", "namespace": "n"}})
+    assert causes(document) == []
+
+
 def test_protobuf_is_refused() -> None:
     with pytest.raises(UnsupportedMediaType):
         media = "application/vnd.kubernetes.protobuf"
@@ -70,10 +82,15 @@ def test_protobuf_is_refused() -> None:
         ({"scope": "Galaxy"}, "spec.scope", "Unsupported value"),
         ({"names": {"plural": "Widgets", "kind": "Widget"}}, "spec.names.plural", "DNS-1035"),
         ({"names": {"plural": "widgets", "kind": "W_"}}, "spec.names.kind", "may have mixed case"),
-        (
-            {"conversion": {"strategy": "Webhook", "webhook": {"clientConfig": {"url": "https://x"}, "conversionReviewVersions": ["v1"]}}},
-            "spec.conversion.strategy", "conversion by webhooks is not supported here",
-        ),
+        (webhook(None), "spec.conversion.webhookClientConfig", "required when strategy is set to Webhook"),
+        (webhook({}), "spec.conversion.webhookClientConfig", "exactly one of url or service is required"),
+        (webhook({"url": "http://x"}), "spec.conversion.webhookClientConfig.url", "'https' is the only allowed URL scheme"),
+        (webhook({"url": "https://x", "caBundle": "eA=="}), "spec.conversion.webhookClientConfig.caBundle", "unable to load root certificates"),
+        (webhook({"url": "https://x"}, []), "spec.conversion.conversionReviewVersions", "Required value"),
+        (webhook({"url": "https://x"}, ["v1", "v1"]), "spec.conversion.conversionReviewVersions[1]", "duplicate version"),
+        (webhook({"url": "https://x"}, ["v2"]), "spec.conversion.conversionReviewVersions", "none of the versions accepted by this server. accepted version(s) are v1, v1beta1"),
+        (webhook({"url": "https://x"}, strategy="None"), "spec.conversion.webhookClientConfig", "should not be set when strategy is not set to Webhook"),
+        (webhook({"url": "https://x"}, strategy="Magic"), "spec.conversion.strategy", 'supported values: "None", "Webhook"'),
         ({"preserveUnknownFields": True}, "spec.preserveUnknownFields", "cannot set to true"),
         ({"versions": []}, "spec.versions", "must have exactly one version marked as storage"),
         ({"versions": [{"name": "v1", "served": True, "storage": True}]}, "spec.versions[0].schema.openAPIV3Schema", "schemas are required"),

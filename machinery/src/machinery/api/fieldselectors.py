@@ -66,10 +66,14 @@ def _supported(group: str, kind: str) -> frozenset[str]:
 
 
 def check(kind: ServedKind, fields: Iterable[str]) -> None:
-    """Raises BadRequest for the first field that the kind cannot be selected by."""
+    """Raises BadRequest for the first field that the kind cannot be selected by.
+
+    Where a webhook converts, fields are looked up as the object lies, so that only the storage version can be selected by its own.
+    """
     known = supported(kind)
     for field in fields:
         if field in known:
+            _check_version(kind, field)
             continue
         if kind.custom or kind.group_kind in _FIELDS:
             raise BadRequest(f"field label not supported: {field}")
@@ -78,9 +82,21 @@ def check(kind: ServedKind, fields: Iterable[str]) -> None:
         )
 
 
+def _check_version(kind: ServedKind, field: str) -> None:
+    custom = kind.dynamic
+    if custom is None or custom.convert is None or field in (NAME, NAMESPACE):
+        return
+    if kind.version != custom.storage_version:
+        text = f"field label not supported: {field}: objects are converted to {kind.version} by a webhook"
+        raise BadRequest(f"{text}; they can be selected by fields of {custom.storage_version}")
+
+
 def fields_of(kind: ServedKind, document: Document) -> Mapping[str, str]:
-    """Every selectable field with its value."""
-    return {field: value_of(kind, document, field) for field in supported(kind)}
+    """Every selectable field with its value; of a custom kind those of all its versions, which share their objects."""
+    fields = (
+        supported(kind) if kind.dynamic is None else (NAME, NAMESPACE, *kind.dynamic.selectable)
+    )
+    return {field: value_of(kind, document, field) for field in fields}
 
 
 def value_of(kind: ServedKind, document: Document, field: str) -> str:

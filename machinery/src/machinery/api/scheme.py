@@ -7,9 +7,9 @@ defaults, strategies and validation are looked up by group and kind in their own
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 ALL_VERBS: tuple[str, ...] = (
     "create",
@@ -56,6 +56,25 @@ class ScalePaths:
     label_selector: str = ""
 
 
+class Convert(Protocol):
+    """How the objects of one definition are converted where its strategy is not None."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """`spec.conversion`: two of the same are the same."""
+        ...
+
+    def __call__(self, document: dict[str, Any], api_version: str) -> dict[str, Any]:
+        """The object in that version. Raises ConversionWanted (`api.customresources.conversion`) where it is not known."""
+        ...
+
+    async def all(
+        self, documents: Sequence[dict[str, Any]], api_version: str
+    ) -> list[dict[str, Any]]:
+        """The objects in that version, in order, after asking for those that are not known. Raises InternalError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Custom:
     """What only a kind of a CustomResourceDefinition has; the same value for all versions of one."""
@@ -65,8 +84,12 @@ class Custom:
     storage_version: str
     schemas: Mapping[str, Mapping[str, Any]] = field(hash=False, compare=False)
     """By version, served or not: objects may lie in the store in any of them."""
+    selectable: tuple[str, ...] = ()
+    """Paths by which the objects can be selected in any of the versions."""
     terminating: bool = False
     """The definition is being deleted: nothing may be created any more."""
+    convert: "Convert | None" = field(default=None, hash=False, compare=False)
+    """Who turns objects of one version into another; None: only their apiVersion changes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ from machinery.server.user import LOOPBACK, UserInfo
 from machinery.server.watch import Watches
 from machinery.server.watching import WatchServer
 from machinery.server.webhooks.client import WebhookClient
+from machinery.server.webhooks.conversion import Conversions
 from machinery.server.webhooks.target import places
 from machinery.store.interface import Store
 
@@ -157,12 +158,7 @@ class ApiServer:
         self.webhooks = WebhookClient(self._places_of_service)
         self.registry.maker.webhooks = self._webhooks(ids)
         self.watches = Watches(self.cache, config)
-        definition = scheme.by_plural("apiextensions.k8s.io", "v1", "customresourcedefinitions")
-        self.definitions = (
-            Definitions(definition, scheme, self.registry, self.watches, clock)
-            if definition is not None
-            else None
-        )
+        self.definitions = self._make_definitions(ids)
         self.lister = Lister(self.cache, clock, config.snapshot_ttl_s)
         kubelet_pair = self.authority.issue_client(KUBELET_CLIENT, ("system:masters",))
         kubelet_tls = client_context(self.ca_pem, kubelet_pair, check_hostname=False)
@@ -192,6 +188,13 @@ class ApiServer:
         self._front = self._make_front(ids, counts)
 
     # ------------------------------------------------------------------------------------------------- assembly
+    def _make_definitions(self, ids: Ids) -> Definitions | None:
+        kind = self.scheme.by_plural("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+        if kind is None:
+            return None
+        conversions = Conversions(self.webhooks, self.clock, ids)
+        return Definitions(kind, self.scheme, self.registry, self.watches, self.clock, conversions)
+
     def _plugins(self, ids: Ids) -> list[Plugin]:
         plugins: list[Plugin] = [NamespaceLifecycle(self.peek)]
         if self.config.service_accounts:
@@ -333,6 +336,7 @@ class ApiServer:
             await self.definitions.stop()
         self.watches.close_all()
         await self._front.stop()
+        await self.watches.stop()
         await self.webhooks.close()
         if self.auditor is not None:
             await self.auditor.stop()

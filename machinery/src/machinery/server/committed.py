@@ -9,8 +9,9 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from machinery.api.customresources.conversion import ConversionWanted
 from machinery.api.scheme import Scheme, ServedKind
-from machinery.meta.resource import ObjectKey, Resource
+from machinery.meta.resource import Document, ObjectKey, Resource
 from machinery.server import codec, faces
 from machinery.server.cache import KindCache, WatchCache
 from machinery.store.interface import Store
@@ -47,7 +48,7 @@ class Committed:
             return None
         view: Any = resource.view
         if cache.kind.dynamic is not None:
-            document = faces.live(cache.kind, codec.decode(row.value, row.revision))
+            document = _live(cache.kind, codec.decode(row.value, row.revision))
             return cast("T", msgspec.convert(document, view))
         entry = cache.entries.get(f"{key.namespace}/{key.name}")
         if entry is not None and entry.revision == row.revision:
@@ -72,7 +73,15 @@ class Committed:
         view: Any = resource.view
         for key in cache.ordered(namespace):
             if cache.kind.dynamic is not None:
-                document = faces.live(cache.kind, cache.entries[key].document())
+                document = _live(cache.kind, cache.entries[key].document())
                 yield cast("T", msgspec.convert(document, view))
                 continue
             yield cast("T", cache.entries[key].view(view, cache.head))
+
+
+def _live(kind: ServedKind, document: Document) -> Document:
+    """In the version of the kind; as it lies where that would have to be waited for."""
+    try:
+        return faces.live(kind, document)
+    except ConversionWanted:
+        return document

@@ -14,7 +14,9 @@ The queue runs on every replica, not only where controllers lead: a definition m
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 from machinery.api.customresources.kinds import kinds_of
 from machinery.api.customresources.naming import CLEANUP_FINALIZER, status_of, taken, terminating
@@ -29,6 +31,7 @@ from machinery.server.call import Call, Deletion
 from machinery.server.registry import Registry
 from machinery.server.user import LOOPBACK
 from machinery.server.watch import Watches
+from machinery.server.webhooks.conversion import Conversions
 from machinery.store.interface import Change
 
 log = logging.getLogger(__name__)
@@ -44,11 +47,17 @@ DELETING = ("True", "InstanceDeletionInProgress", "CustomResource deletion is in
 class Definitions:
     """The custom kinds of one server."""
 
-    def __init__(
-        self, kind: ServedKind, scheme: Scheme, registry: Registry, watches: Watches, clock: Clock
+    def __init__(  # noqa: PLR0913 - what they need, handed in once
+        self,
+        kind: ServedKind,
+        scheme: Scheme,
+        registry: Registry,
+        watches: Watches,
+        clock: Clock,
+        conversions: Conversions,
     ) -> None:
         self._kind, self._scheme, self._registry = kind, scheme, registry
-        self._watches, self._clock = watches, clock
+        self._watches, self._clock, self._conversions = watches, clock, conversions
         self._cache = registry.cache.of(kind)
         self._served: dict[str, tuple[ServedKind, ...]] = {}
         self._named: dict[str, Document] = {}
@@ -78,7 +87,7 @@ class Definitions:
         else:
             spec = {**definition["spec"], "versions": []}
             self._named[name] = {**definition, "spec": spec}
-            self._serve(name, kinds_of(definition))
+            self._serve(name, kinds_of(definition, self._conversions.of(definition)))
         self._queue.add(name)
 
     def _serve(self, name: str, kinds: tuple[ServedKind, ...]) -> None:
@@ -188,7 +197,7 @@ class Definitions:
         await self._write(name, definition, {**definition, "metadata": metadata}, "")
 
     async def _objects_left(self, name: str) -> bool:
-        kind = self._served[name][0]
+        kind = _unconverted(self._served[name][0])
         await self._registry.cache.fresh()
         call = Call(LOOPBACK, MANAGER)
         for entry in list(self._registry.cache.of(kind).entries.values()):
@@ -237,5 +246,18 @@ def _same(before: tuple[ServedKind, ...], now: tuple[ServedKind, ...]) -> bool:
     return before == now and all(
         a.schema == b.schema
         and (a.dynamic and a.dynamic.schemas) == (b.dynamic and b.dynamic.schemas)
+        and _config(a) == _config(b)
         for a, b in zip(before, now, strict=True)
     )
+
+
+def _config(kind: ServedKind) -> Mapping[str, Any] | None:
+    """How it is converted."""
+    convert = kind.dynamic and kind.dynamic.convert
+    return convert.config if convert else None
+
+
+def _unconverted(kind: ServedKind) -> ServedKind:
+    """The kind for who only removes objects: a webhook that is dead keeps nobody from that."""
+    assert kind.dynamic is not None, "only kinds of definitions are converted"
+    return replace(kind, dynamic=replace(kind.dynamic, convert=None))

@@ -18,7 +18,6 @@ from machinery.api.scheme import ServedKind
 from machinery.kit.clock import parse_time, rfc3339
 from machinery.meta import errors
 from machinery.meta.resource import Document
-from machinery.server import codec, faces
 from machinery.server.admission.interface import AdmissionRequest
 from machinery.server.call import Call, Deletion
 from machinery.server.stored import Stored
@@ -123,7 +122,7 @@ class Deleter:
         options = replace(options, dry_run=options.dry_run or call.dry_run)
         for _ in range(DELETE_TRIES):
             row = await self._registry.row(kind, namespace, name)
-            live = faces.live(kind, codec.decode(row.value, row.revision))
+            live = await self._registry.live(kind, row)
             self._check(kind, live, options)
             self.judge(kind, namespace, name, live, call)
             if outside:
@@ -184,7 +183,7 @@ class Deleter:
         durability = registry.durability(kind, live["metadata"].get("namespace", ""))
         if marked == live and not gone:
             return Stored(kind, row.value, row.revision, live), False
-        value = codec.encode(kind, marked)
+        value = await registry.encoded(kind, marked)
         if dry_run:
             return Stored(kind, value, row.revision, marked), gone
         if gone:

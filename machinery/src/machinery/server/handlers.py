@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -15,6 +15,7 @@ from machinery.meta.resource import Document
 from machinery.server import faces, patching, render
 from machinery.server.audit.bodies import DELETE_OPTIONS
 from machinery.server.audit.event import HEADER
+from machinery.server.cache import Entry
 from machinery.server.call import Call, Deletion, Intercepted, Interceptor
 from machinery.server.computed import ComputedKinds
 from machinery.server.config import ServerConfig
@@ -42,6 +43,7 @@ from machinery.server.stored import Stored
 from machinery.server.subresources import Subresources
 from machinery.server.user import UserInfo
 from machinery.server.watching import WatchServer
+from machinery.server.webhooks.conversion import converting, converts, outward_all
 
 CONNECTS = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 COLLECTION_BATCH = 50
@@ -181,7 +183,7 @@ class Api:
         if "resourceVersion" in info.query:
             await self._lister.reached(info.first("resourceVersion"))
         found = await self._registry.get(self.stored(kind), info.namespace, info.name)
-        return self._object(200, found, info, kind, accepted, self._registry.stale())
+        return await self._object(200, found, info, kind, accepted, self._registry.stale())
 
     async def _compute(
         self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind
@@ -193,7 +195,7 @@ class Api:
             return Reply(200, yaml_bytes(document), YAML, headers)
         return Reply(200, dumps(document), headers=headers)
 
-    def _object(
+    async def _object(  # noqa: PLR0913 - an answer has this many circumstances
         self,
         status: int,
         found: Stored,
@@ -202,7 +204,26 @@ class Api:
         accepted: Accepted,
         warnings: list[str] | tuple[str, ...],
     ) -> Reply:
-        """One object in its form."""
+        """One object in its form. Raises InternalError where nobody converts it."""
+        if not converts(kind):
+            return self._shown(status, found, info, kind, accepted, warnings)
+        return await converting(lambda: self._shown(status, found, info, kind, accepted, warnings))
+
+    async def _documents(self, kind: ServedKind, entries: Sequence[Entry]) -> Iterable[Document]:
+        """The objects as they are served."""
+        if not converts(kind):
+            return render.documents_of(kind, entries)
+        return await outward_all(kind, [entry.document() for entry in entries])
+
+    def _shown(  # noqa: PLR0913 - the same
+        self,
+        status: int,
+        found: Stored,
+        info: RequestInfo,
+        kind: ServedKind,
+        accepted: Accepted,
+        warnings: list[str] | tuple[str, ...],
+    ) -> Reply:
         _noted(info, found)
         headers = tuple(warning_headers(warnings)) if warnings else ()
         view = render.view_of(kind)
@@ -238,8 +259,9 @@ class Api:
             if info.audit is not None:
                 headers = (*headers, (HEADER, info.audit.audit_id))
             return await self._stream_list(request, kind, page, cache.head, headers)
+        documents = await self._documents(kind, page.entries)
         document = render.shown_list(
-            kind, page.entries, metadata, accepted, include, self._clock.now()
+            kind, documents, metadata, accepted, include, self._clock.now()
         )
         if accepted.yaml:
             return Reply(200, yaml_bytes(document), YAML, headers)
@@ -301,7 +323,7 @@ class Api:
             stored = await self._patch(info, kind, body, media, call)
             await self._followed(stored)
             status = 201 if stored.created else 200
-            return self._object(status, stored, info, kind, accepted, call.warnings)
+            return await self._object(status, stored, info, kind, accepted, call.warnings)
         document = self._decode(kind, body, media, call)
         if info.audit is not None and info.audit.recorded:
             info.audit.asked(document)
@@ -313,11 +335,11 @@ class Api:
         if info.verb == "create":
             stored = await self._registry.create(into, document, info.namespace, call)
             await self._followed(stored)
-            return self._object(201, stored, info, kind, accepted, call.warnings)
+            return await self._object(201, stored, info, kind, accepted, call.warnings)
         stored = await self._registry.update(into, document, info.namespace, info.name, call)
         await self._followed(stored)
         status = 201 if stored.created else 200
-        return self._object(status, stored, info, kind, accepted, call.warnings)
+        return await self._object(status, stored, info, kind, accepted, call.warnings)
 
     def _call(
         self, request: web.BaseRequest, info: RequestInfo, kind: ServedKind, user: UserInfo
@@ -393,7 +415,7 @@ class Api:
             details = {"name": info.name} | ({"group": kind.group} if kind.group else {})
             details |= {"kind": kind.plural, "uid": metadata.get("uid", "")}
             return Reply(200, dumps(success_status(details)), headers=headers)
-        return self._object(200, found, info, kind, accepted, call.warnings)
+        return await self._object(200, found, info, kind, accepted, call.warnings)
 
     async def _deletion(self, request: web.BaseRequest, info: RequestInfo, call: Call) -> Deletion:
         document: Document = {}
@@ -425,8 +447,10 @@ class Api:
                 await self._registry.deleter.delete(into, namespace, name, options, call)
 
         judge = self._registry.deleter.judge
-        for entry in page.entries:  # one that must stay keeps all the others
-            judge(into, entry.namespace, entry.name, entry.document(), call)
+        lives = await self._documents(into, page.entries)
+        for entry, live in zip(page.entries, lives, strict=True):
+            # one that must stay keeps all the others
+            judge(into, entry.namespace, entry.name, live, call)
         for first in range(0, len(page.entries), COLLECTION_BATCH):
             batch = page.entries[first : first + COLLECTION_BATCH]
             try:
@@ -437,8 +461,9 @@ class Api:
                 ExceptionGroup
             ) as failed:  # an answer has room for one error: the first, with the rest in its cause
                 raise failed.exceptions[0] from failed
+        seen = await self._documents(kind, page.entries)
         listed = render.shown_list(
-            kind, page.entries, page.metadata(), Accepted(), "None", self._clock.now()
+            kind, seen, page.metadata(), Accepted(), "None", self._clock.now()
         )
         return Reply(200, dumps(listed), headers=tuple(warning_headers(call.warnings)))
 
@@ -481,7 +506,7 @@ class Api:
             scale = await self._subresources.put_scale(kind, info, body, media, call)
             return Reply(200, dumps(scale), headers=tuple(warning_headers(call.warnings)))
         stored = await self._write_part(info, kind, body, media, call)
-        return self._object(200, stored, info, kind, accepted, call.warnings)
+        return await self._object(200, stored, info, kind, accepted, call.warnings)
 
     async def _write_part(
         self, info: RequestInfo, kind: ServedKind, body: bytes, media: str, call: Call

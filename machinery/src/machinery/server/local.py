@@ -41,6 +41,7 @@ from machinery.server.subresources import Subresources
 from machinery.server.unpacked import Unpacked
 from machinery.server.user import MASTERS, UserInfo
 from machinery.server.watch import BOOKMARK, LocalWatcher, Watches, classify, too_old
+from machinery.server.webhooks.conversion import converting, converts, outward_all
 from machinery.store.interface import (
     Durability,
     KeyExists,
@@ -98,8 +99,9 @@ class LocalClient:
             return self._read(resource, given)
         found = await self._local.registry.get(self._stored_kind(kind), key.namespace, key.name)
         if subresource == "scale":
-            return self._read(resource, scale_of(kind, found.read()))
-        return self._view(resource, kind, found, key)
+            whole = await self._local.registry.shown(kind, found)
+            return self._read(resource, scale_of(kind, whole))
+        return await self._shown(resource, kind, found, key)
 
     async def list(
         self, resource: Resource[T], namespace: str = "", options: ListOptions = _EVERYTHING
@@ -121,7 +123,10 @@ class LocalClient:
         for number, entry in enumerate(page.entries):
             if number % DECODE_SEGMENT == DECODE_SEGMENT - 1:
                 await asyncio.sleep(0)
-            item = self._item(resource, kind, cache, entry, entry.revision, options)
+            if number % DECODE_SEGMENT == 0 and _waits(kind, resource):
+                segment = page.entries[number : number + DECODE_SEGMENT]
+                _ = await outward_all(kind, [one.document() for one in segment])
+            item = await self._item(resource, kind, cache, entry, entry.revision, options)
             items.append(item)
         return Listing(items, str(page.revision), page.continue_)
 
@@ -146,7 +151,7 @@ class LocalClient:
                 await local.wait()
                 while local.queue:
                     name, entry, revision = local.queue.popleft()
-                    yield self._event(resource, kind, cache, name, entry, revision, options)
+                    yield await self._event(resource, kind, cache, name, entry, revision, options)
                 if local.expired is not None:
                     raise local.expired
                 if local.closed:
@@ -168,7 +173,7 @@ class LocalClient:
             if seen is not None:
                 local.push(seen[0], seen[1], event.revision)
 
-    def _event(
+    async def _event(
         self,
         resource: Resource[T],
         kind: ServedKind,
@@ -181,10 +186,10 @@ class LocalClient:
         if name == BOOKMARK or entry is None:
             mark = Object(metadata=ObjectMeta(resource_version=str(revision)))
             return WatchEvent(EventType.BOOKMARK, cast("T", mark), str(revision))
-        item = self._item(resource, kind, cache, entry, revision, options)
+        item = await self._item(resource, kind, cache, entry, revision, options)
         return WatchEvent(EventType(name), item, str(revision))
 
-    def _item(
+    async def _item(
         self,
         resource: Resource[T],
         kind: ServedKind,
@@ -202,7 +207,9 @@ class LocalClient:
             and render.view_of(kind) is None
         ):
             return cast("T", Packed(entry, self._local.decode))
-        return self._entry_view(resource, kind, cache, entry, revision)
+        if not _waits(kind, resource):
+            return self._entry_view(resource, kind, cache, entry, revision)
+        return await converting(lambda: self._entry_view(resource, kind, cache, entry, revision))
 
     # ------------------------------------------------------------------------------------------------- writing
     async def create(
@@ -229,7 +236,7 @@ class LocalClient:
         into = self._stored_kind(kind)
         copy = faces.inward(kind, copy)
         stored = await self._local.registry.create(into, copy, namespace, call)
-        return self._view(resource, kind, stored)
+        return await self._shown(resource, kind, stored)
 
     async def _post(
         self,
@@ -266,11 +273,11 @@ class LocalClient:
                 kind, key.namespace, key.name,
                 lambda live: scaled(kind, live, copy, key.name), call, "scale",
             )  # fmt: skip
-            return self._read(resource, scale_of(kind, stored.read()))
+            return self._read(resource, scale_of(kind, await registry.shown(kind, stored)))
         into = self._stored_kind(kind)
         copy = faces.inward(kind, copy)
         stored = await registry.update(into, copy, key.namespace, key.name, call, subresource)
-        return self._view(resource, kind, stored, key)
+        return await self._shown(resource, kind, stored, key)
 
     async def patch(
         self,
@@ -292,17 +299,17 @@ class LocalClient:
         into = self._stored_kind(kind)
         if patch_type is PatchType.APPLY:
             stored = await self._apply(kind, key, body, call, subresource, force=force)
-            return self._view(resource, kind, stored, key)
+            return await self._shown(resource, kind, stored, key)
         if subresource == "scale":
             make = patching.patcher(SCALE, patch_type.value, body, key.name, call)
             stored = await registry.change(
                 kind, key.namespace, key.name,
                 lambda live: scaled(kind, live, make(scale_of(kind, live)), key.name), call, "scale",
             )  # fmt: skip
-            return self._read(resource, scale_of(kind, stored.read()))
+            return self._read(resource, scale_of(kind, await registry.shown(kind, stored)))
         make = faces.through(kind, patching.patcher(kind, patch_type.value, body, key.name, call))
         stored = await registry.change(into, key.namespace, key.name, make, call, subresource)
-        return self._view(resource, kind, stored, key)
+        return await self._shown(resource, kind, stored, key)
 
     async def _apply(
         self,
@@ -394,18 +401,25 @@ class LocalClient:
         view: Any = resource.view
         if view is dict or kind is not cache.kind or kind.dynamic is not None:
             document = codec.decode(entry.value, revision)
-            change = render.view_of(kind)
+            change = _turn(kind, resource)
             return self._read(resource, change(document) if change is not None else document)
         if revision != entry.revision:
             raw = codec.splice(entry.value, revision, cache.head)
             return cast("T", msgspec.json.decode(raw, type=view))
         return cast("T", entry.view(view, cache.head))
 
+    async def _shown(
+        self, resource: Resource[T], kind: ServedKind, stored: Stored, key: ObjectKey | None = None
+    ) -> T:
+        if not _waits(kind, resource):
+            return self._view(resource, kind, stored, key)
+        return await converting(lambda: self._view(resource, kind, stored, key))
+
     def _view(
         self, resource: Resource[T], kind: ServedKind, stored: Stored, key: ObjectKey | None = None
     ) -> T:
         view: Any = resource.view
-        change = render.view_of(kind)
+        change = _turn(kind, resource)
         if view is dict or change is not None:
             document = stored.read()
             return self._read(resource, change(document) if change is not None else document)
@@ -428,6 +442,20 @@ class LocalClient:
         if view is dict:
             return cast("T", document)
         return cast("T", msgspec.convert(document, view))
+
+
+def _waits(kind: ServedKind, resource: Resource[Any]) -> bool:
+    """Whether a webhook may have to be asked what an object looks like."""
+    return converts(kind) and resource.view is not Object
+
+
+def _turn(kind: ServedKind, resource: Resource[Any]) -> render.View | None:
+    """How a stored document becomes what is read. Who looks at metadata alone needs no conversion, which leaves them alone but
+    for labels and annotations: nobody is kept from collecting garbage by a webhook that is dead."""
+    if kind.dynamic is None or resource.view is not Object:
+        return render.view_of(kind)
+    version = kind.api_version
+    return lambda document: {**document, "apiVersion": version}
 
 
 def _encode(document: Any) -> bytes:

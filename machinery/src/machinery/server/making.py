@@ -26,6 +26,7 @@ from machinery.server.admission.webhooks import Webhooks
 from machinery.server.bursts import Bursts, Wish, is_pod
 from machinery.server.call import Call, Deletion
 from machinery.server.services.allocator import ServiceAllocator
+from machinery.server.webhooks.conversion import converting
 
 GENERATED_BASE_MAX = 58
 SERVICE = ("", "Service")
@@ -103,12 +104,24 @@ class Maker:
         _ = self._admission.admit(request)
         return Draft(request, asked, wish, manage)
 
-    async def made(self, draft: Draft) -> Document:
+    async def created(  # noqa: PLR0913 - a create has this many circumstances
+        self,
+        kind: ServedKind,
+        document: Document,
+        namespace: str,
+        call: Call,
+        *,
+        origin: Document,
+        manage: bool,
+    ) -> Document:
         """The object as it will be stored: webhooks are asked where some are concerned."""
+        draft = await converting(
+            lambda: self.draft(kind, document, namespace, call, origin=origin, manage=manage)
+        )
         request = draft.request
         consultation = None if self.webhooks is None else self.webhooks.consult(request)
         if consultation is None:
-            return self.final(draft)
+            return await converting(lambda: self.final(draft))
         admitted = request.document
         if draft.manage:
             request.document = self._recorded(
@@ -121,7 +134,7 @@ class Maker:
             draft.managers = judged_managers(shown, request)
         else:
             request.document = admitted
-        final = request.document = self.final(draft)
+        final = request.document = await converting(lambda: self.final(draft))
         await consultation.validate(request)
         return final
 
@@ -164,7 +177,7 @@ class Maker:
         kind, call, subresource = request.kind, request.call, request.subresource
         wanted = request.document
         asked = strategy.prepare_update(kind, wanted, live, subresource)
-        admitted = self._admission.admit(request)
+        admitted = await converting(lambda: self._admission.admit(request))
         managers = None
         consultation = None if self.webhooks is None else self.webhooks.consult(request)
         if consultation is not None:
@@ -184,7 +197,7 @@ class Maker:
         if causes:
             raise errors.invalid(kind.kind, kind.group, request.name, causes)
         request.document = new
-        self._admission.validate(request)
+        await converting(lambda: self._admission.validate(request))
         if not manage or managers is not None:
             new = managed_by(new, managers)
         else:

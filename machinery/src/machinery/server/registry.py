@@ -39,6 +39,7 @@ from machinery.server.services.addresses import AddressObjects
 from machinery.server.services.allocator import AllocationLost, ServiceAllocator
 from machinery.server.stored import Stored, unavailable
 from machinery.server.unchanged import unchanged
+from machinery.server.webhooks.conversion import converting
 from machinery.store.interface import (
     Durability,
     KeyExists,
@@ -161,8 +162,9 @@ class Registry:
         if kind is self._services:
             await self.current()
         for attempt in range(ALLOCATION_TRIES):
-            draft = self.maker.draft(kind, document, namespace, call, origin=origin, manage=manage)
-            final = await self.maker.made(draft)
+            final = await self.maker.created(
+                kind, document, namespace, call, origin=origin, manage=manage
+            )
             try:
                 stored = await self._insert(kind, final, namespace, call)
             except KeyExists:
@@ -230,7 +232,7 @@ class Registry:
     ) -> Stored:
         name = document["metadata"]["name"]
         key = codec.storage_key(kind, namespace, name)
-        value = codec.encode(kind, document)
+        value = await self.encoded(kind, document)
         if call.dry_run:
             await self.current()
             if self.store.get(key) is not None:
@@ -325,7 +327,7 @@ class Registry:
         """Read, change, write; again on a newer object unless a revision was expected."""
         for attempt in range(CONFLICT_TRIES):
             row = await self.row(kind, namespace, name)
-            live = faces.live(kind, codec.decode(row.value, row.revision))
+            live = await self.live(kind, row)
             wanted = make(live)
             check_namespace(kind, wanted.get("metadata") or {}, namespace)
             asked = expected or str((wanted.get("metadata") or {}).get("resourceVersion") or "")
@@ -372,7 +374,7 @@ class Registry:
             return await self._remove(kind, row, new, call)
         if unchanged(live, new):
             return Stored(kind, row.value, row.revision, live)
-        value = codec.encode(kind, new)
+        value = await self.encoded(kind, new)
         durability = self.durability(kind, namespace)
         async with self.quotas.room(kind, new, live, call, subresource):
             if call.dry_run:
@@ -416,7 +418,7 @@ class Registry:
 
     async def _remove(self, kind: ServedKind, row: Row, final: Document, call: Call) -> Stored:
         """The last finalizer is gone: the same write removes the object."""
-        value = codec.encode(kind, final)
+        value = await self.encoded(kind, final)
         if call.dry_run:
             return Stored(kind, value, row.revision, final)
         namespace = final["metadata"].get("namespace", "")
@@ -446,6 +448,26 @@ class Registry:
         return self.services.holding(new, live, write)
 
     # -------------------------------------------------------------------------------------------------- helpers
+    async def live(self, kind: ServedKind, row: Row) -> Document:
+        """A stored object as the rules of `kind` see it. Raises InternalError where nobody converts it."""
+        document = codec.decode(row.value, row.revision)
+        if kind.dynamic is None:
+            return document
+        return await converting(lambda: faces.live(kind, document))
+
+    async def shown(self, kind: ServedKind, stored: Stored) -> Document:
+        """The same of what was read or written."""
+        document = stored.read()
+        if kind.dynamic is None:
+            return document
+        return await converting(lambda: faces.live(kind, document))
+
+    async def encoded(self, kind: ServedKind, document: Document) -> bytes:
+        """The value to store. Raises InternalError where nobody converts it."""
+        if kind.dynamic is None:
+            return codec.encode(kind, document)
+        return await converting(lambda: codec.encode(kind, document))
+
     def durability(self, kind: ServedKind, namespace: str) -> Durability:
         """Heartbeats and Events may lose their last seconds in a crash; nothing else may."""
         if kind.plural == "leases":

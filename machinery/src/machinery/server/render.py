@@ -62,19 +62,22 @@ def shown(
     return found
 
 
+def documents_of(kind: ServedKind, entries: Iterable[Entry]) -> Iterable[Document]:
+    """The objects as they are served; not for kinds that webhooks convert."""
+    view = view_of(kind)
+    documents = (entry.document() for entry in entries)
+    return documents if view is None else (view(document) for document in documents)
+
+
 def shown_list(
     kind: ServedKind,
-    entries: Iterable[Entry],
+    documents: Iterable[Document],
     metadata: Document,
     accepted: Accepted,
     include: IncludeObject,
     now: dt.datetime,
 ) -> Document:
     """A list in a form that needs its objects decoded."""
-    view = view_of(kind)
-    documents = (entry.document() for entry in entries)
-    if view is not None:
-        documents = (view(document) for document in documents)
     if accepted.form is Form.TABLE:
         found = table.to_table(kind, documents, now, include_object=include, list_metadata=metadata)
     elif accepted.form is Form.PARTIAL:

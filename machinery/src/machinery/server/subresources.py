@@ -105,7 +105,7 @@ class Subresources:
     # ------------------------------------------------------------------------------------------------------ scale
     async def get_scale(self, kind: ServedKind, info: RequestInfo) -> Document:
         found = await self._registry.get(kind, info.namespace, info.name)
-        return scale_of(kind, found.read())
+        return scale_of(kind, await self._registry.shown(kind, found))
 
     async def put_scale(
         self, kind: ServedKind, info: RequestInfo, body: bytes, media: str, call: Call
@@ -135,7 +135,7 @@ class Subresources:
         stored = await self._registry.change(
             kind, info.namespace, info.name, make, call, "scale", manage=media != patching.APPLY
         )
-        return scale_of(kind, stored.read())
+        return scale_of(kind, await self._registry.shown(kind, stored))
 
     def _scale_applier(
         self, kind: ServedKind, body: bytes, info: RequestInfo, call: Call

@@ -10,16 +10,19 @@ The type of an event is the selector's view: an object that begins to match is A
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from machinery.api.scheme import ServedKind
-from machinery.meta.errors import Expired, NotFound
+from machinery.kit.tasks import TaskOwner
+from machinery.meta.errors import Expired, NotFound, StatusError
 from machinery.server import codec
 from machinery.server.cache import CacheEvent, Entry, KindCache, Selection, WatchCache
 from machinery.server.config import ServerConfig
 from machinery.server.replies import dumps
+from machinery.server.webhooks.conversion import converting, converts, outward_all
 from machinery.store.interface import Change
 
 ADDED, MODIFIED, DELETED, BOOKMARK = "ADDED", "MODIFIED", "DELETED", "BOOKMARK"
@@ -51,7 +54,7 @@ def too_old(revision: int, floor: int) -> Expired:
     return Expired(f"too old resource version: {revision} ({floor})")
 
 
-def error_line(error: Expired) -> bytes:
+def error_line(error: StatusError) -> bytes:
     """The ERROR event that ends a stream."""
     return dumps({"type": "ERROR", "object": error.to_status()})
 
@@ -59,8 +62,17 @@ def error_line(error: Expired) -> bytes:
 class Channel:
     """A selector in one form, and what it has said that not all of its watchers have taken."""
 
-    def __init__(self, cache: KindCache, selection: Selection, encode: Encode, form: str) -> None:
+    def __init__(
+        self,
+        cache: KindCache,
+        selection: Selection,
+        encode: Encode,
+        form: str,
+        kind: ServedKind | None = None,
+    ) -> None:
         self.cache = cache
+        self.kind = kind or cache.kind
+        """As which the objects are told."""
         self.selection = selection
         self.encode = encode
         self.form = form
@@ -116,6 +128,11 @@ class Channel:
             if self.end - watcher.cursor > lag_max:
                 watcher.fail(too_old(watcher.revision, self.cache.changed))
 
+    def fail(self, error: StatusError) -> None:
+        """End every stream with the reason."""
+        for watcher in tuple(self.watchers):
+            watcher.fail(error)
+
     def _trim(self) -> None:
         if not self.watchers:
             self.base, keep = self.end, 0
@@ -149,7 +166,7 @@ class Watcher:
         self.written = True
         self.transport.write(data)
 
-    def fail(self, error: Expired) -> None:
+    def fail(self, error: StatusError) -> None:
         """Say why, and end."""
         self.broken = True
         if not self.transport.is_closing():
@@ -222,6 +239,76 @@ def classify(selection: Selection, event: CacheEvent, kind: ServedKind) -> tuple
     return None
 
 
+class Backlog:
+    """Events that wait until a webhook has converted their objects; all behind them wait too, for their order."""
+
+    def __init__(self, hub: "Hub") -> None:
+        self._hub = hub
+        self._events: deque[CacheEvent] = deque()
+        self._tasks: TaskOwner | None = None
+        self._wake: Callable[[], None] | None = None
+        self._working = False
+        self._idle: list[asyncio.Future[None]] = []
+
+    def __bool__(self) -> bool:
+        return self._working or bool(self._events)
+
+    def work_with(self, tasks: TaskOwner, wake: Callable[[], None]) -> None:
+        """Convert in a task of that owner; `wake` is called when channels have something to say."""
+        self._tasks, self._wake = tasks, wake
+
+    def add(self, event: CacheEvent) -> None:
+        self._events.append(event)
+        if not self._working and self._tasks is not None and not self._tasks.closed:
+            self._working = True
+            _ = self._tasks.spawn(self._work(), "watch-conversion")
+
+    def clear(self) -> None:
+        """Nobody is left to be told."""
+        self._events.clear()
+
+    async def settled(self) -> None:
+        """Until everything that has happened was told."""
+        while self:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append(future)
+            await future
+
+    async def _work(self) -> None:
+        try:
+            while self._events:
+                await self._convert(list(self._events))
+                while self._events:
+                    event = self._events[0]
+                    for channel in tuple(self._hub.concerned(event)):
+                        await self._offer(channel, event)
+                    if self._events and self._events[0] is event:
+                        self._events.popleft()
+                    if self._wake is not None:
+                        self._wake()
+        finally:
+            self._working = False
+            for future in self._idle:
+                if not future.done():
+                    future.set_result(None)
+            self._idle.clear()
+
+    async def _convert(self, events: list[CacheEvent]) -> None:
+        """Ask about all of them together; what fails fails again when it is told."""
+        entries = [event.entry for event in events]
+        kinds = {channel.kind.api_version: channel.kind for channel in self._hub.channels.values()}
+        for kind in kinds.values():
+            with contextlib.suppress(StatusError):
+                _ = await outward_all(kind, [entry.document() for entry in entries])
+
+    async def _offer(self, channel: Channel, event: CacheEvent) -> None:
+        try:
+            if await converting(lambda: channel.offer(event)):
+                self._hub.touched[channel] = None
+        except StatusError as error:
+            channel.fail(error)
+
+
 class Hub:
     """The watchers of one kind."""
 
@@ -235,12 +322,20 @@ class Hub:
         self.locals: dict[LocalWatcher, None] = {}
         self._locals_by_namespace: dict[str, dict[LocalWatcher, None]] = {}
         self.touched: dict[Channel, None] = {}
+        self.backlog = Backlog(self)
         cache.listeners.append(self._on_event)
 
-    def _on_event(self, event: CacheEvent) -> None:
-        for channel in self._concerned(event):
+    def offer(self, event: CacheEvent) -> None:
+        """To every channel that it may concern. Raises ConversionWanted; who has got it is not offered it again."""
+        for channel in self.concerned(event):
             if channel.offer(event):
                 self.touched[channel] = None
+
+    def _on_event(self, event: CacheEvent) -> None:
+        if self.backlog or converts(self.cache.kind):
+            self.backlog.add(event)
+        else:
+            self.offer(event)
         for name in ("", event.entry.namespace) if event.entry.namespace else ("",):
             for local in self._locals_by_namespace.get(name, ()):
                 local.offer(event)
@@ -258,7 +353,8 @@ class Hub:
         if not inside:
             del self._locals_by_namespace[local.selection.namespace]
 
-    def _concerned(self, event: CacheEvent) -> Iterable[Channel]:
+    def concerned(self, event: CacheEvent) -> Iterable[Channel]:
+        """The channels whose selectors may see it."""
         yield from self._general.values()
         if self._by_namespace and (inside := self._by_namespace.get(event.entry.namespace)):
             yield from inside.values()
@@ -281,12 +377,19 @@ class Hub:
             return self._by_namespace.setdefault(selection.namespace, {})
         return self._general
 
-    def join(self, watcher: Watcher, selection: Selection, encode: Encode, form: str) -> Channel:
+    def join(  # noqa: PLR0913 - who, what, in which form, as which kind
+        self,
+        watcher: Watcher,
+        selection: Selection,
+        encode: Encode,
+        form: str,
+        kind: ServedKind | None = None,
+    ) -> Channel:
         """Add a watcher to the channel of its selector; a form without a name is never shared."""
         key = (selection.key, form) if form else watcher
         channel = self.channels.get(key)
         if channel is None:
-            channel = Channel(self.cache, selection, encode, form)
+            channel = Channel(self.cache, selection, encode, form, kind)
             self.channels[key] = channel
             self._slot(selection)[key] = channel
         watcher.cursor = channel.end
@@ -317,6 +420,7 @@ class Hub:
 
     def reset(self) -> None:
         """Continuity was lost: everybody begins again."""
+        self.backlog.clear()
         error = too_old(0, self.cache.changed)
         for channel in tuple(self.channels.values()):
             for watcher in tuple(channel.watchers):
@@ -326,6 +430,7 @@ class Hub:
 
     def close(self) -> None:
         """End every stream in good order; what was said already still goes out."""
+        self.backlog.clear()
         for channel in tuple(self.channels.values()):
             for watcher in tuple(channel.watchers):
                 watcher.finish()
@@ -341,6 +446,9 @@ class Watches:
         self._config = config
         self._hubs = {kind_cache.prefix: Hub(kind_cache) for kind_cache in cache.all()}
         self._scheduled = False
+        self.tasks = TaskOwner()
+        for hub in self._hubs.values():
+            hub.backlog.work_with(self.tasks, self._schedule)
         cache.on_batch.append(self._schedule)
         cache.on_reset.append(self._reset)
 
@@ -353,7 +461,8 @@ class Watches:
 
     def open(self, cache: KindCache) -> None:
         """Take in one more kind."""
-        self._hubs[cache.prefix] = Hub(cache)
+        hub = self._hubs[cache.prefix] = Hub(cache)
+        hub.backlog.work_with(self.tasks, self._schedule)
 
     def end(self, kind: ServedKind) -> None:
         """End every stream of a kind, whose definition has changed: clients begin anew from where they were."""
@@ -407,6 +516,8 @@ class Watches:
         for hub in self._hubs.values():
             for local in hub.locals:
                 local.push(BOOKMARK, None, revision)
+            if hub.backlog:  # nobody was told of everything until now
+                continue
             for channel in tuple(hub.channels.values()):
                 frame = None
                 for watcher in tuple(channel.watchers):
@@ -422,3 +533,8 @@ class Watches:
         """End every stream: the server stops."""
         for hub in self._hubs.values():
             hub.close()
+
+    async def stop(self) -> None:
+        """`close_all`, and nothing goes on afterwards."""
+        self.close_all()
+        await self.tasks.close()

@@ -1,7 +1,7 @@
 """WATCH over HTTP: the initial state if asked for, then the channel's frames until the client, the time or a fault ends it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import orjson
 from aiohttp import web
@@ -9,10 +9,10 @@ from aiohttp import web
 from machinery.api.scheme import ServedKind
 from machinery.kit.clock import Clock
 from machinery.kit.ids import Ids
-from machinery.meta.errors import Expired
-from machinery.server import render
+from machinery.meta.errors import Expired, StatusError
+from machinery.server import codec, render
 from machinery.server.audit.event import Trail
-from machinery.server.cache import Entry, KindCache, Selection, WatchCache
+from machinery.server.cache import CacheEvent, Entry, KindCache, Selection, WatchCache
 from machinery.server.config import ServerConfig
 from machinery.server.connections import Connection
 from machinery.server.fairness import SEAT
@@ -32,6 +32,7 @@ from machinery.server.watch import (
     END_CHUNK,
     Channel,
     Encode,
+    Hub,
     Transport,
     Watcher,
     Watches,
@@ -40,6 +41,7 @@ from machinery.server.watch import (
     error_line,
     too_old,
 )  # fmt: skip
+from machinery.server.webhooks.conversion import converting, converts, outward_all
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nCache-Control: no-cache, private\r\n\r\n"
 LAST_BOOKMARK_S = 2.0
@@ -65,11 +67,7 @@ class WatchServer:
         accepted = negotiate(request.headers.get("Accept", ""), streaming=True)
         include = render.include_object(info.first("includeObject"))
         initial = check_watch_options(info)
-        selection = selection_of(
-            kind, info.namespace, info.first("labelSelector"), info.first("fieldSelector")
-        )
-        if info.name:  # /watch/…/<name>, or the same by field selector
-            selection.name = info.name
+        selection = _selection(info, kind)
         timeout = self._timeout(info)
         revision = info.first("resourceVersion")
         start = parse_revision(revision) if revision else 0
@@ -77,6 +75,8 @@ class WatchServer:
         encode, form = render.event_encoder(kind, stored, accepted, include, self._clock.now)
         cache = self._cache.of(stored)
         await self._caught_up(start, initial=initial)
+        hub = self._watches.hub(stored)
+        await hub.backlog.settled()
         transport = request.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
@@ -87,24 +87,24 @@ class WatchServer:
                 return self._expired(too_old(start, cache.floor))
         transport.write(HEAD if info.audit is None else _head(info.audit))
         watcher = Watcher(transport, start, bookmarks)
-        hub = self._watches.hub(stored)
-        channel = hub.join(watcher, selection, encode, form)
+        channel = hub.join(watcher, selection, encode, form, kind)
         protocol = request.protocol
         if isinstance(protocol, Connection):
             protocol.on_lost = watcher.finish
         try:
             if past is None:
-                await self._initial(watcher, cache, selection, encode, bookmark=initial)
+                await self._initial(watcher, kind, cache, selection, encode, bookmark=initial)
             else:
-                for event in past:
-                    seen = classify(selection, event, stored)
-                    if seen is not None:
-                        watcher.write(chunk(encode(seen[0], seen[1].value, event.revision)))
+                told = _told(past, selection, stored)
+                for frame in await self._frames(kind, encode, told):
+                    watcher.write(frame)
             if (seat := request.get(SEAT)) is not None:
                 seat.leave()
             watcher.ready = True
             self._watches.poke(stored, channel)
-            await self._live(watcher, channel, encode, timeout)
+            await self._live(watcher, hub, channel, encode, timeout)
+        except StatusError as error:  # the head is out: the rest is told as an event
+            watcher.fail(error)
         finally:
             hub.leave(watcher, channel)
             if isinstance(protocol, Connection):
@@ -129,9 +129,19 @@ class WatchServer:
         """A watch that cannot begin: one ERROR event, as the stream would have ended."""
         return Reply(200, error_line(error))
 
-    async def _initial(
+    async def _frames(
+        self, kind: ServedKind, encode: Encode, told: Sequence[tuple[str, bytes, int]]
+    ) -> list[bytes]:
+        """The events' frames. Raises InternalError where nobody converts an object."""
+        if not converts(kind):
+            return [chunk(encode(*one)) for one in told]
+        _ = await outward_all(kind, [codec.decode(value, revision) for _, value, revision in told])
+        return [chunk(await converting(lambda: encode(*one))) for one in told]  # noqa: B023 - called at once
+
+    async def _initial(  # noqa: PLR0913 - to whom, of what, in which form
         self,
         watcher: Watcher,
+        kind: ServedKind,
         cache: KindCache,
         selection: Selection,
         encode: Encode,
@@ -143,10 +153,8 @@ class WatchServer:
         revision = self._cache.revision
         size = self._config.list_segment_objects
         for first in range(0, len(entries), size):
-            frames = [
-                chunk(encode(ADDED, entry.value, entry.revision))
-                for entry in entries[first : first + size]
-            ]
+            told = [(ADDED, entry.value, entry.revision) for entry in entries[first : first + size]]
+            frames = await self._frames(kind, encode, told)
             watcher.write(b"".join(frames))
             await self._drained(watcher.transport)
             if watcher.done.done():
@@ -166,12 +174,12 @@ class WatchServer:
             await self._clock.sleep(0.02)
 
     async def _live(
-        self, watcher: Watcher, channel: Channel, encode: Encode, timeout_s: float
+        self, watcher: Watcher, hub: Hub, channel: Channel, encode: Encode, timeout_s: float
     ) -> None:
         early = LAST_BOOKMARK_S if watcher.bookmarks and timeout_s > LAST_BOOKMARK_S else 0.0
         if await _ended(watcher, timeout_s - early) or not early:
             return
-        if watcher.written and watcher.cursor == channel.end:
+        if watcher.written and watcher.cursor == channel.end and not hub.backlog:
             watcher.write(chunk(encode(BOOKMARK, b"", self._cache.revision)))
         await _ended(watcher, early)
 
@@ -179,6 +187,26 @@ class WatchServer:
         if not transport.is_closing():
             transport.write(END_CHUNK)
         return Streamed(keep_alive=not watcher.broken)
+
+
+def _told(
+    past: Iterable[CacheEvent], selection: Selection, stored: ServedKind
+) -> list[tuple[str, bytes, int]]:
+    """What happened since the client was last told, as its selector sees it."""
+    return [
+        (seen[0], seen[1].value, event.revision)
+        for event in past
+        if (seen := classify(selection, event, stored)) is not None
+    ]
+
+
+def _selection(info: RequestInfo, kind: ServedKind) -> Selection:
+    found = selection_of(
+        kind, info.namespace, info.first("labelSelector"), info.first("fieldSelector")
+    )
+    if info.name:  # /watch/…/<name>, or the same by field selector
+        found.name = info.name
+    return found
 
 
 async def _ended(watcher: Watcher, seconds: float) -> bool:

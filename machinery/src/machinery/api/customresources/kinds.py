@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from machinery.api.scheme import (
     Column,
+    Convert,
     Custom,
     ScalePaths,
     ServedKind,
@@ -28,8 +29,8 @@ def condition_is_true(definition: Document, kind: str) -> bool:
     return any(c.get("type") == kind and c.get("status") == "True" for c in conditions)
 
 
-def kinds_of(definition: Document) -> tuple[ServedKind, ...]:
-    """What an established definition has served; nothing of any other. They share one `Custom`."""
+def kinds_of(definition: Document, convert: Convert | None = None) -> tuple[ServedKind, ...]:
+    """What an established definition has served; nothing of any other. They share one `Custom`, whose objects `convert` converts."""
     if not condition_is_true(definition, "Established"):
         return ()
     spec = definition["spec"]
@@ -38,7 +39,9 @@ def kinds_of(definition: Document) -> tuple[ServedKind, ...]:
         definition["metadata"]["name"],
         next(version["name"] for version in versions if version["storage"]),
         {version["name"]: _schema(version) for version in versions},
-        terminating=condition_is_true(definition, "Terminating"),
+        tuple(dict.fromkeys(path for version in versions for path in _selectable(version))),
+        condition_is_true(definition, "Terminating"),
+        convert=convert,
     )
     served = [version for version in versions if version["served"]]
     return tuple(_kind(definition, custom, version, served[0]["name"]) for version in served)
@@ -70,15 +73,17 @@ def _kind(definition: Document, custom: Custom, version: Document, preferred: st
         deprecated=_deprecation(spec, version) if version.get("deprecated") else "",
         stored_as=None if name == preferred else (group, preferred),
         dynamic=custom,
-        selectable=tuple(
-            row["jsonPath"].lstrip(".") for row in version.get("selectableFields") or ()
-        ),
+        selectable=_selectable(version),
         scale=None if scale is None else ScalePaths(
             scale["specReplicasPath"], scale["statusReplicasPath"],
             scale.get("labelSelectorPath") or "",
         ),
         list_name=names.get("listKind") or "",
     )  # fmt: skip
+
+
+def _selectable(version: Document) -> tuple[str, ...]:
+    return tuple(row["jsonPath"].lstrip(".") for row in version.get("selectableFields") or ())
 
 
 def _subresources(kind: str, parts: Mapping[str, Any]) -> tuple[Subresource, ...]:

@@ -1,9 +1,11 @@
 """Whether a CustomResourceDefinition may be stored: names, versions, subresources, conversion; the schema is definition_schemas.py's.
 
 What is the same in all versions is told as if it stood once above them (`spec.validation`, `spec.subresources` …), for that is
-the form in which upstream judges. Conversion by webhooks is not built and is refused.
+the form in which upstream judges.
 """
 
+import base64
+import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +13,7 @@ from machinery.api import jsonpath
 from machinery.api.customresources.naming import APPROVAL, is_protected
 from machinery.api.validation.causes import Causes
 from machinery.api.validation.definition_schemas import validate_schema
+from machinery.api.validation.webhooks import REVIEW_VERSIONS, client_config
 from machinery.meta import names
 from machinery.meta.resource import Document
 
@@ -239,22 +242,57 @@ def _selectable_fault(schema: Mapping[str, Any], path: str) -> str:
 
 def _conversion(conversion: Document, causes: Causes) -> None:
     strategy = conversion.get("strategy") or ""
-    at = "spec.conversion"
     webhook = conversion.get("webhook") or {}
+    config, versions = webhook.get("clientConfig"), webhook.get("conversionReviewVersions") or []
+    at = "spec.conversion"
     if not strategy:
         causes.required(f"{at}.strategy")
-    elif strategy == "Webhook":
-        if not webhook.get("clientConfig"):
-            causes.required(f"{at}.webhookClientConfig", "required when strategy is set to Webhook")
-        else:
-            text = "conversion by webhooks is not supported here: only strategy None is, which changes apiVersion alone"
-            causes.invalid(f"{at}.strategy", strategy, text)
+    causes.one_of(f"{at}.strategy", strategy or "None", ("None", "Webhook"))
+    if strategy != "Webhook":
+        text = "should not be set when strategy is not set to Webhook"
+        for name, value in (
+            ("webhookClientConfig", config),
+            ("conversionReviewVersions", versions),
+        ):
+            if value:
+                causes.forbidden(f"{at}.{name}", text)
+        return
+    if config is None:
+        causes.required(f"{at}.webhookClientConfig", "required when strategy is set to Webhook")
     else:
-        causes.one_of(f"{at}.strategy", strategy, ("None", "Webhook"))
-        if webhook:
-            causes.forbidden(
-                f"{at}.webhook", "should not be set when strategy is not set to Webhook"
-            )
+        client_config(config, f"{at}.webhookClientConfig", causes)
+        _bundle(config.get("caBundle"), f"{at}.webhookClientConfig.caBundle", causes)
+    _review_versions(versions, f"{at}.conversionReviewVersions", causes)
+
+
+def _bundle(bundle: str | None, field: str, causes: Causes) -> None:
+    """Certificates in PEM, as far as their frame says."""
+    if not bundle:
+        return
+    try:
+        text = base64.b64decode(bundle, validate=True)
+    except binascii.Error:
+        text = b""
+    if b"-----BEGIN CERTIFICATE-----" not in text or b"-----END CERTIFICATE-----" not in text:
+        told = "unable to load root certificates: unable to parse bytes as PEM block"
+        causes.invalid(field, bundle, told)
+
+
+def _review_versions(versions: Sequence[str], field: str, causes: Causes) -> None:
+    if not versions:
+        causes.required(field)
+        return
+    seen: set[str] = set()
+    for index, version in enumerate(versions):
+        if version in seen:
+            causes.invalid(f"{field}[{index}]", version, "duplicate version")
+            continue
+        seen.add(version)
+        causes.invalid_each(f"{field}[{index}]", version, names.dns_1035_label(version))
+    if seen.isdisjoint(REVIEW_VERSIONS):
+        accepted = ", ".join(REVIEW_VERSIONS)
+        text = f"none of the versions accepted by this server. accepted version(s) are {accepted}"
+        causes.invalid(field, list(versions), text)
 
 
 # --------------------------------------------------------------------------------------------------------------- status

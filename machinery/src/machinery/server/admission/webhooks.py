@@ -26,6 +26,7 @@ from machinery.server.admission.registered import NOBODY, Concerned, Hook, Regis
 from machinery.server.admission.seen import Seen, asked_of
 from machinery.server.audit.event import PATCHES
 from machinery.server.webhooks.client import CallFailed, WebhookClient
+from machinery.server.webhooks.conversion import converting
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Consultation:
             return False
         before = request.document
         request.reinvoked = True
-        _ = plugins.admit(request)
+        _ = await converting(lambda: plugins.admit(request))
         if request.document != before:
             state.again()
         state.number = 1
@@ -122,7 +123,7 @@ class Consultation:
     async def _round(self, request: AdmissionRequest, state: _Round) -> None:
         for hook in self._concerned.mutating:
             seen = Seen(request)
-            kind = self._meant(hook, request, seen)
+            kind = await converting(lambda: self._meant(hook, request, seen))  # noqa: B023 - called at once
             if kind is None or (state.number and hook.uid not in state.ask_again):
                 continue
             changed = await self._mutated(hook, request, seen, kind, state.number)
@@ -140,7 +141,9 @@ class Consultation:
         changed = False
         try:
             verdict = await self._ask(hook, request, seen, kind, mutating=True)
-            changed = self._patched(hook, request, seen, kind, verdict, place)
+            changed = await converting(
+                lambda: self._patched(hook, request, seen, kind, verdict, place)
+            )
         except _NotAsked as why:
             if not hook.ignores:
                 raise internal(str(why)) from why
@@ -199,9 +202,11 @@ class Consultation:
         if not hooks:
             return
         seen = Seen(request)
-        meant = [
-            (hook, kind) for hook in hooks if (kind := self._meant(hook, request, seen)) is not None
-        ]
+        meant = []
+        for hook in hooks:
+            kind = await converting(lambda: self._meant(hook, request, seen))  # noqa: B023 - called at once
+            if kind is not None:
+                meant.append((hook, kind))
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._validated(hook, request, seen, kind))
@@ -266,7 +271,8 @@ class Consultation:
             version = reviews.version_of(hook.versions)
         except reviews.Unfit as why:
             raise _NotAsked(hook, f"could not create admission objects: {why}") from None
-        document, old = seen.shown(seen.document, kind), seen.shown(seen.old, kind)
+        document = await converting(lambda: seen.shown(seen.document, kind))
+        old = await converting(lambda: seen.shown(seen.old, kind))
         review = reviews.review(version, uid, asked, document, old)
         try:
             answer = await self._webhooks.client.ask(hook.target, review, hook.seconds)
