@@ -221,6 +221,43 @@ async def test_node_proxy(world: World) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/api/v1/nodes/n1:PORT/proxy/healthz", 200, "asked /healthz"),
+        ("/api/v1/nodes/ftp:n1:1/proxy/", 400, 'invalid node request \\"ftp:n1:1\\"'),
+        ("/api/v1/nodes/n1:9/proxy/", 400, "address not allowed"),
+    ],
+)
+async def test_node_proxy_with_a_port(world: World, path: str, status: int, words: str) -> None:
+    code, text = await world.get(path.replace("PORT", str(world.kubelet.port)))
+    assert code == status
+    assert words in text
+
+
+@pytest.mark.parametrize(("verbs", "status"), [(["get"], 403), (["get", "create"], 101)])
+async def test_an_upgrade_through_a_node_needs_what_exec_needs(
+    verbs: list[str], status: int
+) -> None:
+    config = replace(
+        CONFIG, static_tokens=(*CONFIG.static_tokens, ("tok-jane", UserInfo("jane", ())))
+    )
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    version = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": "r"}}
+    rules = [{"apiGroups": [""], "resources": ["nodes/proxy"], "verbs": verbs}]
+    subject = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "jane"}
+    ref = {"kind": "ClusterRole", "apiGroup": "rbac.authorization.k8s.io", "name": "r"}
+    async with made(config) as world:
+        await world.post(f"{rbac}/clusterroles", {**version, "kind": "ClusterRole", "rules": rules})
+        binding = {**version, "kind": "ClusterRoleBinding", "roleRef": ref, "subjects": [subject]}
+        await world.post(f"{rbac}/clusterrolebindings", binding)
+        path = "/api/v1/nodes/n1/proxy/exec/default/p/c?command=sh&input=1"
+        answer = await asked(world, "GET", path, "tok-jane", "Upgrade: websocket")
+        assert int(answer.split(" ")[1]) == status
+        ran = [head for head in world.kubelet.heads if head.startswith("GET /exec/")]
+        assert bool(ran) is (status == 101)
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_exec_is_spliced_and_no_byte_is_lost(world: World, method: str) -> None:
     reader, writer = await world.upgrade(method, EXEC)
