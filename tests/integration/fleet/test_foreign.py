@@ -32,7 +32,13 @@ from machinery.client.interface import Client, DeleteOptions, dynamic
 from machinery.client.rest import RestClient
 from machinery.kit.clock import SystemClock
 from machinery.kit.ids import SystemIds
-from machinery.meta.errors import AlreadyExists, Forbidden, NotFound, StatusError
+from machinery.meta.errors import (
+    AlreadyExists,
+    Forbidden,
+    NotFound,
+    ServiceUnavailable,
+    StatusError,
+)
 from machinery.meta.objectmeta import condition, is_true
 from machinery.meta.resource import Document, ObjectKey
 from machinery.server.pki import client_context
@@ -233,6 +239,8 @@ async def test_a_foreign_cluster_is_a_member_with_no_more_rights_than_are_printe
         logs = await fleet.admin.request("GET", f"/api/v1/namespaces/demo/pods/{name}/log")
         assert b"no process runs here" in logs
         assert b"asked for: echo there" in await run(fleet, name, "echo", "there")
+        with pytest.raises(ServiceUnavailable, match="lookup tcp/none: unknown port"):
+            await fleet.admin.request("GET", f"/api/v1/namespaces/demo/pods/{name}:none/proxy/")
 
         gone = pods[0].metadata.uid
         await fleet.admin.delete(
