@@ -60,7 +60,7 @@ from machinery.api.fleet.cluster import CLUSTERS
 from machinery.api.fleet.resilience import CONFIG_NAME, FEDERATION_CONFIGS
 from machinery.api.scheme import ServedKind
 from machinery.controller.manager import Manager
-from machinery.controllers import namespace, tokencleaner
+from machinery.controllers import namespace, policystatus, tokencleaner
 from machinery.controllers.garbagecollector import controller as garbagecollector
 from machinery.kit.ids import Ids
 from machinery.meta.resource import ObjectKey
@@ -170,6 +170,7 @@ def setup_all(manager: Manager, settings: Settings) -> None:
     garbagecollector.setup(manager, settings.kinds)
     namespace.setup(manager, settings.kinds)
     tokencleaner.setup(manager)
+    policystatus.setup(manager, settings.kinds)
 
 
 def operator_settings(manager: Manager, settings: Settings) -> Callable[[], Operator]:

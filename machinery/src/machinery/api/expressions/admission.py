@@ -86,14 +86,16 @@ class Variables:
             except CompileFault as fault:
                 program = fault
             found.programs[name] = program
-            kind = _declared(program.returns) if isinstance(program, Program) else "dyn"
+            kind = cls.declared(program.returns) if isinstance(program, Program) else "dyn"
             known = known.having(PREFIX + name, kind)
         return found, known
 
-
-def _declared(returns: str) -> str:
-    """A type as upstream writes it, as it is declared."""
-    return returns.replace("(", "<").replace(")", ">").replace(", ", ",")
+    @staticmethod
+    def declared(returns: str) -> str:
+        """A type as upstream writes it, as it is declared; one that cannot be is anything."""
+        if "null_type" in returns or "type(" in returns:
+            return "dyn"
+        return returns.replace("(", "<").replace(")", ">").replace(", ", ",")
 
 
 @dataclass

@@ -3,13 +3,20 @@
 The checker asks for descriptors of protobuf messages, so that is what they become; values stay maps.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Final
+
+from machinery.api import schemas
+from machinery.api.expressions.functions.shape import new_pool
+from machinery.api.expressions.source import escaped
+from machinery.api.schemas import Schema
 
 Fields = Mapping[str, str]
 """From fields to types, as functions write them; a name of another record is its type."""
 _STAMP: Final = "timestamp"
+_MAP: Final = "map<string,"
 _SCALARS: Final = {"bool": 8, "bytes": 12, "double": 1, "int": 3, "string": 9, "uint": 4}
 _WELL_KNOWN: Final = {
     "timestamp": (".google.protobuf.Timestamp", "google/protobuf/timestamp.proto"),
@@ -51,97 +58,124 @@ ADMISSION: Final[Mapping[str, Fields]] = {
 
 
 class Records:
-    """A set of records; `pool` has their descriptors."""
+    """A set of records; `pool` has their descriptors. Those of one package may name one another in circles."""
 
     def __init__(self, records: Mapping[str, Fields]) -> None:
         self._records = records
-        self.pool = _copied_pool()
-        for name, fields in _ordered(records):
-            self.pool.AddSerializedFile(self._file(name, fields))
+        self.pool = new_pool()
+        packages: dict[str, list[str]] = {}
+        for name in records:
+            packages.setdefault(name.rpartition(".")[0], []).append(name)
+        for package, names in packages.items():
+            self.pool.AddSerializedFile(self._file(package, names))
 
-    def _file(self, name: str, fields: Fields) -> bytes:
+    def _file(self, package: str, names: Iterable[str]) -> bytes:
         from google.protobuf import descriptor_pb2  # noqa: PLC0415 - only where there are expressions
 
-        package, _, title = name.rpartition(".")
-        file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package=package)
+        file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package)
         file.syntax = "proto3"
-        message = file.message_type.add(name=title)
-        for number, (field, kind) in enumerate(fields.items(), 1):
-            self._add(file, message, field, number, kind)
+        file.dependency.extend(sorted(where for _, where in _WELL_KNOWN.values()))
+        for name in names:
+            message = file.message_type.add(name=name.rpartition(".")[2])
+            for number, (field, kind) in enumerate(self._records[name].items(), 1):
+                self._add(file, message, field, number, kind)
         written: bytes = file.SerializeToString()
         return written
 
     def _add(self, file: Any, message: Any, name: str, number: int, kind: str) -> None:
         field = message.field.add(name=name, number=number, label=1, json_name=name)
-        if kind.startswith("map<string,"):
-            kind, inner = self._map_entry(file, message, field, kind[len("map<string,") : -1])
+        if kind.startswith(_MAP):
             field.label = 3
-            field.type, field.type_name = 11, kind
-            del inner
+            field.type = 11
+            field.type_name = self._entry(file, message, name, kind[len(_MAP) : -1])
             return
         if kind.startswith("list<"):
             field.label, kind = 3, kind[5:-1]
-        self._type(file, field, kind)
+        self._type(field, kind)
 
-    def _type(self, file: Any, field: Any, kind: str) -> None:
+    def _type(self, field: Any, kind: str) -> None:
+        """A list of lists or of maps is one of anything: messages cannot say more."""
         if kind in _SCALARS:
             field.type = _SCALARS[kind]
             return
+        field.type = 11
         known = kind in self._records
-        title, where = (
-            (f".{kind}", f"{kind}.proto") if known else _WELL_KNOWN.get(kind, _WELL_KNOWN["dyn"])
-        )
-        field.type, field.type_name = 11, title
-        if where not in file.dependency and where != file.name:
-            file.dependency.append(where)
+        field.type_name = f".{kind}" if known else _WELL_KNOWN.get(kind, _WELL_KNOWN["dyn"])[0]
 
-    def _map_entry(self, file: Any, message: Any, field: Any, inner: str) -> tuple[str, str]:
-        title = "".join(part.title() for part in field.name.split("_")) + "Entry"
+    def _entry(self, file: Any, message: Any, name: str, inner: str) -> str:
+        """The message that a map's entries are, whose name is given."""
+        title = "".join(part[:1].upper() + part[1:] for part in name.split("_")) + "Entry"
         entry = message.nested_type.add(name=title)
         entry.options.map_entry = True
         entry.field.add(name="key", number=1, label=1, type=9)
-        value = entry.field.add(name="value", number=2, label=1)
-        self._type(file, value, inner if not inner.startswith(("list<", "map<")) else "dyn")
-        prefix = f"{file.package}." if file.package else ""
-        return f".{prefix}{message.name}.{title}", inner
-
-
-def _copied_pool() -> Any:
-    from google.protobuf import (
-        any_pb2,
-        descriptor_pool,  # noqa: PLC0415
-        duration_pb2,
-        empty_pb2,
-        struct_pb2,
-        timestamp_pb2,
-        wrappers_pb2,
-    )  # noqa: PLC0415
-
-    found = descriptor_pool.DescriptorPool()
-    for module in (any_pb2, duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2):
-        found.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
-    return found
-
-
-def _ordered(records: Mapping[str, Fields]) -> list[tuple[str, Fields]]:
-    """Each after those that it names; of a circle the rest is as it comes."""
-    out: dict[str, Fields] = {}
-
-    def add(name: str, above: frozenset[str]) -> None:
-        if name in out or name in above:
-            return
-        for kind in records[name].values():
-            inner = kind.rpartition("<")[2].rstrip(">").rpartition(",")[2]
-            if inner in records:
-                add(inner, above | {name})
-        out[name] = records[name]
-
-    for name in records:
-        add(name, frozenset())
-    return list(out.items())
+        self._type(entry.field.add(name="value", number=2, label=1), inner)
+        return f".{file.package}.{message.name}.{title}"
 
 
 @cache
 def admission() -> Records:
     """The types of `request` and `namespaceObject`."""
     return Records(ADMISSION)
+
+
+# ----------------------------------------------------------------------------------------------------------- of schemas
+RECORDS_MAX: Final = 2000
+"""Of one schema; what is deeper is anything."""
+
+
+class FromSchema:
+    """The records of schemas, under names of their own."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Fields] = {}
+        self._named: dict[str, str] = {}
+
+    def type_of(self, schema: Schema, hint: str) -> str:
+        """The type of what the schema describes; structures become records. `hint` is part of their names."""
+        reference = schemas.reference_of(schema)
+        if reference in self._named:
+            return self._named[reference]
+        schema = schemas.resolve(schema)
+        if schema.get("x-kubernetes-int-or-string") or schema.get(_PRESERVE):
+            return "dyn"
+        match schema.get("type"):
+            case "string":
+                return _FORMATS.get(str(schema.get("format")), "string")
+            case "integer":
+                return "int"
+            case "number":
+                return "double"
+            case "boolean":
+                return "bool"
+            case "array":
+                return f"list<{self.type_of(schema.get('items') or {}, hint)}>"
+            case "object":
+                return self._object(schema, hint, reference)
+            case _:
+                return "dyn"
+
+    def _object(self, schema: Schema, hint: str, reference: str) -> str:
+        properties = schema.get("properties")
+        if not properties:
+            inner = schema.get("additionalProperties")
+            if isinstance(inner, Mapping) and inner:
+                return f"{_MAP}{self.type_of(inner, hint)}>"
+            return "dyn"
+        if len(self.records) >= RECORDS_MAX:
+            return "dyn"
+        name = f"object.R{len(self.records)}_{hint}"
+        self.records[name] = {}
+        if reference:
+            self._named[reference] = name
+        fields: dict[str, str] = {}
+        for key, part in properties.items():
+            if (field := escaped(key)) and _IDENTIFIER.fullmatch(field):
+                fields[field] = self.type_of(part, _IDLE.sub("", field))
+        self.records[name] = fields
+        return name
+
+
+_PRESERVE: Final = "x-kubernetes-preserve-unknown-fields"
+_FORMATS: Final = {"date-time": "timestamp", "date": "timestamp", "duration": "duration", "byte": "bytes"}  # fmt: skip
+_IDENTIFIER: Final = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*", re.ASCII)
+_IDLE: Final = re.compile(r"[^A-Za-z0-9]")

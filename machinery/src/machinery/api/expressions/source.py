@@ -258,3 +258,13 @@ def _expanded(
     yield from bound(bodies[-1])
     yield Piece(f"){')' if made else ''}", at)
     yield Piece({"transformMap": ".map__()", "transformMapEntry": ".merged__()"}.get(name, ""), at)
+
+
+def escaped(name: str) -> str:
+    """A field's name as an identifier of CEL."""
+    if name in RESERVED:
+        return f"__{name}__"
+    out = name.replace("__", "__underscores__")
+    for letter, word in ((".", "dot"), ("-", "dash"), ("/", "slash")):
+        out = out.replace(letter, f"__{word}__")
+    return out

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from machinery.api.expressions import compiling, library
 from machinery.api.expressions.costs import LETTERS_MAX, TEXTS, Size, letters, size_of
-from machinery.api.expressions.source import RESERVED
+from machinery.api.expressions.source import escaped
 from machinery.api.fieldpath import below, item
 from machinery.api.validation.causes import Causes
 from machinery.api.validation.schema_values import ABSENT, keys_of
@@ -311,16 +311,6 @@ def _typed(schema: Schema, expression: str) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------------- values
-def escaped(name: str) -> str:
-    """A field's name as an identifier of CEL."""
-    if name in RESERVED:
-        return f"__{name}__"
-    out = name.replace("__", "__underscores__")
-    for letter, word in ((".", "dot"), ("-", "dash"), ("/", "slash")):
-        out = out.replace(letter, f"__{word}__")
-    return out
-
-
 def _type_name(schema: Schema) -> str:
     kind = str(schema.get("type") or "")
     if kind == "string":

@@ -62,9 +62,13 @@ def free(
 @cache
 def pool() -> Any:
     """The descriptors of all made types."""
-    from google.protobuf import (  # noqa: PLC0415 - only where there are expressions  # noqa: PLC0415  # noqa: PLC0415
+    return new_pool()
+
+
+def new_pool() -> Any:
+    """A pool of its own with them, and with the types that protobuf knows."""
+    from google.protobuf import (  # noqa: PLC0415 - only where there are expressions
         any_pb2,
-        descriptor_pb2,
         descriptor_pool,
         duration_pb2,
         empty_pb2,
@@ -76,15 +80,22 @@ def pool() -> Any:
     found = descriptor_pool.DescriptorPool()
     for module in (any_pb2, duration_pb2, empty_pb2, struct_pb2, timestamp_pb2, wrappers_pb2):
         found.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    _add_made(found)
+    return found
+
+
+def _add_made(found: Any) -> None:
+    """The made types' descriptors into a pool."""
+    from google.protobuf import descriptor_pb2  # noqa: PLC0415
+
     for name in MADE:
         package, _, title = name.rpartition(".")
         file = descriptor_pb2.FileDescriptorProto(
-            name=f"{name}.proto", package=package, syntax="proto3"
+            name=f"made/{name}.proto", package=package, syntax="proto3"
         )
         field = file.message_type.add(name=title).field.add(name=_FIELD, number=1)
         field.type, field.label = 9, 1
         found.AddSerializedFile(file.SerializeToString())
-    return found
 
 
 @cache
