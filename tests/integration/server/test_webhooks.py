@@ -328,3 +328,14 @@ async def test_plugins_change_again_what_webhooks_have_changed(
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "main", "image": "i"}]}}
     answer = await client.ask("POST", "/api/v1/namespaces/default/pods", pod)
     assert (answer.status, answer.body["spec"]["priority"]) == (201, 7)
+
+
+async def test_conditions_may_ask_the_authorizer(
+    server: RunningServer, client: Client, hooks: Webhooks
+) -> None:
+    hooks.answers["/no"] = deny()
+    text = "!authorizer.requestResource.check('escort').allowed() || request.name == 'a'"
+    hook = hooks.webhook("/no", matchConditions=[{"name": "who", "expression": text}])
+    await register(server, VALIDATING, "c", hook)
+    assert (await client.ask("POST", MAPS, config_map("a"))).status == 400
+    assert (await client.ask("POST", MAPS, config_map("b"))).status == 201  # masters may everything

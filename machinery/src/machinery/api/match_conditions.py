@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from machinery.api.expressions import admission
 from machinery.api.expressions.compiling import CompileFault, EvaluationFault, Program
-from machinery.api.expressions.functions.authorizing import Answer
+from machinery.api.expressions.functions.authorizing import Answer, Question
 
 VARIABLES: Final = ("object", "oldObject", "request")
 
@@ -36,10 +36,14 @@ def all_hold(
     conditions: Sequence[Mapping[str, Any]],
     variables: Mapping[str, Any],
     answer: Answer | None = None,
+    resource: Question | None = None,
 ) -> bool:
-    """Whether every condition is true of `object`, `oldObject` and `request`. `answer` is whom `authorizer` asks. Raises Failed."""
+    """Whether every condition is true of `object`, `oldObject` and `request`. Raises Failed.
+
+    `answer` is whom `authorizer` asks, `resource` what `authorizer.requestResource` begins with.
+    """
     written, old, request = (variables[name] for name in VARIABLES)
-    given = admission.Given(written, old, request, answer=answer)
+    given = admission.Given(written, old, request, answer=answer, resource=resource)
     programs = [(one["name"], _program(one["expression"].strip())) for one in conditions]
     try:
         return admission.all_hold(programs, admission.Evaluation(given))

@@ -9,6 +9,7 @@ import gc
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from aiohttp import web
 
@@ -22,6 +23,7 @@ from machinery.kit.tasks import TaskOwner
 from machinery.meta.resource import Document
 from machinery.meta.selectors import parse
 from machinery.server import bootstrap
+from machinery.server.admission.asking import answer_of
 from machinery.server.admission.defaultclasses import DefaultIngressClass, DefaultStorageClass
 from machinery.server.admission.escalation import RbacEscalation, SignerRights
 from machinery.server.admission.interface import Admission, Plugin
@@ -219,7 +221,9 @@ class ApiServer:
         caches = [self._cache_of(kind.group, kind.plural) for kind in (MUTATING, VALIDATING)]
         registered = Registered(caches[0], caches[1], Equivalents(self.scheme))
         self.cache.on_load.append(registered.load)
-        return Webhooks(registered, self.webhooks, self._labels_of_namespace, ids)
+        found = Webhooks(registered, self.webhooks, self._labels_of_namespace, ids)
+        found.answers = partial(answer_of, self.authorizer)
+        return found
 
     def _labels_of_namespace(self, name: str) -> Mapping[str, str] | None:
         namespace = self.peek("core/namespaces", "", name)

@@ -15,16 +15,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from machinery.api import decode, defaults, match_conditions
+from machinery.api.expressions.functions.authorizing import Answer
 from machinery.api.patch import json_patch
 from machinery.api.scheme import ServedKind
 from machinery.kit.ids import Ids
 from machinery.meta.errors import BadRequest, StatusError, internal
 from machinery.meta.resource import Document
 from machinery.server.admission import reviews
+from machinery.server.admission.asking import question_of
 from machinery.server.admission.interface import AdmissionRequest, forbidden
 from machinery.server.admission.registered import NOBODY, Concerned, Hook, Registered
 from machinery.server.admission.seen import Seen, asked_of
 from machinery.server.audit.event import PATCHES
+from machinery.server.user import UserInfo
 from machinery.server.webhooks.client import CallFailed, WebhookClient
 from machinery.server.webhooks.conversion import converting
 
@@ -59,6 +62,8 @@ class Webhooks:
         self.client = client
         self.labels = labels
         self.ids = ids
+        self.answers: Callable[[UserInfo], Answer | None] = lambda _user: None
+        """Who answers what conditions ask of the authorizer; set by whoever has one."""
         self.open = False
         """Nobody is asked before the server serves: what it makes at its start must not wait for a webhook that runs on it."""
 
@@ -246,7 +251,9 @@ class Consultation:
             "request": seen.request(kind),
         }
         try:
-            holds = match_conditions.all_hold(hook.conditions, variables)
+            holds = match_conditions.all_hold(
+                hook.conditions, variables, webhooks.answers(request.call.user), question_of(seen.asked)
+            )  # fmt: skip
         except match_conditions.Failed as why:
             if hook.ignores:
                 return None

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from machinery.api.expressions.admission import Evaluation, Given
-from machinery.api.expressions.functions.authorizing import Answer, Question
 from machinery.api.scheme import ServedKind
 from machinery.meta.errors import NotFound
 from machinery.meta.resource import Document
+from machinery.server.admission.asking import answer_of, question_of
 from machinery.server.admission.interface import AdmissionRequest, forbidden
 from machinery.server.admission.matching import Criteria, Equivalents
 from machinery.server.admission.policies.params import Misconfigured, Params
@@ -16,8 +16,7 @@ from machinery.server.admission.policies.plans import Binding, Policy
 from machinery.server.admission.policies.registered import Bound
 from machinery.server.admission.seen import Seen
 from machinery.server.authz import Authorizer
-from machinery.server.rbac import Attributes
-from machinery.server.user import UserInfo, service_account_user
+from machinery.server.user import UserInfo
 
 Peek = Callable[[str, str, str], Document | None]
 
@@ -100,28 +99,10 @@ class Judge:
             seen.request(kind),
             self.peek("core/namespaces", "", namespace) if namespace else None,
             meant.params,
-            self._answer(user),
-            Question(
-                "", group=asked.kind.group, resource=asked.kind.plural, subresource=asked.subresource,
-                namespace=asked.namespace, name=asked.name,
-            ),
-        )  # fmt: skip
+            answer_of(self.authorizer, user),
+            question_of(asked),
+        )
         return Evaluation(given, meant.policy.variables)
-
-    def _answer(self, user: UserInfo) -> Answer:
-        def answer(question: Question) -> tuple[bool, str]:
-            who = user
-            if question.account:
-                namespace, _, name = question.account.partition(":")
-                who = service_account_user(namespace, name)
-            asked = Attributes(
-                question.verb, question.group, question.resource, question.subresource,
-                question.namespace, question.name, question.path,
-            )  # fmt: skip
-            allowed = self.authorizer.allows(who, asked)
-            return allowed, self.authorizer.reason(who, asked) if allowed else ""
-
-        return answer
 
 
 def _misconfigured(policy: Policy, binding: Binding | None, seen: Seen, why: Exception) -> Meant:
