@@ -15,12 +15,19 @@ from machinery.api import schemas
 from machinery.api.fleet.kinds import FLEET
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import ServedKind
+from machinery.api.template_kinds import (
+    IP_ADDRESS,
+    REPLICATION_CONTROLLER,
+    SERVICE_CIDR,
+    TEMPLATE_KINDS,
+)
 from machinery.kit.ids import SystemIds
 from machinery.server import patching
 from machinery.server.app import Extensions
 
 pytestmark = pytest.mark.integration
-KINDS = [kind for kind in (*BUILTIN, *FLEET) if kind.verbs]
+SERVED = (*BUILTIN, *TEMPLATE_KINDS, REPLICATION_CONTROLLER, IP_ADDRESS, SERVICE_CIDR, *FLEET)
+KINDS = [kind for kind in SERVED if kind.verbs]
 NAMES = ("a", "b", "widgets.example.com")
 _held: list[Arena] = []
 
@@ -28,7 +35,7 @@ _held: list[Arena] = []
 @pytest.fixture(scope="module", autouse=True)
 def _server() -> Iterator[None]:
     extensions = Extensions(admission=(KarmadaKinds(SystemIds()),))
-    with arena(kinds=(*BUILTIN, *FLEET), extensions=extensions) as found:
+    with arena(kinds=SERVED, extensions=extensions) as found:
         _held.append(found)
         yield
         _held.clear()

@@ -11,6 +11,7 @@ from machinery.api import decode, protobuf
 from machinery.api.kinds import BUILTIN, CUSTOM_RESOURCE_DEFINITION
 from machinery.api.protobuf.forms import fields_of
 from machinery.api.scheme import Scheme
+from machinery.api.template_kinds import RUN_BY_MEMBERS, TEMPLATE_KINDS
 from machinery.meta.errors import BadRequest
 
 RECORDED = Path(__file__).parents[2] / "golden" / "api-protobuf"
@@ -229,7 +230,11 @@ def test_deep_nesting_is_bounded() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [kind for kind in BUILTIN if kind is not CUSTOM_RESOURCE_DEFINITION],
+    [
+        *(k for k in BUILTIN if k is not CUSTOM_RESOURCE_DEFINITION),
+        *TEMPLATE_KINDS,
+        *RUN_BY_MEMBERS,
+    ],
     ids=lambda k: f"{k.kind}.{k.group}",
 )
 def test_every_built_kind_is_in_the_table(kind: Any) -> None:
