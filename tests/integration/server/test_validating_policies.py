@@ -11,6 +11,7 @@ from tests.support.policies import CONFIG_MAPS, Bench, bench, binding, policy, r
 
 from machinery.api.kinds import BUILTIN
 from machinery.api.template_kinds import TEMPLATE_KINDS
+from machinery.meta.errors import StatusError
 from machinery.meta.resource import Document
 from machinery.server.audit import default
 from machinery.server.audit.config import AuditConfig
@@ -366,3 +367,38 @@ async def _last(server: RunningServer, path: Path) -> dict[str, Any]:
     await server.api.auditor.log.flush()
     events = [json.loads(line) for line in path.read_bytes().splitlines()]
     return [one for one in events if one.get("requestURI", "").startswith(MAPS)][-1]
+
+
+async def test_nobody_lends_what_they_cannot_read(on: Bench) -> None:
+    role = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    rules = [
+        {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]},
+    ]
+    await on.made(role, {"metadata": {"name": "policies"}, "rules": rules})
+    subject = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "alice"}
+    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "policies"}
+    await on.made(bindings, {"metadata": {"name": "a"}, "subjects": [subject], "roleRef": ref})
+    alice = on.client.server.rest_as("alice")
+
+    async def refused(path: str, document: Document) -> str:
+        try:
+            await alice.request("POST", path, body=json.dumps(document).encode())
+        except StatusError as error:
+            return error.message
+        return ""
+
+    secrets = policy(validation("true"), paramKind={"apiVersion": "v1", "kind": "Secret"})
+    assert (await refused(CONFIG_MAPS.policies, secrets)).endswith(
+        'spec.paramKind: Forbidden: user alice must have "get" permission on all objects of the referenced paramKind '
+        "(kind=Secret, apiVersion=v1)"
+    )
+    maps = policy(validation("true"), paramKind={"apiVersion": "v1", "kind": "ConfigMap"})
+    assert await refused(CONFIG_MAPS.policies, maps) == ""
+    named = {"name": "x", "namespace": "default", "parameterNotFoundAction": "Allow"}
+    assert await refused(CONFIG_MAPS.bindings, binding(paramRef=named)) == ""
+    await on.made(CONFIG_MAPS.policies, {**secrets, "metadata": {"name": "s"}})
+    assert (await refused(CONFIG_MAPS.bindings, binding("c", "s", paramRef=named))).endswith(
+        'spec.paramRef: Forbidden: user alice does not have "get" permission on the object referenced by paramRef'
+    )

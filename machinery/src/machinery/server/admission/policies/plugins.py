@@ -12,6 +12,7 @@ from machinery.server.admission.matching import Equivalents
 from machinery.server.admission.policies.judging import Judge, Peek
 from machinery.server.admission.policies.mutating import MutatingPolicies
 from machinery.server.admission.policies.params import Params
+from machinery.server.admission.policies.reading import ParamRights
 from machinery.server.admission.policies.registered import Registered
 from machinery.server.admission.policies.validating import ValidatingPolicies
 from machinery.server.authz import Authorizer
@@ -22,7 +23,7 @@ from machinery.store.interface import Store
 def policies(
     scheme: Scheme, store: Store, cache: WatchCache, authorizer: Authorizer, peek: Peek
 ) -> list[Plugin]:
-    """In their order; on a server that does not serve the kinds they judge nothing."""
+    """In their order, and who guards them; on a server that does not serve the kinds they judge nothing."""
     equivalents = Equivalents(scheme)
     judge = Judge(authorizer, Params(scheme, store, cache), peek, equivalents)
 
@@ -35,6 +36,7 @@ def policies(
         return found
 
     return [
+        ParamRights(authorizer, scheme, peek),
         MutatingPolicies(registered(MUTATING_POLICY, MUTATING_BINDING), judge),
         ValidatingPolicies(registered(VALIDATING_POLICY, VALIDATING_BINDING), judge),
     ]
