@@ -46,7 +46,7 @@ def lookup(host: str) -> str:
 def certificate(host: str, error: ssl.SSLError) -> str:
     """A certificate that is not believed, or a handshake that failed otherwise."""
     if not isinstance(error, ssl.SSLCertVerificationError):
-        return f"tls: {error.reason or error}"
+        return f"tls: {getattr(error, 'reason', None) or error}"
     if error.verify_code in (_HOSTNAME, _ADDRESS):
         return f"{_TLS}certificate is not valid for {host}"
     if error.verify_code == _EXPIRED:
