@@ -86,6 +86,7 @@ class Webhooks:
             "apiVersions": fields.pop("versions", ["v1"]),
             "operations": fields.pop("operations", ["CREATE"]),
             "resources": fields.pop("resources", ["configmaps"]),
+            "scope": "*",
         }
         return {
             "name": f"{path.strip('/').replace('/', '-') or 'root'}.example.com",
