@@ -5,6 +5,7 @@ The backend never sees who asked: credentials and impersonation are for us. It i
 in HTML pages are not rewritten.
 """
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -19,6 +20,8 @@ HOP_BY_HOP = frozenset(
 """Headers of one connection (RFC 9110, 7.6.1), and those that `Connection` names."""
 _OURS = frozenset({"authorization", "expect", "x-forwarded-uri", "x-forwarded-for"})
 _CORS = "access-control-"
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _IMPERSONATION = "impersonate-"
 
 
@@ -93,6 +96,11 @@ def answered(headers: Pairs, way: Way, host: str, asked_host: str) -> Pairs:
         for low in (name.lower(),)
         if low not in dropped and not low.startswith(_CORS)
     ]
+
+
+def is_sound(headers: Pairs) -> bool:
+    """Whether they can be written as they are: names are tokens, no value breaks its line."""
+    return all(_TOKEN.fullmatch(name) and not _BREAKS.search(value) for name, value in headers)
 
 
 def redirected(location: str, prefix: str, hosts: tuple[str, str]) -> str:

@@ -16,7 +16,7 @@ from machinery.kit.tasks import TaskOwner
 from machinery.meta.errors import ServiceUnavailable, StatusError
 from machinery.server.audit.auditor import begun
 from machinery.server.nodehttp import ResponseHead, open_body, read_head
-from machinery.server.proxy.forwarding import Pairs, Way, answered, asked, is_upgrade
+from machinery.server.proxy.forwarding import Pairs, Way, answered, asked, is_sound, is_upgrade
 from machinery.server.proxy.places import Place
 from machinery.wire.handover import HandedOver, streams
 from machinery.wire.splice import Streams, splice
@@ -92,6 +92,8 @@ async def relay(
             raise unreachable("EOF") from error
         except OSError as error:
             raise unreachable(error) from error
+        if not is_sound(head.pairs):
+            raise unreachable("malformed MIME header line")
         if head.status != 101:
             back = answered(head.pairs, way, host, request.headers.get("Host", ""))
             return await _answer(request, head, back, reader)
