@@ -1,9 +1,11 @@
 """The channel protocols, hand-made Protocol Buffers, and who may enter the endpoint."""
 
+import datetime as dt
+
 import pytest
 
 from cluster_agent.node.cri import pbwire
-from cluster_agent.node.server import may_enter
+from cluster_agent.node.server import may_enter, subject_of
 from machinery.wire import channels
 from machinery.wire.channels import Frame
 
@@ -84,3 +86,14 @@ def test_malformed_messages_are_refused(raw: bytes) -> None:
 )
 def test_who_may_enter(subject: tuple[str, tuple[str, ...]], wanted: bool) -> None:
     assert may_enter(subject, ("kube-apiserver-kubelet-client",)) is wanted
+
+
+def test_a_certificate_that_has_ended_on_a_living_connection_is_nobodys() -> None:
+    certificate = {
+        "subject": ((("organizationName", "system:masters"),), (("commonName", "boss"),)),
+        "notAfter": "Jan  2 03:04:05 2027 GMT",
+    }
+    end = dt.datetime(2027, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    assert subject_of(certificate, end) == ("boss", ("system:masters",))
+    assert subject_of(certificate, end + dt.timedelta(seconds=1)) == ("", ())
+    assert subject_of({}, end) == ("", ())

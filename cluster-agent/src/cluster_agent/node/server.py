@@ -6,6 +6,7 @@ system:masters may come in; there is no anonymous path. Exec, attach and port-fo
 up in all of them.
 """
 
+import datetime as dt
 import functools
 import logging
 import ssl
@@ -127,10 +128,12 @@ class KubeletServer:
     # ------------------------------------------------------------------------------------------------ who may enter
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        names = subject_of(request)
+        names = subject_of(certificate_of(request), self._clock.now())
         if not may_enter(names, self._config.kubelet_client_names):
             text = f"Forbidden (user={names[0] or 'system:anonymous'}, path={request.path})"
-            return web.Response(status=403, text=text)
+            refusal = web.Response(status=403, text=text)
+            refusal.force_close()  # who has a new certificate by now comes again with it
+            return refusal
         try:
             response: web.StreamResponse = await handler(request)
         except Refused as error:
@@ -309,12 +312,20 @@ def _node_of(request: web.Request, named: Callable[[ssl.SSLContext], str | None]
     return named(connection.context) if connection is not None else None
 
 
-def subject_of(request: web.Request) -> tuple[str, tuple[str, ...]]:
-    """(common name, organisations) of the client's certificate; TLS has checked who signed it."""
+def certificate_of(request: web.Request) -> Mapping[str, Any]:
+    """The client's, as ssl's getpeercert() describes it; empty where there is none."""
     transport = request.transport
-    certificate = transport.get_extra_info("peercert") if transport is not None else None
+    found = transport.get_extra_info("peercert") if transport is not None else None
+    return found or {}
+
+
+def subject_of(certificate: Mapping[str, Any], now: dt.datetime) -> tuple[str, tuple[str, ...]]:
+    """(common name, organisations) of a certificate; TLS has checked who signed it. Nobody's, when it has ended meanwhile."""
+    end = certificate.get("notAfter")
+    if end and now.timestamp() > ssl.cert_time_to_seconds(end):
+        return "", ()
     common, groups = "", []
-    for part in (certificate or {}).get("subject", ()):
+    for part in certificate.get("subject", ()):
         for key, value in part:
             if key == "commonName":
                 common = value
