@@ -6,15 +6,23 @@ parameters: values are converted once, a policy's variables run when they are fi
 (upstream's units of cost are not counted; what may be handled is estimated from above, as for rules of definitions).
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from machinery.api.expressions import compiling, records
 from machinery.api.expressions.compiling import CompileFault, EvaluationFault, Program, Scope
-from machinery.api.expressions.costs import LETTERS_MAX, letters, size_of
+from machinery.api.expressions.costs import (
+    LETTERS_MAX,
+    Size,
+    estimate,
+    handles_text,
+    letters,
+    size_of,
+)
 from machinery.api.expressions.functions import authorizing
 from machinery.api.expressions.functions.authorizing import Answer, Question
 from machinery.api.expressions.functions.shape import AUTHORIZER, RESOURCE_CHECK, carried
@@ -29,6 +37,8 @@ OUT_OF_BUDGET: Final = (
 )
 BUDGET_LETTERS: Final = 2 * LETTERS_MAX
 """Of all expressions of one policy with one set of parameters: about a second."""
+_UNDECLARABLE: Final = re.compile(r"null_type|(?<!optional_)\btype\b")
+_LITTLE: Final = BUDGET_LETTERS // 64
 _NAMESPACE_TIMES: Final = ("creationTimestamp", "deletionTimestamp")
 
 
@@ -93,7 +103,7 @@ class Variables:
     @staticmethod
     def declared(returns: str) -> str:
         """A type as upstream writes it, as it is declared; one that cannot be is anything."""
-        if "null_type" in returns or "type(" in returns:
+        if _UNDECLARABLE.search(returns):
             return "dyn"
         return returns.replace("(", "<").replace(")", ">").replace(", ", ",")
 
@@ -121,14 +131,14 @@ class Evaluation:
         self._variables = variables or Variables()
         self._values: dict[str, Any] = {}
         self._activation = compiling.activation(_values(given))
-        self._size = size_of(given.object, given.old, given.params)
         self._left = BUDGET_LETTERS
 
     def value(self, program: Program) -> Any:
         """Raises EvaluationFault; OutOfBudget where nothing more may be asked."""
-        self._left -= letters(program.text, self._size)
-        if self._left < 0:
-            raise OutOfBudget
+        if handles_text(program.text):
+            self._left -= self._letters(program.text)
+            if self._left < 0:
+                raise OutOfBudget
         with ExitStack() as held:
             held.enter_context(looking_up(self._variable))
             if self._given.answer is not None:
@@ -137,6 +147,19 @@ class Evaluation:
                 return program.value(self._activation)
             except compiling.Exhausted:
                 raise OutOfBudget from None
+
+    def _letters(self, text: str) -> int:
+        """By the quick estimate where that is nothing to speak of, else exactly."""
+        found = letters(text, self._quick)
+        return found if found < _LITTLE else letters(text, self._exact)
+
+    @cached_property
+    def _quick(self) -> Size:
+        return estimate(self._given.object, self._given.old, self._given.params)
+
+    @cached_property
+    def _exact(self) -> Size:
+        return size_of(self._given.object, self._given.old, self._given.params)
 
     def _variable(self, name: str) -> Any:
         found = self._values.get(name, self)

@@ -10,6 +10,8 @@ import re
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 ITERATIONS_MAX: Final = 10_000
 """The library's own bound of one run."""
 LETTERS_MAX: Final = 10_000_000
@@ -56,6 +58,18 @@ def size_of(*documents: Any) -> Size:
         elif one.__class__ is list:
             left.extend(one)
     return Size(values, longest)
+
+
+def estimate(*documents: Any) -> Size:
+    """The same from above, at the speed of JSON: commas and colons within texts count too."""
+    raw = orjson.dumps(documents)
+    texts = raw.replace(b"\\\\", b"__").replace(b'\\"', b"__").split(b'"')
+    return Size(sum(map(raw.count, (b",", b"{", b"["))) + 1, max(map(len, texts)))
+
+
+def handles_text(expression: str) -> bool:
+    """Whether a run may handle letters at all."""
+    return _shape(expression).handles_text
 
 
 def letters(expression: str, size: Size) -> int:
