@@ -13,7 +13,7 @@ Types are checked as far as `self` is a scalar or a list of them; of objects the
 path from `self`; as the variable of a macro they are text.
 
 What rules may cost is bounded: the length of each, how often they run for one object, the letters that a run may handle
-(`rule_costs`), and by the library itself a run's iterations and depth. Upstream's units of cost are not counted.
+(`expressions.costs`), and by the library itself a run's iterations and depth. Upstream's units of cost are not counted.
 """
 
 import datetime as dt
