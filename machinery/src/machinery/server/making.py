@@ -115,12 +115,16 @@ class Maker:
         manage: bool,
     ) -> Document:
         """The object as it will be stored: webhooks are asked where some are concerned."""
-        draft = await converting(
-            lambda: self.draft(kind, document, namespace, call, origin=origin, manage=manage)
-        )
+
+        def begin() -> Draft:
+            return self.draft(kind, document, namespace, call, origin=origin, manage=manage)
+
+        draft = begin() if kind.dynamic is None else await converting(begin)
         request = draft.request
         consultation = None if self.webhooks is None else self.webhooks.consult(request)
         if consultation is None:
+            if kind.dynamic is None:
+                return self.final(draft)
             return await converting(lambda: self.final(draft))
         admitted = request.document
         if draft.manage:
@@ -177,7 +181,10 @@ class Maker:
         kind, call, subresource = request.kind, request.call, request.subresource
         wanted = request.document
         asked = strategy.prepare_update(kind, wanted, live, subresource)
-        admitted = await converting(lambda: self._admission.admit(request))
+        if kind.dynamic is None:
+            admitted = self._admission.admit(request)
+        else:
+            admitted = await converting(lambda: self._admission.admit(request))
         managers = None
         consultation = None if self.webhooks is None else self.webhooks.consult(request)
         if consultation is not None:
@@ -197,7 +204,10 @@ class Maker:
         if causes:
             raise errors.invalid(kind.kind, kind.group, request.name, causes)
         request.document = new
-        await converting(lambda: self._admission.validate(request))
+        if kind.dynamic is None:
+            self._admission.validate(request)
+        else:
+            await converting(lambda: self._admission.validate(request))
         if not manage or managers is not None:
             new = managed_by(new, managers)
         else:
