@@ -151,6 +151,11 @@ async def test_bodies_of_every_method(world: World, method: str, counted: bool) 
     assert chunked is not counted
 
 
+async def test_who_waits_to_be_invited_is(world: World) -> None:
+    asked = await world.ask(f"{POD}/web/proxy/hash", "POST", data=io.BytesIO(b"x"), expect100=True)
+    assert orjson.loads(asked[1])["sha256"] == hashlib.sha256(b"x").hexdigest()
+
+
 async def test_what_passes_and_what_does_not(world: World) -> None:
     headers = {"X-Mine": "1", "Cookie": "c=d", "Impersonate-User": "root"}
     async with world.session.get(

@@ -194,6 +194,12 @@ async def test_bodies_stream_both_ways(world: World, counted: bool) -> None:
     assert (status, len(answer)) == (200, BIG)
 
 
+async def test_who_waits_to_be_invited_is(world: World) -> None:
+    path = f"{POD}/web.alpha/proxy/hash"
+    _, answer = await world.ask(path, "POST", data=io.BytesIO(b"x"), expect100=True)
+    assert orjson.loads(answer)["sha256"] == hashlib.sha256(b"x").hexdigest()
+
+
 async def test_statuses_and_redirects(world: World) -> None:
     assert await world.ask(f"{POD}/web.alpha/proxy/teapot") == (418, b"short and stout")
     for path, end in (("login", "/proxy/welcome"), ("", "/proxy/")):

@@ -26,7 +26,7 @@ from machinery.server.audit.auditor import begun
 from machinery.server.proxy import places
 from machinery.server.proxy.forwarding import Pairs, Way, answered, asked, is_upgrade, way_of
 from machinery.server.proxy.places import Named
-from machinery.server.proxy.relay import client_gone
+from machinery.server.proxy.relay import client_gone, invite
 from machinery.server.request import RequestInfo
 from machinery.server.user import UserInfo
 from machinery.wire.link import LinkDown
@@ -129,6 +129,7 @@ class ProxyForwarder:
         passed = [pair for pair in passed if pair[0].lower() != "connection"]
         body = None
         if request.can_read_body:
+            invite(request)
             body = request.content.iter_any()
             passed += [("Content-Length", v) for v in request.headers.getall("Content-Length", ())]
         tasks = TaskOwner(on_death=lambda _name, _error: None)

@@ -115,11 +115,16 @@ def _head(request: web.BaseRequest, way: Way, headers: Pairs, *, body: bool) -> 
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
 
 
+def invite(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it to send its body."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
 async def _send(request: web.BaseRequest, writer: asyncio.StreamWriter) -> None:
     """The client's body, as it comes."""
     chunked = "Content-Length" not in request.headers
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    invite(request)
     try:
         async for piece in request.content.iter_any():
             if piece:
