@@ -1,12 +1,15 @@
 """The pure parts of webhooks: what an answer means, where a service is, why nobody answered, whom a write concerns."""
 
 import base64
+import contextlib
 import errno
 import ssl
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme, ServedKind
@@ -114,6 +117,52 @@ def test_versions(given: list[str], expected: str) -> None:
     assert reviews.version_of(given) == expected
     with pytest.raises(reviews.Unfit, match="does not accept known AdmissionReview versions"):
         reviews.version_of(["v2"])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+RESPONSE = st.fixed_dictionaries(
+    {},
+    optional={
+        key: JSON
+        for key in ("uid", "allowed", "patch", "patchType", "warnings", "auditAnnotations", "status")
+    },
+)  # fmt: skip
+
+
+@given(response=RESPONSE | JSON, mutating=st.booleans(), version=st.sampled_from(["v1", "v1beta1"]))
+def test_no_answer_breaks_anything(response: Any, mutating: bool, version: str) -> None:
+    """Whatever a webhook says is a verdict, or no answer; and a refusal is a Status of failure."""
+    whole = answer(version) | {"response": response}
+    if isinstance(response, dict):
+        whole["response"] = {**response, "uid": UID}
+    try:
+        found = reviews.verdict(whole, version, UID, mutating=mutating)
+    except reviews.Unfit:
+        return
+    told = reviews.refusal("w", found.status).to_status()
+    assert 400 <= told["code"] <= 599
+    assert told["message"].startswith('admission webhook "w" denied the request')
+    orjson.dumps(told)
+    with contextlib.suppress(reviews.Unfit, ValueError):
+        reviews.operations(found)
+
+
+@given(response=JSON, converted=JSON)
+def test_no_conversion_breaks_anything(response: Any, converted: Any) -> None:
+    whole = {"response": response}
+    with contextlib.suppress(conversion.Unfit):
+        conversion.answered(whole, "v1beta1", UID)
+    with contextlib.suppress(conversion.Unfit):
+        found = conversion.restored(OBJECT, converted, "g/v2")
+        assert found["metadata"]["uid"] == "1"
+    if isinstance(converted, dict):
+        given_ = {**converted, "apiVersion": "g/v2", "kind": "K", "metadata": converted}
+        with contextlib.suppress(conversion.Unfit):
+            conversion.restored({**OBJECT, "metadata": {}}, given_, "g/v2")
 
 
 # -------------------------------------------------------------------------------------------------------------- services

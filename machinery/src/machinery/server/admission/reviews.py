@@ -144,7 +144,9 @@ def operations(found: Verdict) -> Any:
 
 def refusal(name: str, status: Mapping[str, Any] | None) -> StatusError:
     """The error that a client hears of a webhook that does not allow: never a status of success."""
-    result = dict(status or {})
+    texts = {key: value for key, value in (status or {}).items() if key in ("message", "reason")}
+    result = {key: value for key, value in (status or {}).items() if key not in texts}
+    result |= {key: value for key, value in texts.items() if isinstance(value, str)}
     code = result.get("code")
     if not isinstance(code, int) or code < 400:
         result["code"] = 400
