@@ -23,6 +23,7 @@ from tests.support.widgets import WIDGETS, define, definition, version, widget
 from machinery.api.kinds import BUILTIN, ENDPOINT_SLICE
 from machinery.api.template_kinds import TEMPLATE_KINDS
 from machinery.api.webhook_kinds import MUTATING, VALIDATING
+from machinery.client.interface import dynamic
 from machinery.meta.errors import StatusError
 from machinery.meta.resource import Document
 from machinery.server.audit import policy
@@ -31,6 +32,7 @@ from machinery.server.config import ServerConfig
 
 pytestmark = pytest.mark.integration
 MAPS = "/api/v1/namespaces/default/configmaps"
+CONFIG_MAPS = dynamic("", "v1", "configmaps", "ConfigMap", namespaced=True)
 PODS = "/api/v1/namespaces/default/pods"
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1"
 MERGE = "application/merge-patch+json"
@@ -110,6 +112,18 @@ async def test_changes_are_in_effect_at_once(
         assert (await client.ask("POST", MAPS, config_map(f"b{number}"))).status == 201
         full = {"webhooks": [hooks.webhook("/w")]}
         await client.ask("PATCH", f"{path}/c", full, MERGE)
+
+
+async def test_other_replicas_obey(server: RunningServer, hooks: Webhooks) -> None:
+    """Each reads configurations from the store that they share."""
+    hooks.answers["/w"] = lambda _: {"allowed": False}
+    async with running_server(store=server.api.store) as other, client_of(other) as client:
+        await register(server, VALIDATING, "c", hooks.webhook("/w"))
+        await other.api.cache.fresh()
+        assert (await client.ask("POST", MAPS, config_map())).status == 400
+        metrics = (await other.rest.request("GET", "/metrics")).decode()
+    told = 'error_type="no_error",name="w.example.com",operation="CREATE",rejection_code="400"'
+    assert f"apiserver_admission_webhook_rejection_total{{{told}" in metrics
 
 
 async def test_creates_without_a_task_step_aside_for_webhooks_alone(
@@ -365,10 +379,15 @@ async def test_the_audit_log_tells_of_webhooks(tmp_path: Path, hooks: Webhooks, 
             server, VALIDATING, "v", hooks.webhook("/two"), hooks.webhook("/gone", **dead)
         )
         await client.ask("POST", MAPS, config_map())
+        await server.local.create(CONFIG_MAPS, config_map("local"), "default")
         assert server.api.auditor is not None
         await server.api.auditor.log.flush()
         lines = (tmp_path / "audit.log").read_text().splitlines()
-    event = [e for e in map(json.loads, lines) if e["requestURI"] == MAPS][-1]
+    ends = [e for e in map(json.loads, lines) if e["stage"] == "ResponseComplete"]
+    *_, event, local = [e for e in ends if e["requestURI"] == MAPS]
+    assert local["userAgent"] == "system:apiserver"
+    told = {k for k in local["annotations"] if not k.startswith("patch")}
+    assert told == {k for k in event["annotations"] if not k.startswith("patch")}
     found = {k: v for k, v in event["annotations"].items() if not k.startswith("authorization")}
     mutated = found.pop("mutation.webhook.admission.k8s.io/round_0_index_0")
     assert json.loads(mutated) == {

@@ -158,7 +158,8 @@ class Scratch:
 
     async def close(self) -> None:
         """Forget it all."""
-        self.api.watches.close_all()
+        await self.api.watches.stop()
+        await self.api.webhooks.close()  # it may have asked for conversions
         await self.api.cache.stop()
         await self._manager.stop(flush=False)
         await self.store.close()

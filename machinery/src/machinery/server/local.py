@@ -7,6 +7,7 @@ caller may do with it what it likes.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -52,6 +53,8 @@ from machinery.store.interface import (
 )
 
 T = TypeVar("T")
+ANNOTATIONS: ContextVar[dict[str, str] | None] = ContextVar("annotations", default=None)
+"""What admission tells of the write that is under way goes there."""
 _EVERYTHING, _AS_USUAL = ListOptions(), DeleteOptions()
 LOCAL_LAG_EVENTS_MAX = 200_000
 DECODE_SEGMENT = 500
@@ -393,7 +396,10 @@ class LocalClient:
             self._local.authorizer.check(self._user, asked)
 
     def _call(self) -> Call:
-        return Call(self._user, self._manager, field_validation="Ignore")
+        call = Call(self._user, self._manager, field_validation="Ignore")
+        if (notes := ANNOTATIONS.get()) is not None:
+            call.annotations = notes
+        return call
 
     def _entry_view(
         self, resource: Resource[T], kind: ServedKind, cache: KindCache, entry: Entry, revision: int

@@ -19,6 +19,7 @@ from machinery.api.expressions.functions.authorizing import Answer
 from machinery.api.patch import json_patch
 from machinery.api.scheme import ServedKind
 from machinery.kit.ids import Ids
+from machinery.kit.metrics import METRICS
 from machinery.meta.errors import BadRequest, StatusError, internal
 from machinery.meta.resource import Document
 from machinery.server.admission import reviews
@@ -36,6 +37,20 @@ log = logging.getLogger(__name__)
 MUTATION: Final = "mutation.webhook.admission.k8s.io/"
 OPEN_MUTATING: Final = "failed-open.mutation.webhook.admission.k8s.io/"
 OPEN_VALIDATING: Final = "failed-open.validation.webhook.admission.k8s.io/"
+DURATION: Final = METRICS.histogram(
+    "apiserver_admission_webhook_admission_duration_seconds", "Until a webhook had answered.",
+    ["name", "type", "operation"],
+)  # fmt: skip
+REJECTED: Final = METRICS.counter(
+    "apiserver_admission_webhook_rejection_total",
+    "Writes that a webhook refused, or that failed as it gave no answer.",
+    ["name", "type", "operation", "error_type", "rejection_code"],
+)
+OPENED: Final = METRICS.counter(
+    "apiserver_admission_webhook_fail_open_total",
+    "Webhooks that gave no answer and were passed over.",
+    ["name", "type"],
+)
 Labels = Callable[[str], Mapping[str, str] | None]
 
 
@@ -151,8 +166,9 @@ class Consultation:
             )
         except _NotAsked as why:
             if not hook.ignores:
+                _failed(hook, "admit", seen)
                 raise internal(str(why)) from why
-            _passed_over(hook, why)
+            _passed_over(hook, "admit", why)
             notes.setdefault(OPEN_MUTATING + place, hook.name)
         finally:
             told = {
@@ -228,8 +244,9 @@ class Consultation:
             _ = await self._ask(hook, request, seen, kind, mutating=False)
         except _NotAsked as why:
             if not hook.ignores:
+                _failed(hook, "validating", seen)
                 return internal(str(why))
-            _passed_over(hook, why)
+            _passed_over(hook, "validating", why)
             key = f"{OPEN_VALIDATING}round_0_index_{hook.index}"
             request.call.annotations.setdefault(key, hook.name)
         except StatusError as error:
@@ -281,10 +298,15 @@ class Consultation:
         document = await converting(lambda: seen.shown(seen.document, kind))
         old = await converting(lambda: seen.shown(seen.old, kind))
         review = reviews.review(version, uid, asked, document, old)
+        sort, clock = ("admit" if mutating else "validating"), asyncio.get_running_loop()
+        began = clock.time()
         try:
             answer = await self._webhooks.client.ask(hook.target, review, hook.seconds)
         except CallFailed as why:
             raise _NotAsked(hook, f"failed to call webhook: {why}") from why
+        finally:
+            labels = DURATION.labels(hook.name, sort, asked["operation"])
+            labels.observe(clock.time() - began)
         try:
             verdict = reviews.verdict(answer, version, uid, mutating=mutating)
         except reviews.Unfit as why:
@@ -294,7 +316,10 @@ class Consultation:
             call.annotations.setdefault(f"{hook.name}/{key}", value)
         call.warnings.extend(verdict.warnings)
         if not verdict.allowed:
-            raise reviews.refusal(hook.name, verdict.status)
+            refusal = reviews.refusal(hook.name, verdict.status)
+            code = refusal.status_code
+            REJECTED.labels(hook.name, sort, asked["operation"], "no_error", code).inc()
+            raise refusal
         return verdict
 
 
@@ -323,7 +348,13 @@ def _tidied(body: ServedKind, after: Document, before: Document) -> Document:
         raise internal(error.message) from None
 
 
-def _passed_over(hook: Hook, why: Exception) -> None:
+def _failed(hook: Hook, sort: str, seen: Seen) -> None:
+    operation = seen.asked.operation
+    REJECTED.labels(hook.name, sort, operation, "calling_webhook_error", 0).inc()
+
+
+def _passed_over(hook: Hook, sort: str, why: Exception) -> None:
+    OPENED.labels(hook.name, sort).inc()
     log.warning(
         "failed calling webhook, failing open",
         extra={"configuration": hook.configuration, "webhook": hook.name, "error": str(why)},

@@ -16,7 +16,7 @@ from machinery.meta.errors import StatusError
 from machinery.meta.resource import ObjectKey, Resource
 from machinery.server.audit.auditor import Auditor
 from machinery.server.audit.event import Trail
-from machinery.server.local import Local, LocalClient
+from machinery.server.local import ANNOTATIONS, Local, LocalClient
 from machinery.server.request import EMPTY_QUERY, RequestInfo
 from machinery.server.user import UserInfo
 
@@ -110,6 +110,9 @@ class AuditedLocal(LocalClient):
 
     async def _told(self, trail: Trail, work: Awaitable[T]) -> T:
         self._auditor.received(trail)
+        notes: dict[str, str] = {}
+        trail.annotations = notes
+        token = ANNOTATIONS.set(notes)
         try:
             return await work
         except StatusError as error:
@@ -118,6 +121,8 @@ class AuditedLocal(LocalClient):
         except BaseException:
             self._auditor.broken(trail)
             raise
+        finally:
+            ANNOTATIONS.reset(token)
 
 
 def path_of(resource: Resource[Any], info: RequestInfo) -> str:
