@@ -43,7 +43,12 @@ from machinery.server.stored import Stored
 from machinery.server.subresources import Subresources
 from machinery.server.user import UserInfo
 from machinery.server.watching import WatchServer
-from machinery.server.webhooks.conversion import converting, converts, outward_all
+from machinery.server.webhooks.conversion import (
+    BATCH_OBJECTS,
+    converting,
+    converts,
+    outward_all,
+)  # fmt: skip
 
 CONNECTS = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 COLLECTION_BATCH = 50
@@ -213,7 +218,12 @@ class Api:
         """The objects as they are served."""
         if not converts(kind):
             return render.documents_of(kind, entries)
-        return await outward_all(kind, [entry.document() for entry in entries])
+        found: list[Document] = []
+        for first in range(0, len(entries), BATCH_OBJECTS):
+            batch = entries[first : first + BATCH_OBJECTS]
+            found += await outward_all(kind, [entry.document() for entry in batch])
+            await asyncio.sleep(0)
+        return found
 
     def _shown(  # noqa: PLR0913 - the same
         self,

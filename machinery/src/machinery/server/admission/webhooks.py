@@ -14,6 +14,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+import orjson
+
 from machinery.api import decode, defaults, match_conditions
 from machinery.api.expressions.functions.authorizing import Answer
 from machinery.api.patch import json_patch
@@ -210,7 +212,7 @@ class Consultation:
         after = _applied(hook, before, operations)
         body = seen.body_kind(kind)
         tidy = after if body is None else _tidied(body, after, before)
-        if tidy == before:
+        if _canonical(before) == _canonical(tidy):
             return False
         full = tidy if body is None else defaults.apply_defaults(body, tidy)
         request.document = seen.written(seen.taken(full, kind))
@@ -359,6 +361,11 @@ def _passed_over(hook: Hook, sort: str, why: Exception) -> None:
         "failed calling webhook, failing open",
         extra={"configuration": hook.configuration, "webhook": hook.name, "error": str(why)},
     )
+
+
+def _canonical(document: Document) -> bytes:
+    """Not by `==`: for Python 1, 1.0 and True are equal."""
+    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
 
 def _compact(value: Any) -> str:
