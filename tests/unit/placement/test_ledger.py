@@ -11,6 +11,7 @@ from federation.placement.ledger import (
     SETTLE_S,
     TOLD_S,
     UNSEEN_S,
+    WORD_S,
     Ledger,
     Reservation,
     Standing,
@@ -210,8 +211,23 @@ def test_a_cluster_that_leaves_and_comes_back_owes_nothing() -> None:
         ([DECIDED, SHOWN], 1 + SETTLE_S, 0),
         ([DECIDED], UNSEEN_S, 0),
         ([DECIDED, Gone(1)], 2, 0),
+        ([Heard(0), DECIDED, SHOWN, Heard(4)], 2, SETTLE_S - 1),
+        ([Heard(0), DECIDED, SHOWN, Heard(4)], 1 + SETTLE_S, WORD_S),
+        ([Heard(0), DECIDED, SHOWN, Heard(4), Heard(6)], 6, 0),
+        ([Heard(0), DECIDED, SHOWN, Heard(4), Heard(20, away=True)], 20, SETTLE_S),
     ],
-    ids=["unknown", "owed", "told", "settled", "given up", "gone"],
+    ids=[
+        "unknown",
+        "owed",
+        "told",
+        "settled",
+        "given up",
+        "gone",
+        "heard before it settles",
+        "no word since",
+        "a word since",
+        "it was away",
+    ],
 )
 def test_when_a_binding_is_counted_once(steps: list[Step], at: float, busy: float) -> None:
     assert play(steps).busy_s(WEB, at) == busy

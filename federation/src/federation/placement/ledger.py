@@ -43,6 +43,8 @@ SETTLE_S = 4.0
 """From a workload's report until its pods are in the member's sums, which are sent every 2 s."""
 TOLD_S = 8.0
 """By then a member has told of the pods that a decision brought it."""
+WORD_S = 2.0
+"""From a cluster's word to its next one."""
 GROWN_S = 60.0
 """How long replicas may take to be replaced by bigger ones."""
 UNSEEN_S = 300.0
@@ -208,11 +210,13 @@ class _Book:
         if held is not None:
             self.add(held.amounts, -1)
 
-    def linger(self, amounts: Amounts, now: float, lasts_s: float) -> None:
+    def linger(self, amounts: Amounts, now: float, lasts_s: float) -> _Hold:
         """Keep amounts for a while."""
         number = self._number = self._number + 1
         self.add(amounts, 1)
-        heapq.heappush(self._ends, _Hold(now + lasts_s, number, lasts_s, amounts))
+        held = _Hold(now + lasts_s, number, lasts_s, amounts)
+        heapq.heappush(self._ends, held)
+        return held
 
     def expire(self, now: float) -> None:
         """Give back what has ended."""
@@ -252,7 +256,8 @@ class Ledger:
         self._words: dict[str, float] = {}
         self._unheard = -math.inf if listening else math.inf
         self._known: dict[ObjectKey, Standing] = {}
-        self._lingers: dict[ObjectKey, float] = {}
+        self._lingers: dict[ObjectKey, dict[str, _Hold]] = {}
+        """What each cluster may not have in its sums yet of replicas that it has told of."""
 
     def stand(self, binding: Standing, now: float, since: float | None = None) -> None:
         """The binding is like this now. `since`: when it was decided, if that was earlier."""
@@ -298,8 +303,8 @@ class Ledger:
             amounts = room_of(binding.asks, owed)
             book.reserve(binding, binding.key, owed, amounts, began, binding.patience_s)
         if owed < held.replicas:
-            book.linger(room_of(held.asks, held.replicas - owed), now, SETTLE_S)
-            self._lingers[binding.key] = now + SETTLE_S
+            told = book.linger(room_of(held.asks, held.replicas - owed), now, SETTLE_S)
+            self._lingers.setdefault(binding.key, {})[cluster] = told
 
     def _book(self, cluster: str) -> _Book:
         book = self._books.get(cluster)
@@ -314,7 +319,7 @@ class Ledger:
             standing = min(asked, binding.shown.get(cluster, 0))
             amounts = times(more, standing)
             if amounts:
-                self._books[cluster].linger(amounts, now, GROWN_S)
+                _ = self._books[cluster].linger(amounts, now, GROWN_S)
 
     def gone(self, key: ObjectKey, now: float) -> None:
         """The binding is no more; what it owed may be in the making."""
@@ -325,7 +330,7 @@ class Ledger:
             held = book.open.get(key) if book is not None else None
             if book is not None and held is not None:
                 book.release(key)
-                book.linger(held.amounts, now, SETTLE_S)
+                _ = book.linger(held.amounts, now, SETTLE_S)
 
     def void(self, key: ObjectKey) -> None:
         """What the binding was said to be asked was never written: nothing of it is in the making."""
@@ -353,7 +358,11 @@ class Ledger:
         _ = self._words.pop(cluster, None)
 
     def _expire(self, book: _Book, cluster: str, now: float) -> None:
-        book.expire(min(now, self._words.get(cluster, self._unheard)))
+        book.expire(self._passed(cluster, now))
+
+    def _passed(self, cluster: str, now: float) -> float:
+        """Up to when time has passed for the cluster."""
+        return min(now, self._words.get(cluster, self._unheard))
 
     # ------------------------------------------------------------------------------------------------- reading
     def reserved(self, cluster: str, now: float) -> Amounts:
@@ -373,7 +382,8 @@ class Ledger:
         return book.version if book.sums else -1
 
     def busy_s(self, key: ObjectKey, now: float) -> float:
-        """Seconds until nothing of the binding's own may be reserved; SETTLE_S at a time while replicas are owed."""
+        """Seconds until nothing of the binding's own may be reserved; SETTLE_S at a time while replicas are owed, and WORD_S at
+        a time while a cluster is waited for."""
         known = self._known.get(key)
         for cluster in known.asked if known is not None else ():
             book = self._books.get(cluster)
@@ -381,10 +391,16 @@ class Ledger:
                 self._expire(book, cluster, now)
                 if key in book.open:
                     return SETTLE_S
-        wait = self._lingers.get(key, now) - now
-        if wait <= 0:
-            _ = self._lingers.pop(key, None)
-        return max(0.0, wait)
+        left = {
+            name: held
+            for name, held in self._lingers.pop(key, {}).items()
+            if name in self._books and held.at > self._passed(name, now)
+        }
+        if not left:
+            return 0.0
+        self._lingers[key] = left
+        wait = max(held.at for held in left.values()) - now
+        return wait if wait > 0 else WORD_S
 
     def reservations(self, cluster: str) -> list[Reservation]:
         """Who is owed what there, in order of the decisions."""
