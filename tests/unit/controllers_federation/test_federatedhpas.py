@@ -12,10 +12,10 @@ from federation.clusters import metrics
 from federation.clusters.metrics import Answers, MemberMetrics, NoMetrics
 from federation.controllers import federatedhpas
 from federation.controllers.federatedhpas import Seen, Target
-from federation.propagation.scaling.rates import Past
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.core import Pod
 from machinery.api.fleet.autoscaling import FEDERATED_HPAS, FederatedHPA
+from machinery.autoscaling.rates import Past
 from machinery.client.interface import Listing, ListOptions
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, SetStatus
 from machinery.meta.errors import NotFound
@@ -95,8 +95,8 @@ STEADY = {"ScalingActive": ("True", "ValidMetricFound"), "ScalingLimited": ("Fal
         ("as it should be", hpa(), seen(2, "500m", "500m"), None, STEADY),
         ("more than the most", hpa(maxReplicas=3), seen(2, "1", "1"), 3,
          {"ScalingActive": ("True", "ValidMetricFound"), "ScalingLimited": ("True", "TooManyReplicas")}),
-        ("below the least at once", hpa(), seen(1), 2, {"AbleToScale": ("True", "ReadyForNewScale")}),
-        ("above the most at once", hpa(), seen(12), 10, {"AbleToScale": ("True", "ReadyForNewScale")}),
+        ("below the least at once", hpa(), seen(1), 2, {"AbleToScale": ("True", "SucceededRescale")}),
+        ("above the most at once", hpa(), seen(12), 10, {"AbleToScale": ("True", "SucceededRescale")}),
         ("scaled to nought by hand: off", hpa(), seen(0), None, {"ScalingActive": ("False", "ScalingDisabled")}),
         ("nobody gives metrics", hpa(), seen(2, "", "", failed={"alpha": "x"}), None,
          {"ScalingActive": ("False", "FailedGetResourceMetric")}),
@@ -149,11 +149,18 @@ def test_what_is_told() -> None:
     )
     failed = {"alpha": "it serves no metrics.k8s.io"}
     silent = federatedhpas.plan(hpa(), seen(2, "", "", failed=failed), Past(), NOW)
-    (said,) = (a for a in silent.actions if isinstance(a, Emit))
-    assert said.message == (
-        "the HPA was unable to compute the replica count: did not receive metrics for targeted pods "
-        "(pods might be unready); no metrics from alpha (it serves no metrics.k8s.io)"
+    why = (
+        "did not receive metrics for targeted pods (pods might be unready); "
+        "no metrics from alpha (it serves no metrics.k8s.io)"
     )
+    assert [(a.reason, a.message) for a in silent.actions if isinstance(a, Emit)] == [
+        ("FailedGetResourceMetric", why),
+        (
+            "FailedComputeMetricsReplicas",
+            "invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value: "
+            + why,
+        ),
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------------- members

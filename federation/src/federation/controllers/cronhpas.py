@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from federation.propagation.admission.autoscaling import zone_of
+from machinery.api.autoscaling import TargetReference
 from machinery.api.fleet.autoscaling import (
     CRON_FEDERATED_HPAS,
     FEDERATED_HPA,
@@ -22,7 +23,6 @@ from machinery.api.fleet.autoscaling import (
     ExecutionHistory,
     FailedExecution,
     SuccessfulExecution,
-    TargetReference,
 )
 from machinery.api.scheme import ServedKind
 from machinery.client.interface import dynamic

@@ -1,7 +1,7 @@
 """Federated HPAs: the replicas of a workload follow the load of its pods in all clusters together.
 
 Every 15 s the members that run its pods are asked for their metrics over the links; the number is that of Kubernetes' own
-autoscaler for one large cluster (`federation.propagation.scaling`), and is written into the template, whose policy divides it as
+autoscaler for one large cluster (`machinery.autoscaling`), and is written into the template, whose policy divides it as
 ever. A member that gives no metrics has pods that are not measured; where none gives any, nothing is scaled and the condition
 ScalingActive says why. What was recommended and done before is remembered by the leading server alone, as upstream.
 """
@@ -15,41 +15,20 @@ from typing import Final
 from federation.clusters.metrics import Answers, Metrics
 from federation.clusters.mirroring import mirror_name
 from federation.controllers.cronhpas import Scalable, scalable
-from federation.propagation.scaling.rates import Allowed, Past, allowed
-from federation.propagation.scaling.replicas import (
-    TOLERANCE,
-    MetricError,
-    Proposal,
-    Sample,
-    propose,
-    sample_of,
-)
+from machinery.api.autoscaling import MetricSpec
 from machinery.api.core import PODS, Pod
-from machinery.api.fleet.autoscaling import (
-    FEDERATED_HPAS,
-    FederatedHPA,
-    MetricSpec,
-    ResourceSource,
-    ScalingRules,
-)
+from machinery.api.fleet.autoscaling import FEDERATED_HPAS, FederatedHPA
 from machinery.api.fleet.cluster import MANAGED_LABEL
 from machinery.api.scheme import ServedKind
+from machinery.autoscaling.deciding import LOOK_S, Said, conditions, decide, outcome, status_of
+from machinery.autoscaling.rates import Past
+from machinery.autoscaling.replicas import MetricError, Proposal, Sample, propose, sample_of
 from machinery.controller.action import Action, Emit, Patch, RequeueAfter, Result, SetStatus
 from machinery.controller.manager import Manager
-from machinery.kit.clock import rfc3339
 from machinery.meta import selectors
 from machinery.meta.errors import NotFound
-from machinery.meta.objectmeta import condition, condition_document
-from machinery.meta.quantity import Quantity, quantity_of
+from machinery.meta.objectmeta import condition_document
 from machinery.meta.resource import Document, ObjectKey, Resource
-
-LOOK_S: Final = 15.0
-FAILURES: Final = {
-    "Resource": "FailedGetResourceMetric",
-    "ContainerResource": "FailedGetContainerResourceMetric",
-    "Pods": "FailedGetPodsMetric",
-    "Object": "FailedGetObjectMetric",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +53,6 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the metrics ask for: a number and by which; or none, and why."""
-
-    replicas: int | None
-    by: str = ""
-    reason: str = "ValidMetricFound"
-    message: str = ""
-    current: tuple[Document, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Step:
     """What is done, and what is remembered."""
 
@@ -95,112 +63,56 @@ class Step:
 # ------------------------------------------------------------------------------------------------------------------ plan
 def plan(held: FederatedHPA, seen: Seen, past: Past, now: dt.datetime) -> Step:
     """Scale, and say so."""
+    before = {
+        "desiredReplicas": held.status.desired_replicas,
+        "conditions": [condition_document(c) for c in held.status.conditions],
+    }
     target = seen.target
     if target is None:
-        say = [_condition(held, "AbleToScale", "False", "FailedGetScale", seen.missing, now)]
-        said = _event(held, "Warning", "FailedGetScale", seen.missing)
-        return Step([*_told(held, say, {}), said, RequeueAfter(LOOK_S)], past)
-    able = _condition(held, "AbleToScale", "True", "ReadyForNewScale", "the target can be scaled", now)  # fmt: skip
-    current = target.replicas
-    if not current:
-        text = "scaling is disabled since the replica count of the target is zero"
-        off = _condition(held, "ScalingActive", "False", "ScalingDisabled", text, now)
-        numbers = {"currentReplicas": 0, "desiredReplicas": 0}
-        return Step([*_told(held, [able, off], numbers), RequeueAfter(LOOK_S)], past)
-    if not held.spec.min_replicas <= current <= held.spec.max_replicas:
-        bound = min(max(current, held.spec.min_replicas), held.spec.max_replicas)
-        why = "above Spec.MaxReplicas" if current > bound else "below Spec.MinReplicas"
-        return _scaled(held, target, bound, f"Current number of replicas {why}", [able], past, now)
-    wanted = by_metrics(held, current, seen, now)
-    active = "True" if wanted.replicas is not None else "False"
-    told = [able, _condition(held, "ScalingActive", active, wanted.reason, wanted.message, now)]
-    if wanted.replicas is None:
-        said = _event(held, "Warning", wanted.reason, wanted.message)
-        numbers = {"currentReplicas": current, "desiredReplicas": current}
-        return Step([*_told(held, told, numbers), said, RequeueAfter(LOOK_S)], past)
-    may = allowed(held.spec, current, wanted.replicas, past, now)
-    told.append(_limits(held, may, now))
-    counted: Document = {"currentMetrics": list(wanted.current)}
-    if may.replicas == current:
-        counted |= {"currentReplicas": current, "desiredReplicas": current}
-        return Step([*_told(held, told, counted), RequeueAfter(LOOK_S)], may.past)
-    return _scaled(held, target, may.replicas, wanted.by, told, may.past, now, counted)
+        said = [Said("AbleToScale", "False", "FailedGetScale", seen.missing)]
+        status: Document = {
+            "conditions": conditions(before["conditions"], said, now),
+            "observedGeneration": held.metadata.generation,
+        }
+        return _step(held, status, [_event(held, "Warning", "FailedGetScale", seen.missing)], past)
 
+    def read(metric: MetricSpec, tolerance: tuple[Fraction, Fraction]) -> Proposal:
+        return _by(metric, tolerance, target.replicas, seen, now)
 
-def _scaled(  # noqa: PLR0913
-    held: FederatedHPA,
-    target: Target,
-    replicas: int,
-    why: str,
-    told: list[Document],
-    past: Past,
-    now: dt.datetime,
-    numbers: Mapping[str, object] | None = None,
-) -> Step:
-    current = target.replicas
-    status = {
-        **(numbers or {}),
-        "currentReplicas": current,
-        "desiredReplicas": replicas,
-        "lastScaleTime": rfc3339(now),
-    }
-    text = f"New size: {replicas}; reason: {why}"
+    decision = decide(held.spec, target.replicas, read, past, now)
     actions: list[Action] = [
-        Patch(target.resource, target.key, {"spec": {"replicas": replicas}}),
-        *_told(held, told, status),
-        _event(held, "Normal", "SuccessfulRescale", text),
-        RequeueAfter(LOOK_S),
+        _event(held, "Warning", one.reason, one.message) for one in decision.warned
     ]
-    return Step(actions, past.with_change(replicas - current, now))
+    if decision.rescales:
+        decision = outcome(decision, now)
+        size = {"spec": {"replicas": decision.replicas}}
+        text = f"New size: {decision.replicas}; reason: {decision.why}"
+        done = _event(held, "Normal", "SuccessfulRescale", text)
+        actions = [Patch(target.resource, target.key, size), done, *actions]
+    status = status_of(before, decision, held.metadata.generation, now)
+    return _step(held, status, actions, decision.past)
 
 
-def by_metrics(held: FederatedHPA, current: int, seen: Seen, now: dt.datetime) -> Wanted:
-    """The most that a metric asks for; while one cannot be read, nothing shrinks."""
-    found: list[tuple[Proposal, MetricSpec]] = []
-    errors: list[tuple[str, str]] = []
-    for metric in held.spec.metrics:
-        try:
-            found.append((_by(held, metric, current, seen, now), metric))
-        except MetricError as error:
-            reason = FAILURES.get(metric.type, "InvalidMetricSourceType")
-            errors.append((reason, f"{error}{_silent(seen)}"))
-    if not found or (errors and max(p.replicas for p, _ in found) < current):
-        reason, text = errors[0]
-        return Wanted(None, reason=reason, message=f"the HPA was unable to compute the replica count: {text}")  # fmt: skip
-    best, metric = max(found, key=lambda pair: pair[0].replicas)
-    name = _named(metric)
-    side = "above" if best.replicas > current else "below"
-    text = f"the HPA was able to successfully calculate a replica count from {name}"
-    return Wanted(
-        best.replicas,
-        f"{name} {side} target",
-        message=text,
-        current=tuple(_now(p, m) for p, m in found),
-    )
+def _step(held: FederatedHPA, status: Document, actions: list[Action], past: Past) -> Step:
+    told = SetStatus(FEDERATED_HPAS, held.key, status)
+    return Step([*actions, told, RequeueAfter(LOOK_S)], past)
 
 
 def _by(
-    held: FederatedHPA, metric: MetricSpec, current: int, seen: Seen, now: dt.datetime
+    metric: MetricSpec,
+    tolerance: tuple[Fraction, Fraction],
+    current: int,
+    seen: Seen,
+    now: dt.datetime,
 ) -> Proposal:
-    source = source_of(metric)
+    """Raises MetricError, which names the members that gave no metrics."""
+    source = metric.of_pods
     if source is None:
         raise MetricError(f"metrics of type {metric.type} are not read from members")
-    behavior = held.spec.behavior
-    down = behavior.scale_down if behavior is not None else ScalingRules()
-    up = behavior.scale_up if behavior is not None else ScalingRules()
-    tolerance = (_tolerance(down), _tolerance(up))
-    return propose(current, source, seen.pods, seen.samples, now, tolerance)
-
-
-def source_of(metric: MetricSpec) -> ResourceSource | None:
-    """What is measured of pods; None: something else."""
-    return {"Resource": metric.resource, "ContainerResource": metric.container_resource}.get(
-        metric.type
-    )
-
-
-def _tolerance(rules: ScalingRules) -> Fraction:
-    return TOLERANCE if rules.tolerance is None else quantity_of(rules.tolerance).value
+    try:
+        return propose(current, source, seen.pods, seen.samples, now, tolerance)
+    except MetricError as error:
+        raise MetricError(f"{error}{_silent(seen)}") from None
 
 
 def _silent(seen: Seen) -> str:
@@ -210,70 +122,6 @@ def _silent(seen: Seen) -> str:
     return "; no metrics from " + ", ".join(
         f"{n} ({why})" for n, why in sorted(seen.failed.items())
     )
-
-
-def _named(metric: MetricSpec) -> str:
-    source = source_of(metric)
-    assert source is not None
-    if source.target.average_utilization is not None:
-        return f"{source.name} resource utilization (percentage of request)"
-    return f"{source.name} resource"
-
-
-def _now(proposal: Proposal, metric: MetricSpec) -> Document:
-    """An entry of `currentMetrics`."""
-    source = source_of(metric)
-    assert source is not None
-    family = "binary" if source.name == "memory" else "decimal"
-    average = proposal.average
-    if source.name == "memory":
-        average = Fraction(average.__floor__())
-    current: Document = {"averageValue": str(Quantity(_milli(average), family))}
-    if proposal.percent is not None:
-        current["averageUtilization"] = proposal.percent
-    what: Document = {"name": source.name, "current": current}
-    if source.container:
-        what["container"] = source.container
-    field_ = "resource" if metric.type == "Resource" else "containerResource"
-    return {"type": metric.type, field_: what}
-
-
-def _milli(value: Fraction) -> Fraction:
-    return Fraction((value * 1000).__floor__(), 1000)
-
-
-# ------------------------------------------------------------------------------------------------------------ what is told
-def _limits(held: FederatedHPA, may: Allowed, now: dt.datetime) -> Document:
-    status = "True" if may.limited else "False"
-    return _condition(held, "ScalingLimited", status, may.reason, may.message, now)
-
-
-def _condition(  # noqa: PLR0913
-    held: FederatedHPA, kind: str, status: str, reason: str, message: str, now: dt.datetime
-) -> Document:
-    before = condition(held.status.conditions, kind)
-    since = now
-    if before is not None and before.status == status and before.last_transition_time is not None:
-        since = before.last_transition_time
-    return {
-        "type": kind,
-        "status": status,
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": rfc3339(since),
-    }
-
-
-def _told(held: FederatedHPA, own: Sequence[Document], numbers: Document) -> list[Action]:
-    """The status; conditions that nothing is said of stay as they are."""
-    said = {one["type"] for one in own}
-    kept = [condition_document(c) for c in held.status.conditions if c.type not in said]
-    status = {
-        "conditions": [*own, *kept],
-        "observedGeneration": held.metadata.generation,
-        **numbers,
-    }
-    return [SetStatus(FEDERATED_HPAS, held.key, status)]
 
 
 def _event(held: FederatedHPA, kind: str, reason: str, text: str) -> Emit:

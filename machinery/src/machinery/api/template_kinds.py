@@ -90,7 +90,7 @@ SERVICE_CIDR = ServedKind(
 )  # fmt: skip
 """Who has which cluster address, and out of which ranges: each member gives its own."""
 
-_RUN = frozenset({"CronJob", "DaemonSet", "Job", "StatefulSet"})
+_RUN = frozenset({"CronJob", "DaemonSet", "HorizontalPodAutoscaler", "Job", "StatefulSet"})
 RUN_BY_MEMBERS: tuple[ServedKind, ...] = (
     REPLICATION_CONTROLLER,
     IP_ADDRESS,

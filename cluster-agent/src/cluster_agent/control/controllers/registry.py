@@ -24,6 +24,7 @@ from cluster_agent.control.controllers.daemonset import controller as daemonset
 from cluster_agent.control.controllers.deployment import controller as deployment
 from cluster_agent.control.controllers.endpoints import controller as endpoints
 from cluster_agent.control.controllers.endpointslice import controller as endpointslice
+from cluster_agent.control.controllers.horizontalpodautoscaler import controller as autoscaler
 from cluster_agent.control.controllers.job import controller as job
 from cluster_agent.control.controllers.nodelifecycle import controller as nodelifecycle
 from cluster_agent.control.controllers.replicaset import controller as replicaset
@@ -71,6 +72,7 @@ def setups(settings: Settings) -> Mapping[str, Callable[[Manager], None]]:
         "job": job.setup,
         "cronjob": cronjob.setup,
         "ttl-after-finished": ttlafterfinished.setup,
+        "horizontalpodautoscaler": lambda m: autoscaler.setup(m, settings.kinds),
         "garbage-collector": lambda m: garbage.setup(m, settings.kinds, shared),
         "namespace": lambda m: namespace.setup(
             m, settings.kinds, grace_s=settings.namespace_grace_s

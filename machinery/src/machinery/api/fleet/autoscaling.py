@@ -2,16 +2,9 @@
 
 import datetime as dt
 
+from machinery.api.autoscaling import ScalingSpec, TargetReference
 from machinery.meta.objectmeta import Condition, Object, View
 from machinery.meta.resource import Resource
-
-
-class TargetReference(View):
-    """What is scaled, in the namespace of the object that says so."""
-
-    api_version: str = ""
-    kind: str = ""
-    name: str = ""
 
 
 class CronFederatedHPARule(View):
@@ -75,59 +68,6 @@ FEDERATED_HPA = ("autoscaling.karmada.io/v1alpha1", "FederatedHPA")
 """Version and kind of what a CronFederatedHPA may scale by its limits."""
 
 
-class MetricTarget(View):
-    """`type` is Utilization (of what pods request, in percent), Value or AverageValue."""
-
-    type: str = ""
-    average_utilization: int | None = None
-    average_value: str | int | None = None
-    value: str | int | None = None
-
-
-class ResourceSource(View):
-    """A resource of pods, or of one container in them."""
-
-    name: str = ""
-    container: str = ""
-    target: MetricTarget = MetricTarget()
-
-
-class MetricSpec(View):
-    """One of the two is given, by `type` Resource or ContainerResource; other sources are told apart by `type` alone."""
-
-    type: str = ""
-    resource: ResourceSource | None = None
-    container_resource: ResourceSource | None = None
-
-
-class ScalingPolicy(View):
-    """So many Pods, or so much Percent, may be added or taken away within the last `period_seconds`."""
-
-    type: str = ""
-    value: int = 0
-    period_seconds: int = 0
-
-
-class ScalingRules(View):
-    stabilization_window_seconds: int | None = None
-    select_policy: str = "Max"
-    policies: tuple[ScalingPolicy, ...] = ()
-    tolerance: str | int | None = None
-
-
-class Behavior(View):
-    scale_up: ScalingRules = ScalingRules()
-    scale_down: ScalingRules = ScalingRules()
-
-
-class FederatedHPASpec(View):
-    scale_target_ref: TargetReference = TargetReference()
-    min_replicas: int = 1
-    max_replicas: int = 0
-    metrics: tuple[MetricSpec, ...] = ()
-    behavior: Behavior | None = None
-
-
 class FederatedHPAStatus(View):
     observed_generation: int = 0
     last_scale_time: dt.datetime | None = None
@@ -137,7 +77,7 @@ class FederatedHPAStatus(View):
 
 
 class FederatedHPA(Object):
-    spec: FederatedHPASpec = FederatedHPASpec()
+    spec: ScalingSpec = ScalingSpec()
     status: FederatedHPAStatus = FederatedHPAStatus()
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final
 
-from machinery.api.fleet.autoscaling import Behavior, FederatedHPASpec, ScalingRules
+from machinery.api.autoscaling import Behavior, ScalingRules, ScalingSpec
 
 DOWN_WINDOW_S: Final = 300
 WINDOW_MAX_S: Final = 3600
@@ -42,6 +42,10 @@ class Past:
     recommended: tuple[Recommended, ...] = ()
     changes: tuple[Change, ...] = ()
 
+    def begun(self, replicas: int, now: dt.datetime) -> "Past":
+        """The first recommendation there ever is, is the number that was found."""
+        return self if self.recommended else self.with_recommendation(replicas, now)
+
     def with_recommendation(self, replicas: int, now: dt.datetime) -> "Past":
         """What is older than any window is forgotten."""
         kept = [r for r in self.recommended if _within(r.at, now, WINDOW_MAX_S)]
@@ -68,13 +72,9 @@ class Allowed:
         return self.reason != "DesiredWithinRange"
 
 
-def allowed(
-    spec: FederatedHPASpec, current: int, desired: int, past: Past, now: dt.datetime
-) -> Allowed:
-    """What may be of `desired`; the first recommendation there ever is, is the present number."""
-    if not past.recommended:
-        past = past.with_recommendation(current, now)
-    past = past.with_recommendation(desired, now)
+def allowed(spec: ScalingSpec, current: int, desired: int, past: Past, now: dt.datetime) -> Allowed:
+    """What may be of `desired`."""
+    past = past.begun(current, now).with_recommendation(desired, now)
     behavior = spec.behavior
     if behavior is None:
         steady = max(_seen(past, DOWN_WINDOW_S, now, desired))
@@ -106,7 +106,7 @@ def _stable(behavior: Behavior, current: int, desired: int, past: Past, now: dt.
 
 
 def _by_policies(  # noqa: PLR0913
-    spec: FederatedHPASpec,
+    spec: ScalingSpec,
     behavior: Behavior,
     current: int,
     desired: int,
@@ -139,7 +139,7 @@ def _limit(rules: ScalingRules, current: int, past: Past, now: dt.datetime, *, u
     return max(limits) if up == changes_most else min(limits)
 
 
-def _bounded(spec: FederatedHPASpec, desired: int, least: int, most: int) -> Allowed:
+def _bounded(spec: ScalingSpec, desired: int, least: int, most: int) -> Allowed:
     """Within both pairs of limits; the narrower of each is named."""
     if most < spec.max_replicas:
         high = (most, "ScaleUpLimit", "the desired replica count is increasing faster than the maximum scale rate")  # fmt: skip

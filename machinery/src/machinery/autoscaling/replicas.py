@@ -3,10 +3,10 @@
     ratio = what pods use / what they should use
     replicas = ceil(ratio * pods that are measured)
 
-Within the tolerance (a tenth) nothing changes. Pods that end are left out. Pods without a sample count so that they move the
-number least: as if they used all they request when it would shrink, as if they used nothing when it would grow; pods that are
+Use is counted in thousandths, rounded up, and its share of the requests in whole percents, as upstream does. Within the tolerance
+(a tenth) nothing changes. Pods that end are left out. Pods without a sample count so that they move the number least: as if they used all they request when it would shrink, as if they used nothing when it would grow; pods that are
 starting count as using nothing, and their samples of CPU are not believed: for five minutes, while they are not ready or a sample
-began before they were. Where that turns the direction about, nothing changes. The pods of all clusters are one population.
+began before they were. Where that turns the direction about, nothing changes.
 """
 
 import datetime as dt
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from machinery.api.core import Pod
-from machinery.api.fleet.autoscaling import ResourceSource
+from machinery.api.autoscaling import ResourceSource
+from machinery.api.core import Container, Pod
 from machinery.kit.clock import parse_time
 from machinery.meta.objectmeta import condition
 from machinery.meta.quantity import quantity_of
@@ -28,6 +28,10 @@ CPU: Final = "cpu"
 TOLERANCE: Final = Fraction(1, 10)
 CPU_INITIALIZATION_S: Final = 300.0
 INITIAL_READINESS_S: Final = 30.0
+NO_TARGET: Final = (
+    "invalid resource metric source: neither an average utilization target nor an average value "
+    "(usage) target was set"
+)
 _ZERO: Final = Fraction(0)
 
 
@@ -71,17 +75,33 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A pod should use `share` of its `base`: of what it requests, or of one unit."""
+    """A pod should use so much, or so many `percent` of its `base`, which is what it requests."""
 
-    share: Fraction
+    target: Fraction
+    percent: bool
     base: Mapping[str, Fraction]
-    whole: Fraction
-    """The share that a pod without a sample counts with when the number would shrink."""
+    """By pod; one for each where an amount is asked."""
+
+    def missed(self, name: str) -> Fraction:
+        """What a pod without a sample counts with when the number would shrink."""
+        least = Fraction(100) if self.percent else _ZERO
+        unit = Fraction(1, 100) if self.percent else Fraction(1)
+        return self.base[name] * max(least, self.target) * unit
+
+    def average(self, used: Mapping[str, Fraction]) -> Fraction:
+        """What a pod uses."""
+        return Fraction(sum(used.values(), _ZERO) * 1000 // len(used), 1000)
+
+    def share(self, used: Mapping[str, Fraction]) -> int:
+        """How many percent of the requests are used. Raises MetricError."""
+        asked = sum((self.base[name] for name in used), _ZERO)
+        if not asked:
+            raise MetricError("no metrics returned matched known pods")
+        return sum(used.values(), _ZERO) * 100 // asked
 
     def ratio(self, used: Mapping[str, Fraction]) -> Fraction:
-        """What is used to what should be."""
-        asked = sum((self.base[name] for name in used), _ZERO)
-        return sum(used.values(), _ZERO) / asked / self.share
+        """What is used to what should be. Raises MetricError."""
+        return (self.share(used) if self.percent else self.average(used)) / self.target
 
 
 def propose(  # noqa: PLR0913
@@ -100,12 +120,8 @@ def propose(  # noqa: PLR0913
         raise MetricError("did not receive metrics for targeted pods (pods might be unready)")
     aim = _aim(source, pods)
     replicas = _count(current, found, aim, tolerance)
-    total = sum(found.used.values(), _ZERO)
-    average = total / len(found.used)
-    if source.target.average_utilization is None:
-        return Proposal(replicas, average)
-    asked = sum((aim.base[name] for name in found.used), _ZERO)
-    return Proposal(replicas, average, int(total * 100 / asked))
+    percent = aim.share(found.used) if aim.percent else None
+    return Proposal(replicas, aim.average(found.used), percent)
 
 
 def population(
@@ -151,19 +167,19 @@ def _starts(pod: Pod, sample: Sample, now: dt.datetime) -> bool:
 def _aim(source: ResourceSource, pods: Sequence[Pod]) -> Aim:
     """Raises MetricError."""
     wanted = source.target
-    if wanted.average_utilization is not None:
-        share = Fraction(wanted.average_utilization, 100)
-        base = {p.metadata.name: _requests(p, source) for p in pods}
-        return Aim(share, base, max(Fraction(1), share))
-    if wanted.average_value is None:
-        raise MetricError("the metric has neither averageUtilization nor averageValue")
-    value = quantity_of(wanted.average_value).value
-    return Aim(value, dict.fromkeys((p.metadata.name for p in pods), Fraction(1)), value)
+    if wanted.average_value is not None:
+        base = {pod.metadata.name: Fraction(1) for pod in pods}
+        return Aim(quantity_of(wanted.average_value).value, False, base)
+    if wanted.average_utilization is None:
+        raise MetricError(NO_TARGET)
+    asked = {pod.metadata.name: _requests(pod, source) for pod in pods}
+    return Aim(Fraction(wanted.average_utilization), True, asked)
 
 
 def _requests(pod: Pod, source: ResourceSource) -> Fraction:
+    """What the containers that go on running ask for. Raises MetricError."""
     total = _ZERO
-    for container in pod.spec.containers:
+    for container in _lasting(pod):
         if source.container and container.name != source.container:
             continue
         raw = container.resources.requests.get(source.name)
@@ -172,10 +188,14 @@ def _requests(pod: Pod, source: ResourceSource) -> Fraction:
                 f"missing request for {source.name} in container {container.name} "
                 f"of Pod {pod.metadata.name}"
             )
-        total += quantity_of(raw).value
-    if not total:
-        raise MetricError(f"Pod {pod.metadata.name} requests no {source.name}")
+        total += Fraction(quantity_of(raw).milli, 1000)
     return total
+
+
+def _lasting(pod: Pod) -> Iterable[Container]:
+    """Containers, and init containers that are restarted always (sidecars)."""
+    yield from pod.spec.containers
+    yield from (c for c in pod.spec.init_containers if c.restart_policy == "Always")
 
 
 def _count(current: int, found: Population, aim: Aim, tolerance: tuple[Fraction, Fraction]) -> int:
@@ -185,7 +205,7 @@ def _count(current: int, found: Population, aim: Aim, tolerance: tuple[Fraction,
         return current if _tolerated(ratio, tolerance) else math.ceil(ratio * len(found.used))
     used = dict(found.used)
     if ratio < 1:
-        used |= {name: aim.base[name] * aim.whole for name in found.missing}
+        used |= {name: aim.missed(name) for name in found.missing}
     elif ratio > 1:
         used |= dict.fromkeys(found.missing, _ZERO)
     if grows_while_starting:
@@ -213,7 +233,8 @@ def sample_of(metrics: Document) -> Sample | None:
     try:
         containers = {
             str(one["name"]): {
-                resource: quantity_of(raw).value for resource, raw in one["usage"].items()
+                resource: Fraction(quantity_of(raw).milli, 1000)
+                for resource, raw in one["usage"].items()
             }
             for one in metrics.get("containers") or ()
         }

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from federation.propagation.scaling import replicas
-from federation.propagation.scaling.rates import Change, Past, Recommended, allowed
-from federation.propagation.scaling.replicas import MetricError, Sample
+from machinery.api.autoscaling import ResourceSource, ScalingSpec
 from machinery.api.core import Pod
-from machinery.api.fleet.autoscaling import FederatedHPASpec, ResourceSource
+from machinery.autoscaling import replicas
+from machinery.autoscaling.rates import Change, Past, Recommended, allowed
+from machinery.autoscaling.replicas import MetricError, Sample
 from machinery.meta.resource import Document
 
 NOW = dt.datetime(2026, 1, 1, 1, 0, tzinfo=dt.UTC)
@@ -125,8 +125,13 @@ def test_other_targets() -> None:
         ([], {}, HALF, "no pods returned by selector while calculating replica count"),
         ([pod("a")], {}, HALF, "did not receive metrics for targeted pods"),
         ([pod("a", cpu="")], {"a": 1}, HALF, "missing request for cpu in container web of Pod a"),
-        ([pod("a", cpu="0")], {"a": 1}, HALF, "Pod a requests no cpu"),
-        ([pod("a")], {"a": 1}, source(), "neither averageUtilization nor averageValue"),
+        ([pod("a", cpu="0")], {"a": 1}, HALF, "no metrics returned matched known pods"),
+        (
+            [pod("a")],
+            {"a": 1},
+            source(),
+            "neither an average utilization target nor an average value",
+        ),
         ([pod("a")], {"a": 1}, source("other", averageUtilization=50), "did not receive metrics"),
         ([pod("a", "going")], {"a": 1}, HALF, "did not receive metrics"),
     ],
@@ -169,11 +174,11 @@ def test_samples_are_read() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------------ rates
-def spec(least: int = 1, most: int = 100, **behavior: Any) -> FederatedHPASpec:
+def spec(least: int = 1, most: int = 100, **behavior: Any) -> ScalingSpec:
     document: Document = {"minReplicas": least, "maxReplicas": most}
     if behavior:
         document["behavior"] = {"scaleUp": UP, "scaleDown": DOWN} | behavior
-    return msgspec.convert(document, FederatedHPASpec)
+    return msgspec.convert(document, ScalingSpec)
 
 
 def policy(kind: str, value: int, period: int = 60) -> Document:
@@ -223,7 +228,7 @@ def past(*recommended: tuple[float, int], changes: tuple[tuple[float, int], ...]
     ],
 )  # fmt: skip
 def test_how_fast_it_may_change(
-    why: str, spec_: FederatedHPASpec, current: int, desired: int, past_: Past, wanted: int, reason: str
+    why: str, spec_: ScalingSpec, current: int, desired: int, past_: Past, wanted: int, reason: str
 ) -> None:  # fmt: skip
     found = allowed(spec_, current, desired, past_, NOW)
     assert (found.replicas, found.reason) == (wanted, reason), why

@@ -1,0 +1,1 @@
+"""HorizontalPodAutoscalers: the replicas of a workload follow what its pods use."""
