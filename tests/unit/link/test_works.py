@@ -189,3 +189,65 @@ async def test_what_a_work_carries_no_more_is_deleted(told: Document, left: list
 )
 def test_a_namespace_that_is_missing_is_waited_for(error: StatusError, waited: bool) -> None:
     assert no_namespace(error) is waited
+
+
+# --------------------------------------------------------------------------------------------------------- autoscalers
+DEPLOYMENTS = dynamic("apps", "v1", "deployments", "Deployment", True)
+AUTOSCALERS = dynamic(
+    "autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", True
+)
+
+
+def autoscaler(
+    name: str = "web", api_version: str = "apps/v1", namespace: str = "demo"
+) -> Document:
+    target = {"apiVersion": api_version, "kind": "Deployment", "name": name}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "h", "namespace": namespace},
+        "spec": {"scaleTargetRef": target},
+    }
+
+
+class Applying(FakeClient):
+    """An apply by one manager alone: a merge."""
+
+    async def patch(self, resource: Any, key: ObjectKey, patch: Any, *_: Any, **__: Any) -> Any:
+        return await super().patch(resource, key, patch)
+
+
+@pytest.mark.parametrize(
+    ("why", "held", "served", "replicas"),
+    [
+        ("its number is the autoscaler's", autoscaler(), True, 7),
+        ("whatever version it names", autoscaler(api_version="apps/v1beta1"), True, 7),
+        ("an autoscaler of something else", autoscaler("db"), True, 2),
+        ("of another group's kind", autoscaler(api_version="example.com/v1"), True, 2),
+        ("of another namespace", autoscaler(namespace="shop"), True, 2),
+        ("none", None, True, 2),
+        ("a member that serves none", None, False, 2),
+    ],
+)
+async def test_what_an_autoscaler_scales_keeps_its_number(
+    why: str, held: Document | None, served: bool, replicas: int
+) -> None:
+    client, clock = Applying(), FakeClock()
+    running = live(**{"karmada.io/managed": "true"})
+    running["spec"]["replicas"] = 7
+    await client.create(DEPLOYMENTS, running, "demo")
+    if held is not None:
+        await client.create(AUTOSCALERS, held, held["metadata"]["namespace"])
+    known = {("apps/v1", "Deployment"): DEPLOYMENTS}
+    if served:
+        known[("autoscaling/v2", "HorizontalPodAutoscaler")] = AUTOSCALERS
+    copies: dict[Any, Informer[Document]] = {r: Informer(client, r, clock) for r in known.values()}
+    for copy in copies.values():
+        await copy.list_once()
+    member = Member(client, lambda *kind: known.get(kind), lambda r: copies[r], clock)
+    wanted = live(**{"karmada.io/managed": "true"})
+    wanted["spec"] = {"replicas": 2, "paused": True}
+    outcome = await member.apply(work(), 0, wanted)
+    assert outcome.error == ""
+    found = await client.get(DEPLOYMENTS, ObjectKey("demo", "web"))
+    assert (found["spec"]["replicas"], found["spec"]["paused"]) == (replicas, True), why

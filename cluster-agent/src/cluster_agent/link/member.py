@@ -1,7 +1,8 @@
 """The link's hands in the member: objects of the federation are applied, watched, let go, deleted.
 
 Manifests are applied by server-side apply as one field manager, with force: what the federation states wins, what it
-leaves open (a member's own annotations, status) stays, and so does what an object has to keep (`link.interpreters.retained`).
+leaves open (a member's own annotations, status) stays, and so does what an object has to keep (`link.interpreters.retained`),
+and the number of replicas of what an autoscaler of the federation scales here.
 
 An object that exists here and does not belong to the federation is a conflict: left alone (Abort, the default), taken over
 (Overwrite), or taken over where nothing would change (IfNoDiff), which the member's own server says by a rehearsal.
@@ -21,6 +22,7 @@ from cluster_agent.link import agreement
 from cluster_agent.link.agreement import Difference, Repairs
 from cluster_agent.link.interpreters import Now, nobody, retained
 from machinery.api.fleet.cluster import EXECUTION_PREFIX
+from machinery.api.fleet.reflection import AUTOSCALER, is_target, with_replicas_of
 from machinery.api.fleet.work import (
     ALREADY_EXISTS,
     CONFLICT_RESOLUTION,
@@ -216,12 +218,17 @@ class Member:
             self._uncopied.add(copy.resource)
             raise
 
-    async def live(self, resource: Resource[Document], key: ObjectKey) -> Document | None:
-        """The object as it is now: from the copy of managed objects, else asked for."""
+    async def _copied(self, resource: Resource[Document]) -> Informer[Document]:
+        """The copy of managed objects, which is waited for once; not synced: the member does not let us list them."""
         copy = self._watch(resource)
         if not copy.synced and resource not in self._uncopied:
             with contextlib.suppress(TimeoutError):
                 await self._wait_for(copy)
+        return copy
+
+    async def live(self, resource: Resource[Document], key: ObjectKey) -> Document | None:
+        """The object as it is now: from the copy of managed objects, else asked for."""
+        copy = await self._copied(resource)
         found = copy.get(key) if copy.synced else None
         held = self._held.get((resource, key))
         if found is not None and (held is None or not older(found, held.version)):
@@ -255,7 +262,8 @@ class Member:
         live: Document | None = None
         try:
             live = await self.live(*place)
-            manifest = retained(self._scripts(), manifest, live) if live is not None else manifest
+            if live is not None:
+                manifest = await self._kept(manifest, live)
             wanted = agreement.digest(manifest)
             if live is None:
                 return await self._make(named, place, manifest, wanted)
@@ -270,6 +278,18 @@ class Member:
             return Outcome(named, str(error), live)
         except StatusError as error:
             return Outcome(named, str(error), live, homeless=no_namespace(error))
+
+    async def _kept(self, manifest: Document, live: Document) -> Document:
+        """The manifest with what is decided here. Raises InterpretationFailed."""
+        kept = retained(self._scripts(), manifest, live)
+        if (kept.get("spec") or {}).get("replicas") is None:
+            return kept
+        resource = self.resolve(*AUTOSCALER)
+        if resource is None:
+            return kept
+        copy = await self._copied(resource)
+        near = copy.list(document_key(manifest).namespace)
+        return with_replicas_of(kept, live) if any(is_target(kept, one) for one in near) else kept
 
     async def _refused(
         self, place: Place, live: Document, work: Document, manifest: Document

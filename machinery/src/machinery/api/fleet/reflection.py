@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from machinery.api.fleet.rollouts import TEMPLATE_HASH
 from machinery.api.fleet.work import TEMPLATE_GENERATION
-from machinery.meta.resource import Document
+from machinery.meta.resource import Document, split_api_version
 
 Kind = tuple[str, str]
 STATEFUL_SET: Final[Kind] = ("apps/v1", "StatefulSet")
@@ -161,7 +161,7 @@ def is_well(live: Document) -> bool:
 
 # -------------------------------------------------------------------------------------------------------------- retain
 RETAIN_REPLICAS: Final = "resourcetemplate.karmada.io/retain-replicas"
-"""Label of a template whose replicas another controller of the member decides (an autoscaler)."""
+"""Label of a template whose replicas another controller of the member decides; targets of autoscalers that travel need none."""
 
 
 def retained(manifest: Document, live: Document) -> Document:
@@ -174,10 +174,29 @@ def retained(manifest: Document, live: Document) -> Document:
     if kind == JOB and not (manifest.get("spec") or {}).get("manualSelector"):
         return _with_selector_of(manifest, live)
     wanted = (manifest["metadata"].get("labels") or {}).get(RETAIN_REPLICAS) == "true"
+    return with_replicas_of(manifest, live) if wanted else manifest
+
+
+def with_replicas_of(manifest: Document, live: Document) -> Document:
+    """The manifest with the live object's replicas, where it has any."""
     replicas = (live.get("spec") or {}).get("replicas")
-    if wanted and replicas is not None and "spec" in manifest:
-        return manifest | {"spec": manifest["spec"] | {"replicas": replicas}}
-    return manifest
+    if replicas is None or "spec" not in manifest:
+        return manifest
+    return manifest | {"spec": manifest["spec"] | {"replicas": replicas}}
+
+
+def is_target(manifest: Document, autoscaler: Document) -> bool:
+    """Whether an autoscaler of the same cluster scales the object, in whatever version either is written."""
+    metadata, target = manifest["metadata"], (autoscaler.get("spec") or {}).get("scaleTargetRef")
+    if target is None or metadata.get("namespace") != autoscaler["metadata"].get("namespace"):
+        return False
+    group = split_api_version(manifest["apiVersion"])[0]
+    named = (
+        split_api_version(target.get("apiVersion", ""))[0],
+        target.get("kind"),
+        target.get("name"),
+    )
+    return named == (group, manifest["kind"], metadata["name"])
 
 
 def _with_selector_of(manifest: Document, live: Document) -> Document:
