@@ -249,6 +249,7 @@ class TestRules:
             "a-b": {"type": "integer"},
             "l": {"type": "array", "items": {"type": "integer"}},
             "q": TEXT,
+            "missing": {"type": "integer"},
         }
         spec = {
             "properties": properties,
@@ -260,6 +261,31 @@ class TestRules:
             ],
         }  # fmt: skip
         assert ruled(spec, {"namespace": "n", "a-b": 1, "l": [1, 2, 3], "q": "512Mi"}) == []
+
+    def test_times_durations_and_bytes_are_such_wherever_they_stand(self) -> None:
+        item = {
+            "type": "object",
+            "properties": {
+                "at": {**TEXT, "format": "date-time"},
+                "on": {**TEXT, "format": "date"},
+                "for": {**TEXT, "format": "duration"},
+                "raw": {**TEXT, "format": "byte"},
+            },
+        }
+        spec = {
+            "properties": {"list": {"type": "array", "items": item}, "lists": {"type": "array", "items": {"type": "array", "items": TEXT}}},
+            RULES: [
+                {"rule": "self.list.all(i, i.at - i.on < duration('24h'))", "message": "late"},
+                {"rule": "self.list.all(i, i.__for__.getMinutes() == 90)", "message": "short"},
+                {"rule": "self.list.all(i, i.raw == b'raw')", "message": "raw"},
+                {"rule": "self.lists.all(l, l.all(t, t.startsWith('a')))", "message": "lists"},
+            ],
+        }  # fmt: skip
+        one = {"at": "2026-01-01T10:00:00Z", "on": "2026-01-01", "for": "1h30m", "raw": "cmF3"}
+        assert ruled(spec, {"list": [one], "lists": [["a"]]}) == []
+        other = {**one, "at": "2026-01-02T00:00:00Z", "for": "5m", "raw": ""}
+        told = ruled(spec, {"list": [one, other], "lists": [["a", "b"]]})
+        assert [text for _, text in told] == [f"Invalid value: {word}" for word in ("late", "short", "raw", "lists")]  # fmt: skip
 
     def test_items_of_keyed_lists_remember_themselves(self) -> None:
         items = {

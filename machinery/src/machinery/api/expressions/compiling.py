@@ -49,6 +49,9 @@ class Scope(NamedTuple):
     mixed: bool = False
     """Whether parts of a list or map that is written out may be of different types, which Kubernetes never allows."""
 
+    renamed: tuple[tuple[str, str], ...] = ()
+    """(a variable as it is written, the one that it is): many types of `self` in one environment, which is dear to make."""
+
     def having(self, name: str, kind: str) -> "Scope":
         """With one variable more."""
         return self._replace(variables=(*self.variables, (name, kind)))
@@ -109,7 +112,7 @@ def compiled(scope: Scope, text: str) -> Program:
 
 def check(scope: Scope, text: str) -> checked.Checked:
     """The syntax tree with its types. Raises CompileFault."""
-    origin = source.rewritten(text, structs=scope.structs)
+    origin = source.rewritten(text, structs=scope.structs, renamed=dict(scope.renamed))
     written = origin.text if origin else text
     titles = sorted(source.titles_in(written)) if scope.structs else []
     functions = (*scope.functions, *(_maker(title) for title in titles))

@@ -9,7 +9,8 @@ An `Origin` tells for each letter of the new text where it stood in the old one,
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 _TOKEN: Final = re.compile(
@@ -78,21 +79,25 @@ class Origin:
         return piece.at + within if copied else piece.at
 
 
-def rewritten(text: str, *, structs: bool = False) -> Origin | None:
-    """The text as the parser can read it; None where it can as it is. `structs`: `Object{…}` and `JSONPatch{…}` are known."""
-    if not (_NEEDED.search(text) or (structs and _STRUCT.search(text))):
+def rewritten(
+    text: str, *, structs: bool = False, renamed: Mapping[str, str] = MappingProxyType({})
+) -> Origin | None:
+    """The text as the parser can read it; None where it can as it is. `structs`: `Object{…}` and `JSONPatch{…}` are known.
+    `renamed`: variables, and the names that stand for them."""
+    if not (renamed or _NEEDED.search(text) or (structs and _STRUCT.search(text))):
         return None
-    return Origin(list(_Rewriting(text, structs=structs).pieces()))
+    return Origin(list(_Rewriting(text, structs=structs, renamed=renamed).pieces()))
 
 
 class _Rewriting:
     """One text on its way."""
 
-    def __init__(self, text: str, *, structs: bool) -> None:
+    def __init__(self, text: str, *, structs: bool, renamed: Mapping[str, str]) -> None:
         self._tokens = [
             Token(found.lastgroup or "mark", found[0], found.start())
             for found in _TOKEN.finditer(text)
         ]
+        self._renamed = renamed
         self._ends = self._matched()
         self._structs = structs
         self._depth = 0
@@ -126,8 +131,20 @@ class _Rewriting:
                 pieces, index = struct
                 yield from pieces
             else:
-                yield Piece(token.text, token.at)
+                renamed = self._renamed.get(token.text) if self._is_variable(index) else None
+                yield Piece(renamed or token.text, token.at)
                 index += 1
+
+    def _is_variable(self, index: int) -> bool:
+        """A name, and not that of a field."""
+        if self._tokens[index].kind != "name":
+            return False
+        before = index - 1
+        while before >= 0 and self._tokens[before].kind == "space":
+            before -= 1
+        if before >= 0 and self._tokens[before].text == "?":  # `.?name`, but not `a ?name : b`
+            before -= 1 if self._text(before - 1) == "." else 0
+        return before < 0 or self._tokens[before].text != "."
 
     def _next(self, index: int) -> int:
         """The next token that is no space."""
@@ -174,7 +191,9 @@ class _Rewriting:
     def _single(self, span: tuple[int, int]) -> Token | None:
         """The one name that an argument is."""
         found = [one for one in self._tokens[span[0] : span[1]] if one.kind != "space"]
-        return found[0] if len(found) == 1 and found[0].kind == "name" else None
+        if len(found) != 1 or found[0].kind != "name":
+            return None
+        return found[0]._replace(text=self._renamed.get(found[0].text, found[0].text))
 
     # -------------------------------------------------------------------------------------------------- structures
     def _struct(self, index: int) -> tuple[list[Piece], int] | None:

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from machinery.api.customresources.pruning import EMBEDDED, PRESERVE, prune
+from machinery.api.expressions.typed import RULES
 from machinery.api.patterns import pattern_fault
 from machinery.api.validation import rules
 from machinery.api.validation.causes import Causes
+from machinery.api.validation.definition_rules import form, meaning
 from machinery.api.validation.schema_values import Sink, check
-from machinery.meta.resource import Document
 
 Schema = Mapping[str, Any]
 _INT_OR_STRING: Final = "x-kubernetes-int-or-string"
@@ -20,9 +21,6 @@ _TYPES: Final = ("array", "boolean", "integer", "number", "object", "string")
 _SCALARS: Final = frozenset({"string", "integer", "number", "boolean"})
 _UNSUPPORTED: Final = ("id", "definitions", "dependencies", "additionalItems", "patternProperties")
 _LOGIC: Final = ("allOf", "anyOf", "oneOf")
-_REASONS: Final = (
-    "FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired",
-)  # fmt: skip
 _MISSING: Final = {
     "root": "must not be empty at the root",
     "item": "must not be empty for specified array items",
@@ -30,8 +28,8 @@ _MISSING: Final = {
 }
 
 
-def validate_schema(schema: Schema, path: str, causes: Causes) -> None:
-    """The whole of `openAPIV3Schema`."""
+def validate_schema(schema: Schema, path: str, causes: Causes, *, unchanged: bool = False) -> None:
+    """The whole of `openAPIV3Schema`. `unchanged`: the definition had it before, so its rules are not too dear now."""
     found, used = Causes(), Causes()
     _usage(schema, path, used)
     if not any(cause["message"].endswith(" is not supported") for cause in used):
@@ -39,6 +37,8 @@ def validate_schema(schema: Schema, path: str, causes: Causes) -> None:
         if not found:
             _defaults(schema, path, found)
     causes += [*found, *used]
+    if not found and rules.available():
+        meaning(schema, path, [cause["field"] for cause in used], causes, unchanged=unchanged)
 
 
 # ------------------------------------------------------------------------------------------------------------ structure
@@ -176,8 +176,8 @@ def _usage(schema: Schema, path: str, causes: Causes, *, root: bool = True) -> N
         text = "additionalProperties and properties are mutual exclusive"
         causes.forbidden(f"{path}.additionalProperties", text)
     _lists(schema, path, causes)
-    for rule_path, rule in enumerate(schema.get(rules.RULES) or ()):
-        _rule(schema, rule, f"{path}.{rules.RULES}[{rule_path}]", causes)
+    for index, rule in enumerate(schema.get(RULES) or ()):
+        form(rule, f"{path}.{RULES}[{index}]", causes)
     for key, part in (properties or {}).items():
         _usage(part, f"{path}.properties[{key}]", causes, root=False)
     for key in ("items", "additionalProperties", "not"):
@@ -296,65 +296,3 @@ def _keyed_items(items: Schema, keys: Any, path: str, causes: Causes) -> None:
                 "required property"
             )
             causes.required(f"{where}.default", text)
-
-
-def _rule(schema: Schema, rule: Document, path: str, causes: Causes) -> None:
-    text = str(rule.get("rule") or "").strip()
-    if not text:
-        causes.required(f"{path}.rule", "rule is not specified")
-        return
-    message, reason = rule.get("message"), rule.get("reason")
-    if message is not None and not message.strip():
-        causes.invalid(f"{path}.message", message, "message must be non-empty if specified")
-    elif message and "\n" in message.strip():
-        causes.invalid(f"{path}.message", message, "must not contain line breaks")
-    if reason is not None:
-        causes.one_of(f"{path}.reason", reason, _REASONS)
-    if len(text) > rules.RULE_LETTERS_MAX:
-        fault = rules.compile_fault(schema, text)
-        causes.invalid(f"{path}.rule", f"{text[:64]}...", f"compilation failed: {fault}")
-        return
-    if rule.get("optionalOldSelf") and not rules.uses_old(text):
-        text_ = "may not be set if oldSelf is not used in rule"
-        causes.invalid(f"{path}.optionalOldSelf", True, text_)
-    if rules.available():
-        _compiles(schema, rule, text, path, causes)
-
-
-def _compiles(schema: Schema, rule: Document, text: str, path: str, causes: Causes) -> None:
-    shown = {
-        "Rule": rule.get("rule", ""),
-        "Message": rule.get("message") or "",
-        "MessageExpression": rule.get("messageExpression") or "",
-        "Reason": rule.get("reason"),
-        "FieldPath": rule.get("fieldPath") or "",
-        "OptionalOldSelf": rule.get("optionalOldSelf"),
-    }
-    optional = bool(rule.get("optionalOldSelf"))
-    if fault := rules.compile_fault(schema, text, optional=optional):
-        invalid_go(f"{path}.rule", shown, f"compilation failed: {fault}", causes)
-    elif unknown := rules.unknown_field(schema, text):
-        name, at = unknown
-        fault = f"ERROR: <input>:1:{at}: undefined field '{name}'\n | {text}\n | {'.' * (at - 1)}^"
-        invalid_go(f"{path}.rule", shown, f"compilation failed: {fault}", causes)
-    elif not optional and not _is_bool(schema, text):
-        invalid_go(f"{path}.rule", shown, "cel expression must evaluate to a bool", causes)
-    expression = rule.get("messageExpression")
-    if expression and (fault := rules.compile_fault(schema, expression, optional=optional)):
-        told = f"messageExpression compilation failed: {fault}"
-        invalid_go(f"{path}.messageExpression", shown, told, causes)
-
-
-def _is_bool(schema: Schema, text: str) -> bool:
-    known = rules.path_type(schema, text)
-    return known in ("", "boolean") and rules.result_type(schema, text) in ("bool", "dyn")
-
-
-def invalid_go(field: str, value: Any, detail: str, causes: Causes) -> None:
-    """A value in a message as Go's encoder writes it, which escapes what HTML would read."""
-    plain = Causes()
-    plain.invalid(field, value, detail)
-    head, middle, tail = plain[0]["message"].partition(f": {detail}")
-    for letter, code in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
-        head = head.replace(letter, code)
-    causes.append({**plain[0], "message": head + middle + tail})

@@ -31,19 +31,25 @@ SELECTABLE_MAX: Final = 8
 
 def definition(document: Document, causes: Causes) -> None:
     """A new one."""
+    _definition(document, causes, ())
+
+
+def _definition(document: Document, causes: Causes, before: Sequence[Any]) -> None:
+    """`before`: the schemas that it had."""
     spec = document.get("spec") or {}
     wanted = f"{(spec.get('names') or {}).get('plural', '')}.{spec.get('group', '')}"
     name = document["metadata"].get("name", "")
     if name and name != wanted:
         causes.invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group')
-    _spec(spec, causes)
+    _spec(spec, causes, before)
     _stored(document, causes)
     _approved(document, causes)
 
 
 def definition_update(new: Document, old: Document, causes: Causes) -> None:
     """A changed one: what objects hang on stays once it is established."""
-    definition(new, causes)
+    versions = (old.get("spec") or {}).get("versions") or ()
+    _definition(new, causes, [one.get("schema") for one in versions])
     status = old.get("status") or {}
     established = any(
         c.get("type") == "Established" and c.get("status") == "True"
@@ -63,7 +69,7 @@ def definition_update(new: Document, old: Document, causes: Causes) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------- spec
-def _spec(spec: Document, causes: Causes) -> None:
+def _spec(spec: Document, causes: Causes, before: Sequence[Any]) -> None:
     group = spec.get("group") or ""
     if not group:
         causes.required("spec.group")
@@ -80,16 +86,18 @@ def _spec(spec: Document, causes: Causes) -> None:
         causes.invalid("spec.preserveUnknownFields", True, text)
     versions = spec.get("versions") or []
     shared = {key for key in _SHARED if all(v.get(key) == versions[0].get(key) for v in versions)}
-    _versions(versions, shared, causes)
+    _versions(versions, shared, causes, before)
     _names(spec.get("names") or {}, causes)
     for key in _SHARED:
         if versions and key in shared:
             schema = (versions[0].get("schema") or {}).get("openAPIV3Schema") or {}
-            _part(key, versions[0].get(key), schema, f"spec.{_SHARED[key]}", causes)
+            _part(key, versions[0].get(key), schema, f"spec.{_SHARED[key]}", causes, before)
     _conversion(spec.get("conversion") or {}, causes)
 
 
-def _versions(versions: Sequence[Document], shared: set[str], causes: Causes) -> None:
+def _versions(
+    versions: Sequence[Document], shared: set[str], causes: Causes, before: Sequence[Any]
+) -> None:
     for index, version in enumerate(versions):
         at = f"spec.versions[{index}]"
         name = version.get("name", "")
@@ -107,7 +115,7 @@ def _versions(versions: Sequence[Document], shared: set[str], causes: Causes) ->
         schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
         for key in _SHARED:
             if key not in shared:
-                _part(key, version.get(key), schema, f"{at}.{key}", causes)
+                _part(key, version.get(key), schema, f"{at}.{key}", causes, before)
     told = [_told(version, shared) for version in versions]
     if len({version.get("name") for version in versions}) < len(versions):
         causes.invalid("spec.versions", told, "must contain unique version names")
@@ -156,12 +164,19 @@ def _names(found: Document, causes: Causes) -> None:
             causes.invalid(f"spec.names.categories[{index}]", value, ",".join(faults))
 
 
-def _part(key: str, part: Any, schema: Mapping[str, Any], path: str, causes: Causes) -> None:
+def _part(
+    key: str,
+    part: Any,
+    schema: Mapping[str, Any],
+    path: str,
+    causes: Causes,
+    before: Sequence[Any],
+) -> None:
     if not part:
         return
     if key == "schema":
         if (found := part.get("openAPIV3Schema")) is not None:
-            validate_schema(found, f"{path}.openAPIV3Schema", causes)
+            validate_schema(found, f"{path}.openAPIV3Schema", causes, unchanged=part in before)
     elif key == "subresources":
         _scale(part.get("scale"), f"{path}.scale", causes)
     elif key == "additionalPrinterColumns":
