@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status test check lint fast fuzz e2e sim bench lock wheel clean
+.PHONY: help setup up down status test check lint fast fuzz e2e sim bench matrix lock wheel clean
 
 # A fleet starts a dozen programs of several hundred modules: compiled once, and nowhere outside this directory.
 unexport PYTHONDONTWRITEBYTECODE
@@ -73,15 +73,20 @@ sim: setup ## the fleet in virtual time: SEEDS=200 histories, every invariant af
 bench: setup ## CPU per operation against the numbers we promise
 	$(PYTEST) -s --timeout 1800 tests/bench
 
+matrix: setup ## what clients do here, asked of a fleet: docs/compatibility.md (half an hour; as root with real containers)
+	@.ci/matrix-tools
+	$(BIN)/python -m tests.matrix
+
 lock: setup ## resolve dependencies anew and write requirements.txt
 	$(BIN)/uv lock --upgrade
 	$(BIN)/uv export --all-extras --group dev --no-emit-workspace --no-header --no-annotate -q -o requirements.txt
-	@if grep -n '://' requirements.txt; then echo "requirements.txt names a host"; exit 1; fi
+	$(BIN)/uv export --only-group matrix --no-emit-workspace --no-header --no-annotate -q -o requirements-matrix.txt
+	@if grep -n '://' requirements.txt requirements-matrix.txt; then echo "requirements name a host"; exit 1; fi
 
 wheel: setup ## build the three distributions into dist/
 	$(BIN)/uv build --all-packages --wheel -o dist
 
 clean: ## stop the fleet, then remove .venv, .lab and all caches
 	@if [ -x $(BIN)/fedctl ] && [ -d .lab ]; then $(BIN)/fedctl lab down; fi
-	rm -rf .venv .lab .bench .sim dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .lab .bench .sim .matrix dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
