@@ -11,75 +11,30 @@ import argparse
 import asyncio
 import json
 import multiprocessing
-import ssl
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.bench.bench_api import _fill
-from tests.bench.report import Figure, hand_over
+from tests.bench import realpods
+from tests.bench.report import Figure, hand_over, percentile
+from tests.bench.wire import Begin, Files, Wire, bind, credentials, process
 from tests.support.apiserver import RunningServer, running_server
 
 from machinery.server.app import settle_collector
 from machinery.store.sql import open_store
 
 NODE = "system:node:n1"
-PODS = "/api/v1/namespaces/default/pods"
+PODS = realpods.PODS
 MAP = "/api/v1/namespaces/default/configmaps/shared"
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1"
 WANTED_S = 1.0
-Files = dict[str, str]
-Begin = Callable[[], Awaitable[float]]
-
-
-class Wire:
-    """One connection that speaks HTTP by hand."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    @classmethod
-    async def several(cls, port: int, files: Files, user: str, count: int) -> list["Wire"]:
-        tls = ssl.create_default_context(cafile=files["ca"])
-        tls.check_hostname = False
-        tls.load_cert_chain(files[user])
-        return [
-            cls(*await asyncio.open_connection("127.0.0.1", port, ssl=tls)) for _ in range(count)
-        ]
-
-    async def ask(self, method: str, path: str, body: bytes = b"", media: str = "") -> int:
-        """The status; the answer is read to its end."""
-        self.send(method, path, body, media)
-        status, head = await self.head()
-        if b"chunked" not in head:
-            await self.reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
-            return status
-        while await self.chunk():
-            pass
-        return status
-
-    def send(self, method: str, path: str, body: bytes = b"", media: str = "") -> None:
-        lines = f"{method} {path} HTTP/1.1\r\nHost: x\r\nUser-Agent: bench/1\r\n"
-        if body:
-            lines += f"Content-Type: {media}\r\nContent-Length: {len(body)}\r\n"
-        self.writer.write(f"{lines}\r\n".encode() + body)
-
-    async def head(self) -> tuple[int, bytes]:
-        head = (await self.reader.readuntil(b"\r\n\r\n")).lower()
-        return int(head.split()[1]), head
-
-    async def chunk(self) -> bytes:
-        size = int(await self.reader.readuntil(b"\r\n"), 16)
-        return (await self.reader.readexactly(size + 2))[:-2]
 
 
 async def flood(port: int, files: Files, connections: int, begin: Begin) -> Counter[int]:
@@ -144,38 +99,15 @@ async def others(port: int, files: Files, begin: Begin) -> dict[str, list[float]
     return took
 
 
-def _process(work: Any, told: Any, go: Any, *arguments: Any) -> None:
-    async def begin() -> float:
-        """When all are ready: until when it goes."""
-        told.put("ready")
-        until: float = await asyncio.get_running_loop().run_in_executor(None, go.get)
-        return until
-
-    told.put(uvloop.run(work(*arguments, begin)))
-
-
 async def _prepare(server: RunningServer, folder: Path) -> Files:
     ask = server.rest.request
     for user in ("flood", "other"):
-        binding = {
-            "metadata": {"name": user},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
-            "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": user}],
-        }  # fmt: skip
-        bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
-        await ask("POST", bindings, body=json.dumps(binding).encode())
+        await bind(server, user, "edit")
     await ask("POST", MAP.rpartition("/")[0], body=b'{"metadata": {"name": "shared"}}')
     lease = {"metadata": {"name": "n1"}, "spec": {"holderIdentity": "n1"}}
     await ask("POST", LEASE.rpartition("/")[0], body=json.dumps(lease).encode())
-    files = {"ca": str(folder / "ca")}
-    (folder / "ca").write_text(server.api.ca_pem)
-    for name, user, groups in (
-        ("flood", "flood", ()), ("other", "other", ()), ("node", NODE, ("system:nodes",)),
-    ):  # fmt: skip
-        pair = server.api.client_pair(user, groups)
-        files[name] = str(folder / name)
-        Path(files[name]).write_bytes(pair.certificate + pair.key)
-    return files
+    users = [("flood", "flood", ()), ("other", "other", ()), ("node", NODE, ("system:nodes",))]
+    return await credentials(server, folder, users)
 
 
 async def run(pods: int, connections: int, seconds: float) -> list[Figure]:
@@ -185,30 +117,30 @@ async def run(pods: int, connections: int, seconds: float) -> list[Figure]:
         store = open_store(f"sqlite:///{folder}/store.db")
         async with running_server(store=store) as server:
             files = await _prepare(server, Path(folder))
-            await _fill(server, pods)
+            await realpods.fill(server, pods)
             settle_collector()
             told, go, port = [context.Queue(), context.Queue()], context.Queue(), server.api.port
             works = (
                 (flood, told[0], go, port, files, connections),
                 (others, told[1], go, port, files),
             )
-            processes = [context.Process(target=_process, args=work) for work in works]
-            for process in processes:
-                process.start()
+            processes = [context.Process(target=process, args=work) for work in works]
+            for started in processes:
+                started.start()
             for queue in told:
                 assert await loop.run_in_executor(None, queue.get) == "ready"
             for _ in told:
                 go.put(time.time() + seconds)
             statuses, took = [await loop.run_in_executor(None, queue.get) for queue in told]
-            for process in processes:
-                process.join()
+            for started in processes:
+                started.join()
     note = f"{statuses[200]} LISTs, {statuses[429]} refused, {connections} connections"
     figures = [
         Figure(f"flood of LISTs of {pods:,} pods", statuses[200] / seconds, "1/s", note=note)
     ]
     for name, times in took.items():
-        times = sorted(times) or [seconds]
-        p99 = times[int(len(times) * 0.99)]
+        times = times or [seconds]
+        p99 = percentile(times, 0.99)
         note = f"median {statistics.median(times) * 1e3:.0f} ms, worst {max(times) * 1e3:.0f} ms of {len(times):,}"
         figures.append(Figure(f"meanwhile, {name}: p99", p99, "s", WANTED_S, note=note))
     return figures

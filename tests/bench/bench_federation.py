@@ -46,11 +46,10 @@ from tests.bench.fleet import (
     connect,
     deployment,
     namespace,
-    percentile,
     policy,
     start_server,
 )
-from tests.bench.report import Figure, hand_over
+from tests.bench.report import Figure, hand_over, percentile
 
 from machinery.api.fleet.policy import PROPAGATION_POLICIES
 from machinery.api.fleet.resilience import FAILURE_DOMAINS

@@ -45,6 +45,12 @@ class Figure:
         return " ".join(filter(None, ["ok" if good else "MISSED", self.note]))
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which that share of them lies; 0.99 of few is the largest."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:,.2f}".rstrip("0").rstrip(".")
 

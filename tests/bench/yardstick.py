@@ -4,8 +4,9 @@ So a fixed piece of work, the parse of a pod's bytes, is measured beside whateve
 as a multiple of it. It corrects roughly: work that misses the caches more, or less, than a parse suffers otherwise.
 """
 
+import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import orjson
 from tests.bench.report import Figure
@@ -48,6 +49,33 @@ def mean(samples: Sequence[float]) -> float:
 def when_quiet(value: float, samples: Sequence[float]) -> str:
     """The note beside a CPU figure."""
     return f"~{value * QUIET_US / mean(samples):,.0f} if quiet"
+
+
+class Readings:
+    """CPU figures of one thing, each with the yardstick right before and after it."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+        self.samples: list[float] = []
+        self._quiet: list[float] = []
+
+    async def take(self, measured: Awaitable[float]) -> None:
+        """One more."""
+        before = measure()
+        value = await measured
+        samples = (before, measure())
+        self.samples += samples
+        self.values.append(value)
+        self._quiet.append(value * QUIET_US / mean(samples))
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def quiet(self) -> float:
+        """The median of what each would have been."""
+        return statistics.median(self._quiet)
 
 
 def figure(samples: Sequence[float]) -> Figure:
