@@ -183,3 +183,8 @@ async def client_of(server: RunningServer) -> AsyncIterator[Client]:
     connector = aiohttp.TCPConnector(ssl=server.tls())
     async with aiohttp.ClientSession(connector=connector) as session:
         yield Client(server, session)
+
+
+def config_map(name: str = "a", **labels: str) -> Document:
+    """A small object to write."""
+    return {"metadata": {"name": name, "labels": labels} if labels else {"name": name}}

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.support.apiserver import RunningServer, running_server
-from tests.support.webhook import Webhooks, label, running_webhooks
+from tests.support.webhook import Webhooks, label
 from tests.support.widgets import GROUP, definition, version
 
 from machinery.meta.resource import Document
@@ -24,12 +24,6 @@ REGISTRATION = "admissionregistration.k8s.io/v1"
 @pytest.fixture
 async def server() -> AsyncIterator[RunningServer]:
     async with running_server() as running:
-        yield running
-
-
-@pytest.fixture
-async def hooks() -> AsyncIterator[Webhooks]:
-    async with running_webhooks() as running:
         yield running
 
 

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 from aiohttp import web
 from tests.support.apiserver import RunningServer, running_server
-from tests.support.webhook import Client, Webhooks, client_of, patch, register, running_webhooks
+from tests.support.webhook import (
+    Client,
+    Webhooks,
+    client_of,
+    config_map,
+    patch,
+    register,
+    running_webhooks,
+)
 
 from machinery.api.scheme import ServedKind
 from machinery.api.webhook_kinds import MUTATING, VALIDATING
@@ -32,16 +40,6 @@ async def server() -> AsyncIterator[RunningServer]:
 async def client(server: RunningServer) -> AsyncIterator[Client]:
     async with client_of(server) as found:
         yield found
-
-
-@pytest.fixture
-async def hooks() -> AsyncIterator[Webhooks]:
-    async with running_webhooks() as running:
-        yield running
-
-
-def config_map(name: str = "a") -> Document:
-    return {"metadata": {"name": name}}
 
 
 async def _slow(_: Document) -> Document:

@@ -13,10 +13,10 @@ from tests.support.webhook import (
     Client,
     Webhooks,
     client_of,
+    config_map,
     label,
     patch,
     register,
-    running_webhooks,
 )
 from tests.support.widgets import WIDGETS, define, definition, version, widget
 
@@ -51,16 +51,6 @@ async def server() -> AsyncIterator[RunningServer]:
 async def client(server: RunningServer) -> AsyncIterator[Client]:
     async with client_of(server) as found:
         yield found
-
-
-@pytest.fixture
-async def hooks() -> AsyncIterator[Webhooks]:
-    async with running_webhooks() as running:
-        yield running
-
-
-def config_map(name: str = "a", **labels: str) -> Document:
-    return {"metadata": {"name": name, "labels": labels} if labels else {"name": name}}
 
 
 # ------------------------------------------------------------------------------------------------------------- whether

@@ -10,10 +10,10 @@ from tests.support.webhook import (
     Webhooks,
     allow,
     client_of,
+    config_map,
     label,
     patch,
     register,
-    running_webhooks,
 )  # fmt: skip
 
 from machinery.api.webhook_kinds import MUTATING, VALIDATING
@@ -33,16 +33,6 @@ async def server() -> AsyncIterator[RunningServer]:
 async def client(server: RunningServer) -> AsyncIterator[Client]:
     async with client_of(server) as found:
         yield found
-
-
-@pytest.fixture
-async def hooks() -> AsyncIterator[Webhooks]:
-    async with running_webhooks() as running:
-        yield running
-
-
-def config_map(name: str = "a", **labels: str) -> Document:
-    return {"metadata": {"name": name, "labels": labels} if labels else {"name": name}}
 
 
 def deny(**status: Any) -> Any:

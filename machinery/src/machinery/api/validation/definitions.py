@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from machinery.api import jsonpath
 from machinery.api.customresources.naming import APPROVAL, is_protected
+from machinery.api.validation import listed
 from machinery.api.validation.causes import Causes
 from machinery.api.validation.definition_schemas import validate_schema
 from machinery.api.validation.webhooks import REVIEW_VERSIONS, client_config
@@ -297,17 +298,9 @@ def _review_versions(versions: Sequence[str], field: str, causes: Causes) -> Non
     if not versions:
         causes.required(field)
         return
-    seen: set[str] = set()
-    for index, version in enumerate(versions):
-        if version in seen:
-            causes.invalid(f"{field}[{index}]", version, "duplicate version")
-            continue
-        seen.add(version)
-        causes.invalid_each(f"{field}[{index}]", version, names.dns_1035_label(version))
-    if seen.isdisjoint(REVIEW_VERSIONS):
-        accepted = ", ".join(REVIEW_VERSIONS)
-        text = f"none of the versions accepted by this server. accepted version(s) are {accepted}"
-        causes.invalid(field, list(versions), text)
+    accepted = ", ".join(REVIEW_VERSIONS)
+    none = f"none of the versions accepted by this server. accepted version(s) are {accepted}"
+    listed.review_versions(versions, REVIEW_VERSIONS, field, none, causes)
 
 
 # --------------------------------------------------------------------------------------------------------------- status

@@ -8,6 +8,7 @@ from machinery.api.expressions import admission
 from machinery.api.expressions.admission import Variables
 from machinery.api.expressions.compiling import CompileFault, Program, Scope
 from machinery.api.expressions.source import RESERVED
+from machinery.api.validation import listed
 from machinery.api.validation.causes import Causes
 from machinery.api.validation.selectors import label_selector
 from machinery.api.validation.webhooks import (
@@ -116,25 +117,12 @@ def _common(spec: Document, causes: Causes, *, conditions: bool) -> Scope:
 
 
 def _conditions(conditions: Sequence[Document], known: Scope, causes: Causes) -> None:
-    field = "spec.matchConditions"
-    if len(conditions) > CONDITIONS_MAX:
-        causes.too_many(field, len(conditions), CONDITIONS_MAX)
-    seen: set[str] = set()
-    for index, condition in enumerate(conditions[:EXPRESSIONS_MAX]):
-        at = f"{field}[{index}]"
-        text = (condition.get("expression") or "").strip()
-        if not text:
-            causes.required(f"{at}.expression")
-        else:
-            _compiles(known, text, text, f"{at}.expression", causes, "bool")
-        name = condition.get("name") or ""
-        if not name:
-            causes.required(f"{at}.name")
-            continue
-        causes.invalid_each(f"{at}.name", name, names.qualified_name(name))
-        if name in seen:
-            causes.duplicate(f"{at}.name", name)
-        seen.add(name)
+    def compiled(index: int, at: str, expression: str) -> None:
+        if index < EXPRESSIONS_MAX:
+            text = expression.strip()
+            _compiles(known, text, text, at, causes, "bool")
+
+    listed.named_conditions(conditions, "spec.matchConditions", CONDITIONS_MAX, compiled, causes)
 
 
 def _variables(listed: Sequence[Document], known: Scope, causes: Causes) -> Scope:

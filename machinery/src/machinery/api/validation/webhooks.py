@@ -5,6 +5,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from machinery.api.match_conditions import condition_fault
+from machinery.api.validation import listed
 from machinery.api.validation.causes import Causes
 from machinery.api.validation.selectors import label_selector
 from machinery.meta import names
@@ -39,7 +40,7 @@ def _configuration(
         at = f"webhooks[{index}]"
         _webhook(hook, at, causes, more)
         given = hook.get("admissionReviewVersions") or []
-        review_versions(given, REVIEW_VERSIONS, f"{at}.admissionReviewVersions", causes)
+        _review_versions(given, f"{at}.admissionReviewVersions", causes)
         name = hook.get("name") or ""
         if name and name in seen:
             causes.duplicate(f"{at}.name", name)
@@ -87,23 +88,13 @@ def full_name(name: str, field: str, causes: Causes) -> None:
         causes.invalid(field, name, text)
 
 
-def review_versions(
-    versions: Sequence[str], accepted: Sequence[str], field: str, causes: Causes
-) -> None:
-    """Versions of a review, of which the server must speak one."""
+def _review_versions(versions: Sequence[str], field: str, causes: Causes) -> None:
+    accepted = ", ".join(REVIEW_VERSIONS)
     if not versions:
-        causes.required(field, f"must specify one of {', '.join(accepted)}")
+        causes.required(field, f"must specify one of {accepted}")
         return
-    seen: set[str] = set()
-    for index, version in enumerate(versions):
-        if version in seen:
-            causes.invalid(f"{field}[{index}]", version, "duplicate version")
-            continue
-        seen.add(version)
-        causes.invalid_each(f"{field}[{index}]", version, names.dns_1035_label(version))
-    if seen.isdisjoint(accepted):
-        text = f"must include at least one of {', '.join(accepted)}"
-        causes.invalid(field, list(versions), text)
+    none = f"must include at least one of {accepted}"
+    listed.review_versions(versions, REVIEW_VERSIONS, field, none, causes)
 
 
 # ---------------------------------------------------------------------------------------------------------------- rules
@@ -169,23 +160,12 @@ def _resources(resources: Sequence[str], field: str, causes: Causes) -> None:
 
 def match_conditions(conditions: Sequence[Document], field: str, causes: Causes) -> None:
     """Conditions in CEL, each with a name of its own."""
-    if len(conditions) > CONDITIONS_MAX:
-        causes.too_many(field, len(conditions), CONDITIONS_MAX)
-    seen: set[str] = set()
-    for index, condition in enumerate(conditions):
-        at = f"{field}[{index}]"
-        expression, name = condition.get("expression") or "", condition.get("name") or ""
-        if not expression.strip():
-            causes.required(f"{at}.expression")
-        elif index < CONDITIONS_MAX and (fault := condition_fault(expression.strip())):
-            causes.invalid(f"{at}.expression", expression, fault)
-        if not name:
-            causes.required(f"{at}.name")
-            continue
-        causes.invalid_each(f"{at}.name", name, names.qualified_name(name))
-        if name in seen:
-            causes.duplicate(f"{at}.name", name)
-        seen.add(name)
+
+    def compiled(index: int, at: str, expression: str) -> None:
+        if index < CONDITIONS_MAX and (fault := condition_fault(expression.strip())):
+            causes.invalid(at, expression, fault)
+
+    listed.named_conditions(conditions, field, CONDITIONS_MAX, compiled, causes)
 
 
 # -------------------------------------------------------------------------------------------------------------- clients

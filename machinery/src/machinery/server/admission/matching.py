@@ -11,16 +11,18 @@ namespace, and one that only they could tell does.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.meta.errors import NotFound
 from machinery.meta.resource import Document
 from machinery.meta.selectors import EVERYTHING, Selector, from_object
 
+T = TypeVar("T")
 CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
 EQUIVALENT, EXACT = "Equivalent", "Exact"
 ANY: Final = "*"
+REMEMBERED_MAX: Final = 4096
 GROUP: Final = "admissionregistration.k8s.io"
 _NAMESPACES: Final = ("", "namespaces")
 _EXEMPT: Final = frozenset(
@@ -247,3 +249,30 @@ def _labelled(selector: Selector, document: Document | None) -> bool:
 
 def _no_namespace(name: str) -> NotFound:
     return NotFound(f'namespaces "{name}" not found', details={"name": name, "kind": "namespaces"})
+
+
+class Remembered(Generic[T]):
+    """Whom a kind and an operation may concern, by rules alone: looked for once, until rules or kinds change."""
+
+    def __init__(self, equivalents: "Equivalents", look: Callable[[Asked], T]) -> None:
+        self._equivalents, self._look = equivalents, look
+        self._found: dict[tuple[object, ...], T] = {}
+        self._generation = -1
+
+    def forget(self) -> None:
+        """The rules are other ones."""
+        self._found = {}
+
+    def concerned(self, asked: Asked) -> T:
+        """Whom the request may concern."""
+        if self._generation != self._equivalents.generation or len(self._found) > REMEMBERED_MAX:
+            self._generation, self._found = self._equivalents.generation, {}
+        kind = asked.kind
+        key = (
+            kind.group, kind.version, kind.plural, asked.operation, asked.subresource,
+            bool(asked.namespace),
+        )  # fmt: skip
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._look(asked)
+        return found

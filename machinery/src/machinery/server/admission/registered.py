@@ -11,14 +11,20 @@ from typing import Any, Final, NamedTuple
 
 from machinery.meta.resource import Document
 from machinery.meta.selectors import SelectorError
-from machinery.server.admission.matching import EQUIVALENT, Asked, Criteria, Equivalents, exempt
+from machinery.server.admission.matching import (
+    EQUIVALENT,
+    Asked,
+    Criteria,
+    Equivalents,
+    Remembered,
+    exempt,
+)
 from machinery.server.cache import CacheEvent, KindCache
 from machinery.server.webhooks.target import Target, target_of
 
 log = logging.getLogger(__name__)
 
 NO_SIDE_EFFECTS: Final = ("None", "NoneOnDryRun")
-REMEMBERED_MAX: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,7 @@ class Registered:
         self._caches = (mutating, validating)
         self.equivalents = equivalents
         self._hooks: list[tuple[Hook, ...]] = [(), ()]
-        self._found: dict[tuple[Any, ...], Concerned] = {}
-        self._generation = -1
+        self._remembered = Remembered(equivalents, self._look)
         for sort, cache in enumerate(self._caches):
             if cache is not None:
                 cache.listeners.append(self._listener(sort))
@@ -94,7 +99,7 @@ class Registered:
         documents = [entry.document() for entry in cache.entries.values()]
         documents.sort(key=lambda document: str(document["metadata"]["name"]))
         self._hooks[sort] = tuple(hooks_of(documents))
-        self._found = {}
+        self._remembered.forget()
 
     @property
     def none(self) -> bool:
@@ -103,17 +108,7 @@ class Registered:
 
     def concerned(self, asked: Asked) -> Concerned:
         """Whom the write may be about."""
-        if self._generation != self.equivalents.generation or len(self._found) > REMEMBERED_MAX:
-            self._generation, self._found = self.equivalents.generation, {}
-        kind = asked.kind
-        key = (
-            kind.group, kind.version, kind.plural, asked.operation, asked.subresource,
-            bool(asked.namespace),
-        )  # fmt: skip
-        found = self._found.get(key)
-        if found is None:
-            found = self._found[key] = self._look(asked)
-        return found
+        return self._remembered.concerned(asked)
 
     def _look(self, asked: Asked) -> Concerned:
         if exempt(asked.kind):

@@ -4,15 +4,14 @@ They are asked by name. A policy that no binding names is not asked. Which of th
 where none is, a write costs one look into a dictionary.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from machinery.api.policy_kinds import GROUP_KINDS
 from machinery.api.scheme import ServedKind
-from machinery.server.admission.matching import Asked, Equivalents
+from machinery.server.admission.matching import Asked, Equivalents, Remembered
 from machinery.server.admission.policies.plans import Binding, Policy
 from machinery.server.cache import CacheEvent, Entry, KindCache
 
-REMEMBERED_MAX: Final = 4096
 _REVIEWS: Final = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
 
 
@@ -38,8 +37,7 @@ class Registered:
         self.equivalents = equivalents
         self._all: tuple[Bound, ...] = ()
         self._read_before: dict[str, tuple[Entry, Policy]] = {}
-        self._found: dict[tuple[Any, ...], tuple[Bound, ...]] = {}
-        self._generation = -1
+        self._remembered = Remembered(equivalents, self._look)
         for cache in (policies, bindings):
             if cache is not None:
                 cache.listeners.append(self._changed)
@@ -68,7 +66,7 @@ class Registered:
             for _, policy in known.values()
             if policy.name in bound
         )
-        self._found = {}
+        self._remembered.forget()
 
     @property
     def none(self) -> bool:
@@ -77,17 +75,7 @@ class Registered:
 
     def concerned(self, asked: Asked) -> tuple[Bound, ...]:
         """Which of them the write may be about."""
-        if self._generation != self.equivalents.generation or len(self._found) > REMEMBERED_MAX:
-            self._generation, self._found = self.equivalents.generation, {}
-        kind = asked.kind
-        key = (
-            kind.group, kind.version, kind.plural, asked.operation, asked.subresource,
-            bool(asked.namespace),
-        )  # fmt: skip
-        found = self._found.get(key)
-        if found is None:
-            found = self._found[key] = self._look(asked)
-        return found
+        return self._remembered.concerned(asked)
 
     def _look(self, asked: Asked) -> tuple[Bound, ...]:
         if exempt(asked.kind):
