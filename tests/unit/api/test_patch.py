@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machinery.api.patch import gotext, json_patch, merge, restore, strategic
-from machinery.api.patch.ordering import merge_sorted
+from machinery.api.patch.ordering import in_place, merge_sorted, order_like, partition
 from machinery.meta.errors import BadRequest, InternalError, Invalid, StatusError, TooLarge
 
 POD = "io.k8s.api.core.v1.Pod"
@@ -221,6 +221,25 @@ JSON = st.recursive(
     ),
     max_leaves=8,
 )
+
+
+NAMES = st.lists(st.sampled_from("abcd"), max_size=4)
+
+
+@given(NAMES, NAMES)
+def test_what_is_in_place_is_where_it_would_be_put(live: list[str], wanted: list[str]) -> None:
+    items, order = [{"name": n} for n in live], [{"name": n} for n in wanted]
+    mine, others = partition(items, order, "name")
+    mine = order_like(mine, order, "name")
+    moved = merge_sorted(order_like(others, items, "name"), mine, items, "name")
+    assert moved == items or not in_place(items, order, "name")
+    assert merge_sorted(others, mine, items, "name") == items or not in_place(
+        items, order, "name", whole=True
+    )
+    unique = len(set(live)) == len(live) and len(set(wanted)) == len(wanted)
+    named = [name for name in live if name in wanted]
+    assert in_place(items, order, "name") == (unique and named == wanted)
+    assert in_place(items, order, "name", whole=True) == (unique and live == wanted)
 
 
 @given(JSON)

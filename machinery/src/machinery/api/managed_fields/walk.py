@@ -153,7 +153,7 @@ def _maps(
     held = old.get
     for key, value in new.items():
         before = held(key, _ABSENT)
-        if before is value or before == value or key in skipped:
+        if before is value or key in skipped or before == value:
             continue
         if value.__class__ is not dict and value.__class__ is not list and not before:
             changed["f:" + key] = LEAF

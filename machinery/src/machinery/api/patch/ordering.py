@@ -27,6 +27,37 @@ def _positions(items: list[Any], key: str) -> dict[Any, int]:
     return found
 
 
+def in_place(items: list[Any], wanted: list[Any], key: str, *, whole: bool = False) -> bool:
+    """Whether `wanted` names items of the list in the list's order, none twice, so that nothing has to move; `whole`: all of them.
+
+    No is always a right answer: then the order is worked out, and whoever makes no sense is told.
+    """
+    if whole and len(items) != len(wanted):
+        return False
+    places = _places(items, key)
+    named = None if places is None else _places(wanted, key)
+    if places is None or named is None:
+        return False
+    last = -1
+    for identity in named:
+        place = places.get(identity, -1)
+        if place <= last:
+            return False
+        last = place
+    return True
+
+
+def _places(items: list[Any], key: str) -> dict[Any, int] | None:
+    """Identity -> place; None where one is there twice or cannot be told."""
+    found: dict[Any, int] = {}
+    for index, item in enumerate(items):
+        identity = item.get(key) if key and item.__class__ is dict else None
+        if identity.__class__ is not str or identity in found:
+            return None
+        found[identity] = index
+    return found
+
+
 def partition(items: list[Any], wanted: list[Any], key: str) -> tuple[list[Any], list[Any]]:
     """The items that `wanted` names, and the others; both in their order."""
     named = _positions(wanted, key)

@@ -11,7 +11,13 @@ from typing import Any
 
 from machinery.api import structure
 from machinery.api.patch import errors, gotext
-from machinery.api.patch.ordering import merge_sorted, order_like, partition, validate_order
+from machinery.api.patch.ordering import (
+    in_place,
+    merge_sorted,
+    order_like,
+    partition,
+    validate_order,
+)
 from machinery.api.structure import UNTYPED, Shape
 from machinery.meta.resource import Document
 
@@ -166,6 +172,9 @@ def _merge_ordered(result: Document, patch: Document, key: str, shape: Shape) ->
         merged = _settled(wanted)
     else:
         merged = _merge_list(live, wanted, field) if "merge" in field.strategies else wanted
+    if in_place(merged, order, field.merge_key, whole=True):
+        result[name] = merged
+        return
     mine, others = partition(merged, order, field.merge_key)
     mine = order_like(mine, order, field.merge_key)
     result[name] = merge_sorted(others, mine, live or [], field.merge_key)
@@ -183,6 +192,8 @@ def _merge_list(original: list[Any], patch: list[Any], shape: Shape) -> list[Any
             raise errors.broken(f"cannot merge lists without merge key for {gotext.text(patch)}")
         live, wanted = _special_items(original, patch, key)
         merged = _merge_items(live, wanted, key, shape.item)
+    if len(merged) == len(live) and in_place(live, wanted, key):
+        return merged
     mine, others = partition(merged, wanted, key)
     return merge_sorted(order_like(others, live, key), order_like(mine, wanted, key), live, key)
 
