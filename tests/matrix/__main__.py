@@ -47,9 +47,10 @@ def main() -> int:
         for server in [asked.server] if asked.server else run.CONTEXTS:
             truth = Truth(fleet.kubeconfig, run.CONTEXTS[server])
             versions = run.versions(truth)
-            run.everything(server, truth, recorder, real, asked.tables)
-            if asked.update or not part:
-                write(versions, recorder, asked.update)
+            keep = asked.update or not part
+            for _ in run.everything(server, truth, recorder, real, asked.tables):
+                if keep:  # what is found so far, so that a run that is broken off was not in vain
+                    write(versions, recorder, asked.update)
     finally:
         if asked.lab is None:
             fleet.down()
@@ -65,7 +66,7 @@ def main() -> int:
 
 
 def write(versions: dict[str, str], recorder: Recorder, update: bool) -> None:
-    """Both files, with what there is: a run that is broken off has asked in vain for the last server alone."""
+    """Both files, with what there is."""
     cells = recorder.cells()
     if update:
         cells = merged(load((DOCS / "compatibility.json").read_text())[1], cells)

@@ -25,11 +25,6 @@ from tests.matrix.truth import (
 )
 from tests.support.fleet import Refused
 
-VERBS = (
-    "create", "get", "list", "watch", "update", "patch json", "patch merge", "patch strategic", "apply", "status", "scale",
-    "delete", "deletecollection",
-)  # fmt: skip
-
 
 class Exercise:
     """A client's life with one kind on one server."""

@@ -5,6 +5,7 @@ nothing. Threads write to one recorder. The file beside the document holds cells
 """
 
 import json
+import re
 import threading
 import traceback
 from collections.abc import Callable, Iterable
@@ -14,6 +15,13 @@ from typing import Any
 
 PASS, FAIL, ABSENT = "pass", "fail", "absent"
 """Seen to work; did not; the client itself has no such request, or the server refuses it for a stated reason."""
+
+
+VERBS = (
+    "create", "get", "list", "watch", "update", "patch json", "patch merge", "patch strategic", "apply", "status", "scale",
+    "delete", "deletecollection",
+)  # fmt: skip
+"""Columns of the table of resources."""
 
 
 @dataclass(frozen=True, order=True)
@@ -106,6 +114,9 @@ class Recorder:
 
 def _first_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(
+        r"HTTP response headers: HTTPHeaderDict\(.*?\}\) ", "", text
+    )  # ids of one request
     if not isinstance(error, Wrong | AssertionError):
         text = f"{type(error).__name__}: {text}"
     return text[:500]

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from tests.matrix.exercise import VERBS
-from tests.matrix.record import ABSENT, FAIL, PASS, Cell
+from tests.matrix.record import ABSENT, FAIL, PASS, VERBS, Cell
 
 LETTERS = {"python typed": "T", "python dynamic": "D", "kopf": "O", "all": "all"}
 """kubectl is K."""

@@ -161,8 +161,13 @@ def versions(truth: Truth) -> dict[str, str]:
     return found | {"server": truth.get("/version")["gitVersion"]}
 
 
-def everything(server: str, truth: Truth, recorder: Recorder, real: bool, tables: str = "") -> None:
-    """All tables of one server, or those named. What counts objects (quotas) or handles all of them runs when nothing else does."""
+def everything(
+    server: str, truth: Truth, recorder: Recorder, real: bool, tables: str = ""
+) -> Iterator[str]:
+    """All tables of one server, or those named; yields after each.
+
+    What counts objects (quotas) or handles all of them runs when nothing else does.
+    """
 
     def desk_of(program: tools.Program, slug: str) -> desk.Desk:
         kubectl = Kubectl(program.path, truth, scratch(), program.label)
@@ -176,6 +181,7 @@ def everything(server: str, truth: Truth, recorder: Recorder, real: bool, tables
         if wanted("resources"):
             recorder.say(f"== {server}: resources")
             resources(server, truth, recorder)
+            yield "resources"
         recorder.say(f"== {server}: the rest")
         jobs: list[Callable[[], None]] = []
         for program in tools.kubectls()[: None if server == MEMBER else 1]:
@@ -188,6 +194,7 @@ def everything(server: str, truth: Truth, recorder: Recorder, real: bool, tables
                 jobs.append(functools.partial(charts.try_charts, program, one))
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda job: job(), jobs))
+        yield "commands"
         for table, body, slug in (
             ("python", python_checks.try_python, "py"),
             ("checklist", checklist.try_checklist, "http"),
@@ -195,5 +202,7 @@ def everything(server: str, truth: Truth, recorder: Recorder, real: bool, tables
         ):
             if wanted(table):
                 body(desk_of(newest, slug))
+                yield table
         if wanted("resources"):
             operators.over_everything(truth, server, recorder)
+            yield "operators"
