@@ -11,6 +11,7 @@ from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import ServedKind
 from machinery.controller.manager import Manager
 from machinery.kit.ids import SeededIds
+from machinery.server.app import Extensions
 
 
 async def play(
@@ -19,10 +20,14 @@ async def play(
     replay: type[Replay] = Replay,
     kinds: Iterable[ServedKind] = BUILTIN,
     without: Collection[str] = (),
+    *,
+    extensions: Extensions | None = None,
 ) -> list[Outcome]:
     """One after the other. `set_up` makes the controllers; `without`: ids of transcripts that are left out."""
     clock, outcomes = LoopClock(), []
-    async with running_server(clock=clock, ids=SeededIds(1), kinds=kinds) as server:
+    async with running_server(
+        clock=clock, ids=SeededIds(1), kinds=kinds, extensions=extensions
+    ) as server:
         quotas = QuotaClient(server.local)
         manager = Manager(quotas, clock, SeededIds(2), component="test")
         set_up(manager)

@@ -45,6 +45,22 @@ def complaints(name: str, **spec: Any) -> list[str]:
     return [f"{cause['field']}: {cause['message']}" for cause in found]
 
 
+def test_a_stateful_set_mounts_its_claims() -> None:
+    """What a claim template becomes in each pod is a volume; what is neither is not found."""
+
+    def mounts(name: str) -> list[str]:
+        container = {"name": "c", "image": "i", "volumeMounts": [{"name": name, "mountPath": "/d"}]}
+        template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container]}}
+        claims = [{"metadata": {"name": "data"}, "spec": STORAGE}]
+        spec = {**SELECTED, "template": template, "volumeClaimTemplates": claims}
+        return complaints("StatefulSet", **spec)
+
+    assert mounts("data") == []
+    assert mounts("other") == [
+        'spec.template.spec.containers[0].volumeMounts[0].name: Not found: "other"'
+    ]
+
+
 # -------------------------------------------------------------------------------------------------------------- cron
 @pytest.mark.parametrize(
     "schedule",

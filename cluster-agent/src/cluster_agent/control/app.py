@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from cluster_agent.control import binder
 from cluster_agent.control.controllers import kubernetesservice, registry, servicecidr
+from cluster_agent.control.controllers.persistentvolume.provision import default_class
 from cluster_agent.control.controllers.serviceimport.addresses import parse_ranges
 from cluster_agent.control.estimates import PATH as ESTIMATES_PATH
 from cluster_agent.control.estimates import Estimates
@@ -32,6 +33,7 @@ from machinery.kit.ids import Ids
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.resource import Document, ObjectKey
 from machinery.server import bootstrap
+from machinery.server.admission.nodevolumes import NodeVolumes
 from machinery.server.admission.protection import StorageObjectInUseProtection
 from machinery.server.app import ApiServer, Extensions, settle_collector
 from machinery.server.audit.settings import AuditSettings
@@ -144,8 +146,13 @@ class Control:
             given,
             reviews={**given.reviews, ESTIMATES_PATH: estimates.answer},
             computed={**given.computed, **self._metrics.sources()},
-            admission=[*given.admission, StorageObjectInUseProtection()],
-            bootstrap=[*given.bootstrap, bootstrap.metrics_reader(), *self._cidrs()],
+            admission=[*given.admission, StorageObjectInUseProtection(), NodeVolumes()],
+            bootstrap=[
+                *given.bootstrap,
+                bootstrap.metrics_reader(),
+                default_class(),
+                *self._cidrs(),
+            ],
         )
 
     def _cidrs(self) -> list[Document]:
@@ -181,7 +188,7 @@ class Control:
 
     def _scheduler(self, server: ApiServer, on_lost: Callable[[], None]) -> Manager:
         manager = self._manager(server, "default-scheduler", on_lost)
-        _ = binder.setup(manager)
+        _ = binder.setup(manager, volumes=True)
         return manager
 
     def _api_address(self, server: ApiServer) -> kubernetesservice.ApiAddress:

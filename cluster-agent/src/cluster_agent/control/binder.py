@@ -2,7 +2,8 @@
 
 Deciding is `machinery.scheduling` on a snapshot that informers keep; this module carries decisions out. A decided pod is
 counted on its node at once (assumed) and bound in the background, so that the next decision need not wait for the
-server; a bind that fails takes the assumption back. A pod that fits nowhere gets its condition and an Event, and waits
+server; a bind that fails takes the assumption back. A pod whose claims get their volumes with its node is bound when they
+have them. A pod that fits nowhere gets its condition and an Event, and waits
 for a change. Kept true: a pod is bound at most once, and no node is given more than it offers.
 """
 
@@ -11,9 +12,13 @@ import logging
 import random
 from collections.abc import Sequence
 
+from cluster_agent.control.controllers.persistentvolume.controller import STORAGE_CLASSES
+from cluster_agent.control.controllers.volumeprotection import CLAIMS, VOLUMES
 from cluster_agent.control.scheduler.queue import SchedulingQueue
+from cluster_agent.control.scheduler.volumes import Choice, VolumeDecider, Volumes, claim_keys
 from machinery.api.apps import REPLICASETS, ReplicaSet
 from machinery.api.core import NAMESPACES, NODES, PODS, Namespace, Node, Pod
+from machinery.api.local_volumes import SELECTED_NODE, notes_of
 from machinery.client.interface import dynamic
 from machinery.controller.action import Action, Delete, Emit, SetStatus
 from machinery.controller.manager import Manager
@@ -21,8 +26,8 @@ from machinery.kit.clock import rfc3339
 from machinery.kit.tasks import TaskOwner
 from machinery.meta.errors import StatusError
 from machinery.meta.objectmeta import condition, controller_of
-from machinery.meta.resource import Document, ObjectKey
-from machinery.scheduling.decide import Decider, Placed, Refused
+from machinery.meta.resource import Document, ObjectKey, document_key
+from machinery.scheduling.decide import Placed, Refused
 from machinery.scheduling.preemption import Nominated, preempt
 from machinery.scheduling.scores import Context
 from machinery.scheduling.selection import Matcher, compile_selector
@@ -34,6 +39,8 @@ SCHEDULER_NAME = "default-scheduler"
 BINDS_AT_ONCE_MAX = 64
 DECISIONS_PER_TICK_MAX = 32
 """After so many decisions the loop gives way to the rest of the process."""
+VOLUMES_BOUND_S = 600.0
+"""How long a placed pod waits for its volumes before it is looked at anew (upstream's bindTimeoutSeconds)."""
 BINDINGS = dynamic("", "v1", "pods", "Pod", True)
 """Pods as the parent of `binding`, whose answer is a Status."""
 GATED_MESSAGE = "Scheduling is blocked due to non-empty scheduling gates"
@@ -116,7 +123,8 @@ def waits_for_node(pod: Pod) -> bool:
 class Binder:
     """Informers in, decisions out. `run` is the loop; `run_once` decides what is ready now."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, *, volumes: bool = False) -> None:
+        """`volumes`: claims and volumes are served here; otherwise no claim is ever found."""
         self.snapshot = Snapshot()
         self.queue = SchedulingQueue()
         self._client = manager.client
@@ -124,7 +132,9 @@ class Binder:
         self._recorder = manager.recorder
         self._clock = manager.clock
         roll = random.Random(manager.ids.uid())  # noqa: S311 - breaks ties, guards nothing
-        self._decider = Decider(self.snapshot, roll.randrange)
+        self._decider = VolumeDecider(self.snapshot, roll.randrange)
+        self._volumes = Volumes()
+        self._volume_news = asyncio.Event()
         self._wake = asyncio.Event()
         self._tasks = TaskOwner()
         self._slots = asyncio.Semaphore(BINDS_AT_ONCE_MAX)
@@ -135,14 +145,47 @@ class Binder:
         manager.informer(NODES).on_change(self._on_node)
         manager.informer(NAMESPACES).on_change(self._on_namespace)
         self._pods.on_change(self._on_pod)
+        if volumes:
+            self._decider.volumes = self._volumes
+            manager.informer(CLAIMS).on_change(self._on_claim)
+            manager.informer(VOLUMES).on_change(self._on_volume)
+            manager.informer(STORAGE_CLASSES).on_change(self._on_class)
 
     # -------------------------------------------------------------------------------------------- events in
     def _on_node(self, old: Node | None, new: Node | None) -> None:
+        node = new or old
+        stores = node is not None and self._volumes.set_node(node.metadata.name, new)
         if new is not None:
-            if not self.snapshot.set_node(new):
+            if not self.snapshot.set_node(new) and not stores:
                 return
         elif old is not None:
             self.snapshot.remove_node(old.metadata.name)
+        self._changed()
+
+    def _on_claim(self, old: Document | None, new: Document | None) -> None:
+        if new is not None:
+            self._volumes.claims[document_key(new)] = new
+        elif old is not None:
+            self._volumes.claims.pop(document_key(old), None)
+        self._volumes_changed()
+
+    def _on_volume(self, old: Document | None, new: Document | None) -> None:
+        if new is not None:
+            self._volumes.volumes[new["metadata"]["name"]] = new
+        elif old is not None:
+            self._volumes.volumes.pop(old["metadata"]["name"], None)
+        self._volumes_changed()
+
+    def _on_class(self, old: Document | None, new: Document | None) -> None:
+        if new is not None:
+            self._volumes.classes[new["metadata"]["name"]] = new
+        elif old is not None:
+            self._volumes.classes.pop(old["metadata"]["name"], None)
+        self._volumes_changed()
+
+    def _volumes_changed(self) -> None:
+        news, self._volume_news = self._volume_news, asyncio.Event()
+        news.set()
         self._changed()
 
     def _on_namespace(self, old: Namespace | None, new: Namespace | None) -> None:
@@ -252,6 +295,9 @@ class Binder:
         info = PodInfo(pod)
         context = Context(self._namespaces, self._owner_selector(pod))
         answer = self._decide(info, context)
+        if isinstance(answer, Placed) and claim_keys(pod):
+            self._place_with_volumes(info, answer.node)
+            return
         if isinstance(answer, Placed):
             await self._slots.acquire()
             self.snapshot.add_pod(info, answer.node)
@@ -285,6 +331,60 @@ class Binder:
             ObjectKey(pod.metadata.namespace, owner.name)
         )
         return compile_selector(found.spec.selector) if found is not None else None
+
+    # ------------------------------------------------------------------------------------------------------ volumes
+    def _place_with_volumes(self, info: PodInfo, node: str) -> None:
+        choice = self._volumes.choose(info.pod, node)
+        assert choice is not None, "the node was chosen by what the claims get there"
+        self.snapshot.add_pod(info, node)
+        self._volumes.assume(choice)
+        work = self._bind_with_volumes(info, node, choice)
+        _ = self._tasks.spawn(work, f"bind-volumes-{info.pod.key}")
+
+    async def _bind_with_volumes(self, info: PodInfo, node: str, choice: Choice) -> None:
+        """Have the claims bound, then the pod; what fails takes the assumption back."""
+        try:
+            _ = await self._executor.apply(choice.actions(node))
+            async with asyncio.timeout(VOLUMES_BOUND_S):
+                bound = await self._are_bound(info, node, choice)
+        except (StatusError, ConnectionError, TimeoutError) as error:
+            log.info("volumes not bound", extra={"pod": str(info.pod.key), "error": str(error)})
+            bound = False
+        finally:
+            self._volumes.forget(choice)
+        if bound:
+            await self._slots.acquire()
+            await self._bind(info, node)
+        else:
+            self._take_back(info)
+
+    async def _are_bound(self, info: PodInfo, node: str, choice: Choice) -> bool:
+        """Wait until the claims have their volumes; False: the choice does not hold any more, or the pod is gone."""
+        seen: set[str] = set()
+        while True:
+            news = self._volume_news
+            left = list(self._volumes.unbound(choice))
+            if not left:
+                return True
+            if not self.snapshot.has_pod(info.uid) or self._volumes.is_lost(choice):
+                return False
+            made = {claim["metadata"]["uid"] for claim in choice.made}
+            for claim in left:
+                if claim is None:
+                    return False
+                uid = claim["metadata"]["uid"]
+                if notes_of(claim).get(SELECTED_NODE) == node:
+                    seen.add(uid)
+                elif uid in made and uid in seen:
+                    return False  # whoever makes volumes has given the node back
+            await news.wait()
+
+    def _take_back(self, info: PodInfo) -> None:
+        """Not bound: its room is free again, and it is tried anew after a while."""
+        if self.snapshot.has_pod(info.uid):
+            self.snapshot.remove_pod(info.uid)
+            self.queue.retry(info.pod.key, self._clock.monotonic())
+            self._wake.set()
 
     async def _bind(self, info: PodInfo, node: str) -> None:
         pod = info.pod
@@ -351,8 +451,8 @@ class Binder:
         return rfc3339(self._clock.now())
 
 
-def setup(manager: Manager) -> Binder:
+def setup(manager: Manager, *, volumes: bool = False) -> Binder:
     """Run a Binder under the manager."""
-    binder = Binder(manager)
+    binder = Binder(manager, volumes=volumes)
     manager.runnable("scheduler", binder.run)
     return binder

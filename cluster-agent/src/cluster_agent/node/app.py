@@ -25,6 +25,7 @@ from cluster_agent.node.kubelet.statuswriter import StatusWriter
 from cluster_agent.node.parts import NodeParts, Shared
 from cluster_agent.node.registration import Machine, NodeFacts, Registration, ready_message
 from cluster_agent.node.server import KubeletServer
+from cluster_agent.node.volumes.local import LocalVolumes
 from machinery.api.core import NODES, PODS, Node, Pod
 from machinery.client.informer import Informer
 from machinery.client.rest import RestClient
@@ -150,6 +151,14 @@ class NodeProcess:
         )
         for parts in self.parts.values():
             parts.annotations.on_change(self._registration.wake)
+        local = LocalVolumes(
+            shared.client,
+            self._clock,
+            list(self.parts),
+            self.config.local_volumes_dir,
+            hollow=self.config.hollow,
+        )
+        self._spawn(local.run(), "local volumes")
         self._spawn(nodes.run(), "nodes")
         self._spawn(self._register(nodes, self._registration), "registration")
         self._spawn(pods.run(), "pods")

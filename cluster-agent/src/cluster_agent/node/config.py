@@ -1,5 +1,6 @@
 """Settings of a node process, read once and never changed."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -119,6 +120,11 @@ class NodeConfig:
 
     token_file: str = ""
     """File that holds the bootstrap token, instead of the token itself."""
+
+    @property
+    def local_volumes_dir(self) -> str:
+        """Below it lie the volumes that are made on this node."""
+        return os.path.join(os.path.abspath(self.state_dir), "local-volumes")
 
     @property
     def hollow(self) -> bool:

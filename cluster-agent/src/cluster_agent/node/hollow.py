@@ -11,6 +11,7 @@ from cluster_agent.node.parts import NodeParts, Shared, no_image_auth
 from cluster_agent.node.registration import capacity
 from cluster_agent.node.stats import Sampler
 from cluster_agent.node.stats_hollow import HollowMeter
+from machinery.api.local_volumes import LOCAL_FOLDER
 from machinery.meta.quantity import quantity_of
 
 
@@ -48,4 +49,6 @@ def build_hollow(config: NodeConfig, shared: Shared, name: str, pod_cidr: str) -
         memory_total=quantity_of(capacity(config, shared.machine)["memory"]).whole,
         threaded=False,
     )
-    return NodeParts(runtime, kubelet, background, grants=grants, sampler=sampler)
+    parts = NodeParts(runtime, kubelet, background, grants=grants, sampler=sampler)
+    parts.annotations.put(LOCAL_FOLDER, config.local_volumes_dir)  # where nothing is ever made
+    return parts

@@ -36,9 +36,11 @@ from cluster_agent.node.registration import allocatable, capacity
 from cluster_agent.node.services import NodeServices
 from cluster_agent.node.stats import Sampler
 from cluster_agent.node.stats_cgroups import CgroupMeter, boot_time
+from cluster_agent.node.volumes.claims import Claims
 from cluster_agent.node.volumes.manager import VolumeManager
 from cluster_agent.node.volumes.tokens import Tokens
 from machinery.api.core import Pod
+from machinery.api.local_volumes import LOCAL_FOLDER
 from machinery.kit.clock import Clock
 from machinery.meta.quantity import quantity_of
 
@@ -84,7 +86,7 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
     room = allocatable(capacities, config.reserved)
     volumes = VolumeManager(
         pods_dir, objects, Tokens(shared.client, clock), clock,
-        node_name=name, host_ip=config.node_ip, allocatable=room,
+        claims=Claims(shared.client, name, config.local_volumes_dir), node_name=name, host_ip=config.node_ip, allocatable=room,
     )  # fmt: skip
     memory = quantity_of(capacities["memory"]).whole
     groups = Cgroups(config.cgroup_mount, config.cgroup_root)
@@ -130,6 +132,7 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
     background = [recorder.run, keeper.rotate_logs, keeper.refresh_tokens, keeper.sweep]
     closers = [prober.close, objects.close]
     annotations = Annotations()
+    annotations.put(LOCAL_FOLDER, config.local_volumes_dir)
     if config.service_cidr or config.dns_address:
         served = NodeServices(config, shared.client, clock, recorder, annotations)
         background.append(served.run)

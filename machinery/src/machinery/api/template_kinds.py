@@ -90,7 +90,17 @@ SERVICE_CIDR = ServedKind(
 )  # fmt: skip
 """Who has which cluster address, and out of which ranges: each member gives its own."""
 
-_RUN = frozenset({"CronJob", "DaemonSet", "HorizontalPodAutoscaler", "Job", "StatefulSet"})
+_RUN = frozenset(
+    {
+        "CronJob",
+        "DaemonSet",
+        "HorizontalPodAutoscaler",
+        "Job",
+        "PersistentVolume",
+        "PersistentVolumeClaim",
+        "StatefulSet",
+    }
+)
 RUN_BY_MEMBERS: tuple[ServedKind, ...] = (
     REPLICATION_CONTROLLER,
     IP_ADDRESS,

@@ -20,7 +20,7 @@ _NODE_READS = frozenset(
         ("", "services"), ("", "nodes"), ("", "pods"), ("", "namespaces"),
         ("node.k8s.io", "runtimeclasses"), ("discovery.k8s.io", "endpointslices"),
         ("multicluster.x-k8s.io", "serviceexports"), ("multicluster.x-k8s.io", "serviceimports"),
-        ("ubernetes.io", "clusternetworks"),
+        ("ubernetes.io", "clusternetworks"), ("", "persistentvolumes"),
     }
 )  # fmt: skip
 """Namespaces, slices and the kinds of services over clusters are for proxy, DNS and gateway, which run as the node."""
@@ -34,7 +34,7 @@ _NODE_CREATES = frozenset(
 )
 MIRROR = "kubernetes.io/config.mirror"
 """Annotation of pods that a node has of itself; they run as nobody."""
-_REFERRED = frozenset({"secrets", "configmaps"})
+_REFERRED = frozenset({"secrets", "configmaps", "persistentvolumeclaims"})
 
 
 class Authorizer:
@@ -160,6 +160,8 @@ def _own(node: str, asked: Attributes) -> bool:
         if asked.subresource == "eviction":
             return verb == "create"
         return not asked.subresource and verb in ("create", "delete")
+    if (group, resource) == ("", "persistentvolumes"):
+        return verb == "patch" and not asked.subresource
     if (group, resource) == ("coordination.k8s.io", "leases"):
         return asked.namespace == "kube-node-lease" and (not asked.name or asked.name == node)
     if (group, resource) == ("certificates.k8s.io", "certificatesigningrequests"):
@@ -170,7 +172,7 @@ def _own(node: str, asked: Attributes) -> bool:
 
 
 def references(pod: Document) -> Iterator[tuple[str, str, str]]:
-    """(plural, namespace, name) of every Secret, ConfigMap and ServiceAccount that a pod refers to. Pure."""
+    """(plural, namespace, name) of every Secret, ConfigMap, claim and ServiceAccount that a pod refers to. Pure."""
     namespace = pod["metadata"].get("namespace", "")
     spec = pod.get("spec") or {}
     mirrored = MIRROR in (pod["metadata"].get("annotations") or {})
@@ -193,6 +195,8 @@ def _sources(source: Document, namespace: str) -> Iterator[tuple[str, str, str]]
         yield ("configmaps", namespace, config_map.get("name", ""))
     if secret := source.get("secret"):
         yield ("secrets", namespace, secret.get("secretName") or secret.get("name", ""))
+    if claim := source.get("persistentVolumeClaim"):
+        yield ("persistentvolumeclaims", namespace, claim.get("claimName", ""))
 
 
 def _container_references(container: Document, namespace: str) -> Iterator[tuple[str, str, str]]:

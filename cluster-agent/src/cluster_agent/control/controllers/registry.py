@@ -27,6 +27,7 @@ from cluster_agent.control.controllers.endpointslice import controller as endpoi
 from cluster_agent.control.controllers.horizontalpodautoscaler import controller as autoscaler
 from cluster_agent.control.controllers.job import controller as job
 from cluster_agent.control.controllers.nodelifecycle import controller as nodelifecycle
+from cluster_agent.control.controllers.persistentvolume import controller as persistentvolume
 from cluster_agent.control.controllers.replicaset import controller as replicaset
 from cluster_agent.control.controllers.serviceimport import controller as serviceimport
 from cluster_agent.control.controllers.statefulset import controller as statefulset
@@ -77,6 +78,7 @@ def setups(settings: Settings) -> Mapping[str, Callable[[Manager], None]]:
         "namespace": lambda m: namespace.setup(
             m, settings.kinds, grace_s=settings.namespace_grace_s
         ),
+        "persistentvolume-binder": lambda m: persistentvolume.setup(m, settings.kinds),
         "volume-protection": lambda m: volumeprotection.setup(m, settings.kinds),
         "disruption": lambda m: disruption.setup(m, settings.kinds),
         "resource-quota": lambda m: resourcequota.setup(m, settings.kinds, shared),

@@ -3,7 +3,7 @@
 configMap, secret, projected and downwardAPI are folders written atomically and updated when their objects change;
 emptyDir is a folder, or a tmpfs with `medium: Memory`; hostPath is the host's own. Secrets and tokens lie on the
 node's disk in folders that only root can enter (they have to outlive a reboot without the API). What this kubelet
-cannot do (persistentVolumeClaim, csi, nfs …) is refused by name.
+cannot do (csi, nfs …) is refused by name. A claim's volume lies where `claims` finds it; it is no part of the pod's folder.
 """
 
 import asyncio
@@ -17,8 +17,9 @@ from pathlib import Path
 from cluster_agent.node.kubelet.hooks import HookFault
 from cluster_agent.node.kubelet.resources import whole
 from cluster_agent.node.objects import NotSynced, Objects
-from cluster_agent.node.volumes import atomic, downward
+from cluster_agent.node.volumes import atomic, claims, downward
 from cluster_agent.node.volumes.atomic import BadPath, Entry
+from cluster_agent.node.volumes.claims import ClaimFault, Claims
 from cluster_agent.node.volumes.tokens import Tokens, TokenUnavailable, decode_secret
 from machinery.api.core import (
     ConfigMap,
@@ -74,12 +75,14 @@ class VolumeManager:
         tokens: Tokens,
         clock: Clock,
         *,
+        claims: Claims,
         node_name: str,
         host_ip: str,
         allocatable: Mapping[str, str],
     ) -> None:
         self._folder, self._objects, self._tokens = Path(folder), objects, tokens
         self._clock, self._node, self._host_ip = clock, node_name, host_ip
+        self._claims = claims
         self._allocatable = allocatable
 
     def pod_dir(self, uid: str) -> Path:
@@ -89,6 +92,11 @@ class VolumeManager:
         """Where the volume lies on the host."""
         if volume.host_path is not None:
             return volume.host_path.path
+        if volume.persistent_volume_claim is not None:
+            found = claims.remembered(self._claim_store(pod, volume))
+            if found is None:
+                raise HookFault("FailedMount", f'volume "{volume.name}" is not mounted')
+            return found.path
         return str(self.pod_dir(pod.metadata.uid) / "volumes" / volume.name)
 
     # ----------------------------------------------------------------------------------------------------- setting up
@@ -113,6 +121,7 @@ class VolumeManager:
             ) from error
         except (
             VolumeFault,
+            ClaimFault,
             TokenUnavailable,
             BadPath,
             downward.BadField,
@@ -127,6 +136,9 @@ class VolumeManager:
         if volume.host_path is not None:
             if first:
                 prepare_host_path(volume.host_path)
+        elif volume.persistent_volume_claim is not None:
+            if first:
+                await self._claim(pod, volume)
         elif volume.empty_dir is not None:
             if first:
                 await self._empty_dir(pod, volume.name, volume.empty_dir)
@@ -140,8 +152,20 @@ class VolumeManager:
             gid = pod.spec.security_context.fs_group
             atomic.write(folder, entries, self._clock.now(), gid)
         else:
-            kind = "persistentVolumeClaim" if volume.persistent_volume_claim else "of this type"
-            raise VolumeFault(f"volumes {kind} are not supported by this kubelet")
+            raise VolumeFault("volumes of this type are not supported by this kubelet")
+
+    def _claim_store(self, pod: Pod, volume: Volume) -> Path:
+        """What was found for the claim; beside the pod's volumes, so that it outlives a restart of its containers."""
+        return self.pod_dir(pod.metadata.uid) / f"claim-{volume.name}.json"
+
+    async def _claim(self, pod: Pod, volume: Volume) -> None:
+        store = self._claim_store(pod, volume)
+        store.parent.mkdir(parents=True, exist_ok=True)
+        found = await self._claims.find(pod, volume, store)
+        if found.type in ("own", "local"):
+            await claims.prepare(found, pod.spec.security_context.fs_group)
+        else:
+            prepare_host_path(HostPathVolumeSource(path=found.path, type=found.type))
 
     async def _entries(self, pod: Pod, volume: Volume) -> dict[str, Entry]:
         namespace = pod.metadata.namespace

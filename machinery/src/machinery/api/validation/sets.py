@@ -41,7 +41,24 @@ def stateful_set(document: Document, causes: Causes) -> None:
     for index, claim in enumerate(spec.get("volumeClaimTemplates") or ()):
         where = f"spec.volumeClaimTemplates[{index}]"
         claims.claim_spec(claim.get("spec") or {}, f"{where}.spec", causes)
-    workloads.selected_template(spec, "statefulset", "StatefulSet", causes)
+    workloads.selected_template(_with_claims(spec), "statefulset", "StatefulSet", causes)
+
+
+def _with_claims(spec: Document) -> Document:
+    """The spec with the volumes that its claims become in each pod: containers may mount them."""
+    claimed = [
+        (claim.get("metadata") or {}).get("name", "")
+        for claim in spec.get("volumeClaimTemplates") or ()
+    ]
+    if not claimed:
+        return spec
+    template = spec.get("template") or {}
+    inner = template.get("spec") or {}
+    own = [one for one in inner.get("volumes") or () if one.get("name") not in claimed]
+    made = [
+        {"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claimed if name
+    ]
+    return {**spec, "template": {**template, "spec": {**inner, "volumes": [*own, *made]}}}
 
 
 def _stateful_strategy(strategy: Document, field: str, causes: Causes) -> None:

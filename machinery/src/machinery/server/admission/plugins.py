@@ -402,6 +402,7 @@ _REFERENCES = {
     "serviceaccounts": "a service account",
     "secrets": "secrets",
     "configmaps": "configmaps",
+    "persistentvolumeclaims": "persistentvolumeclaims",
 }
 
 
@@ -411,8 +412,6 @@ def _referred(pod: Document) -> str:
         if name:
             return _REFERENCES[plural]
     for volume in (pod.get("spec") or {}).get("volumes") or ():
-        if volume.get("persistentVolumeClaim"):
-            return "persistentvolumeclaims"
         sources = (volume.get("projected") or {}).get("sources") or ()
         if any(source.get("serviceAccountToken") for source in sources):
             return "a service account"

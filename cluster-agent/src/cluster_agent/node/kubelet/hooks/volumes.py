@@ -1,6 +1,7 @@
 """Volumes made and mounted; sub-paths resolved so that no link leads out of a volume."""
 
 import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,8 +49,11 @@ class Volumes(Hook):
 
 
 def _read_only(volume: Volume) -> bool:
-    """What we write ourselves is not for pods to write."""
-    return any((volume.config_map, volume.secret, volume.projected, volume.downward_api))
+    """What we write ourselves is not for pods to write, nor is a claim that is mounted for reading."""
+    claim = volume.persistent_volume_claim
+    return (claim is not None and claim.read_only) or any(
+        (volume.config_map, volume.secret, volume.projected, volume.downward_api)
+    )
 
 
 def sub_path(base: str, sub: str) -> str:
@@ -60,5 +64,7 @@ def sub_path(base: str, sub: str) -> str:
         raise HookFault(CONFIG_ERROR, f'subPath "{sub}" leads out of its volume')
     if not os.path.exists(real):
         Path(real).mkdir(parents=True, mode=0o755)
-        os.chmod(real, 0o777)
+        os.chmod(
+            real, 0o777 | (os.stat(root).st_mode & stat.S_ISGID)
+        )  # an fsGroup is for all below
     return real

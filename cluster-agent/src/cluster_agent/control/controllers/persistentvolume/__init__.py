@@ -1,0 +1,1 @@
+"""Claims and volumes brought together, and local folders made into volumes."""
