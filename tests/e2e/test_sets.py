@@ -1,6 +1,6 @@
 """StatefulSets and DaemonSets with real containers on a member of two nodes, and one that the federation places there.
 
-Members serve no claims yet, so a pod's volume is a folder of the machine under the pod's name.
+A pod's volume is a folder of the machine under the pod's name; claims are `test_volumes`' business.
 """
 
 import itertools
