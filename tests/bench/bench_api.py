@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.bench import realpods, wire, yardstick
 from tests.bench.load import MAPS, Follow, Keep, Load, Measured, Scan
-from tests.bench.report import Figure, hand_over, percentile
+from tests.bench.report import Figure, hand_over, percentile, table
 from tests.support.apiserver import RunningServer, running_server
 
 from machinery.server.app import settle_collector
@@ -370,7 +370,7 @@ async def run(sizes: Sizes, parts: list[str]) -> list[Figure]:
                 with Load(server.api.port, files) as load:
                     bench = Bench(server, load, Path(folder), sizes, samples)
                     found = await PARTS[part](bench)
-        print(f"{part}: {len(found)} figures", file=sys.stderr, flush=True)
+        print(f"-- {part}\n{table(found)}", file=sys.stderr, flush=True)
         figures += found
     return [*figures, yardstick.figure(samples or [yardstick.measure()])]
 

@@ -178,14 +178,17 @@ class _Listener(asyncio.Protocol):
 async def _listeners(job: Follow, port: int, files: Files, revision: str) -> Sequence[_Listener]:
     loop, tls = asyncio.get_running_loop(), wire.context(files, "bench")
     path = f"{FOLLOWED[job.resource]}?watch=1&resourceVersion={revision}"
-    found = []
-    for _ in range(job.watchers):
-        _, listener = await loop.create_connection(
-            lambda: _Listener(path), "127.0.0.1", port, ssl=tls, server_hostname="127.0.0.1"
-        )
-        found.append(listener)
-    await asyncio.gather(*(listener.begun for listener in found))
-    return found
+    gate = asyncio.Semaphore(16)  # handshakes at a time
+
+    async def one() -> _Listener:
+        async with gate:
+            _, listener = await loop.create_connection(
+                lambda: _Listener(path), "127.0.0.1", port, ssl=tls, server_hostname="127.0.0.1"
+            )
+        await listener.begun
+        return listener
+
+    return await asyncio.gather(*(one() for _ in range(job.watchers)))
 
 
 async def _follow(job: Follow, port: int, files: Files, started: Any) -> Seen:
