@@ -69,7 +69,8 @@ def write(versions: dict[str, str], recorder: Recorder, update: bool) -> None:
     """Both files, with what there is."""
     cells = recorder.cells()
     if update:
-        cells = merged(load((DOCS / "compatibility.json").read_text())[1], cells)
+        kept = DOCS / "compatibility.json"
+        cells = merged(load(kept.read_text())[1] if kept.exists() else [], cells)
     (DOCS / "compatibility.json").write_text(dump(versions, cells))
     (DOCS / "compatibility.md").write_text(render(versions, cells))
 
