@@ -363,6 +363,11 @@ class Registration:
     async def _register(self, name: str) -> None:
         now = self._clock.now()
         document = node_document(self._config, self._machine, self._facts(name), now)
+        notes = self._annotations(name).missing({})
+        document["metadata"]["annotations"] = {
+            **(document["metadata"].get("annotations") or {}),
+            **{key: value for key, value in notes.items() if value is not None},
+        }
         try:
             await self._client.create(NODES, document)
             log.info("node registered", extra={"node": name})
