@@ -168,6 +168,32 @@ async def test_a_choice_that_does_not_hold_is_made_anew() -> None:
 
 
 @pytest.mark.looptime
+async def test_a_pod_that_goes_while_it_waits_takes_no_room() -> None:
+    """Its class is somebody else's, who makes no volume; the next pod needs all that the node has."""
+    async with world("n1") as (server, clock):
+        client = server.local
+        await add_node(client, "n1")
+        foreign = {**default_class(), "provisioner": "csi.example.com", "metadata": {"name": "csi"}}
+        await client.create(CLASSES, foreign)
+        await client.create(CLAIMS, claim(storageClassName="csi"))
+        waits = pod()
+        waits["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "4"}}
+        await client.create(POD_DOCUMENTS, waits)
+        await clock.sleep(2)
+        held = await client.get(CLAIMS, DATA)
+        assert held["metadata"]["annotations"][SELECTED_NODE] == "n1"
+        assert not (await client.get(POD_DOCUMENTS, POD))["spec"].get("nodeName")
+        await client.delete(POD_DOCUMENTS, POD, GONE)
+        await client.create(CLAIMS, claim("other"))
+        after = pod("q", claimed="other")
+        after["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "4"}}
+        await client.create(POD_DOCUMENTS, after)
+        await clock.sleep(20)
+        second = await client.get(POD_DOCUMENTS, ObjectKey("default", "q"))
+        assert second["spec"]["nodeName"] == "n1"
+
+
+@pytest.mark.looptime
 async def test_the_folder_of_a_lost_node_holds_nothing_up() -> None:
     async with world() as (server, clock):
         client = server.local

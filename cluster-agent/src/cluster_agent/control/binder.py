@@ -237,6 +237,8 @@ class Binder:
         if self.snapshot.has_pod(pod.metadata.uid):
             self.snapshot.remove_pod(pod.metadata.uid)
             self._changed()
+        if claim_keys(pod):
+            self._volumes_changed()  # whoever waits for its volumes need not wait any longer
 
     def _changed(self) -> None:
         self.queue.something_changed()
