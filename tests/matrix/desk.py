@@ -104,8 +104,8 @@ class Desk:
     def file(self, name: str, *documents: Document) -> str:
         """A file with these, for `-f`."""
         path = self.scratch / name
-        text = "\n---\n".join(json.dumps(d) for d in documents)
-        path.write_text(text)
+        several: Document = {"apiVersion": "v1", "kind": "List", "items": documents}
+        path.write_text(json.dumps(documents[0] if len(documents) == 1 else several))
         return str(path)
 
     def config_map(self, what: str, **data: str) -> Document:
