@@ -322,7 +322,9 @@ class Charts:
 
     def wait_jobs(self) -> None:
         self.run("upgrade", self.release, str(self.write("3.1.0")), "--wait", "--wait-for-jobs", "--timeout=90s")  # fmt: skip
-        require(self.desk.get(self.path("apps/v1 deployments", "web"))["status"].get("readyReplicas") == 1, "not ready")  # fmt: skip
+        deployment = self.desk.get(self.path("apps/v1 deployments", "web"))
+        wanted, ready = deployment["spec"]["replicas"], deployment["status"].get("readyReplicas", 0)
+        require(ready == wanted, f"{ready} of {wanted} are ready")
 
     def uninstall(self) -> None:
         self.run("uninstall", self.release, "--wait", "--timeout=90s")

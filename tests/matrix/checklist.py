@@ -328,16 +328,17 @@ def admission(a: Asked) -> None:
     if not a.desk.member:
         raise Absent("a template here: members enforce it; FederatedResourceQuota is for the fleet")
     quota = a.desk.core("resourcequotas", a.desk.name("q"))
-    hard = {"spec": {"hard": {"count/widgets.matrix.example.com": "1"}}}
+    path = a.desk.group("matrix.example.com/v1", "widgets")
+    there = len(a.desk.get(path)["items"])
+    hard = {"spec": {"hard": {"count/widgets.matrix.example.com": str(there + 1)}}}
     a.desk.put({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": a.desk.name("q")}, **hard})  # fmt: skip
     a.desk.sees(quota, {"status": {"hard": hard["spec"]["hard"]}})
-    path = a.desk.group("matrix.example.com/v1", "widgets")
     body = {"apiVersion": "matrix.example.com/v1", "kind": "Widget", "metadata": {"generateName": "q-"}, "spec": {"size": 1}}  # fmt: skip
     answers = [a.ask("POST", path, body) for _ in range(2)]
+    a.desk.truth.remove(quota)
     require([x.status for x in answers] == [201, 403], str([x.status for x in answers]))
     require("exceeded quota" in answers[1].json["message"], str(answers[1].body))
     a.desk.truth.remove(f"{path}/{answers[0].json['metadata']['name']}")
-    a.desk.truth.remove(quota)
 
 
 @item("1.11 custom kinds: structural schema, defaults, pruning, wrong values refused")
