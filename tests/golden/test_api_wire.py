@@ -197,6 +197,16 @@ def _column(column: Json) -> Json:
 
 
 # ------------------------------------------------------------------------------------------------------- discovery
+STORED_AS_V1 = {"mutatingadmissionpolicies", "mutatingadmissionpolicybindings"}
+"""The real server stores them as v1beta1, so that its hash of the stored version is another."""
+
+
+def _hashless(entry: Json) -> Json:
+    if entry["name"] not in STORED_AS_V1:
+        return entry
+    return {key: value for key, value in entry.items() if key != "storageVersionHash"}
+
+
 def _lists() -> list[Any]:
     lines = (FOLDER / "9-discovery.jsonl").read_text().splitlines()
     return [
@@ -223,7 +233,8 @@ def test_discovery(path: str, recorded: Json) -> None:
         return
     ours = {entry["name"] for entry in got["resources"]}
     assert list(got) == list(recorded)
-    assert got["resources"] == [e for e in recorded["resources"] if e["name"] in ours]
+    known = [_hashless(e) for e in recorded["resources"] if e["name"] in ours]
+    assert [_hashless(e) for e in got["resources"]] == known
     plurals = {name.split("/")[0] for name in ours}
     missing = {e["name"] for e in recorded["resources"] if e["name"].split("/")[0] in plurals}
     assert missing == ours
