@@ -114,6 +114,8 @@ class Recorder:
 
 def _first_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r"/tmp/matrix-\w+/", "", text)  # the folder of one run
+    text = text.partition(" Original traceback:")[0]
     text = re.sub(
         r"HTTP response headers: HTTPHeaderDict\(.*?\}\) ", "", text
     )  # ids of one request
