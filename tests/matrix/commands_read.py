@@ -276,7 +276,7 @@ def top_pod(desk: Desk) -> None:
     def shown() -> list[str]:
         try:
             out = desk.run("top", "pod", "--containers")
-        except Exception:
+        except Failed:  # no metrics yet
             return []
         return next((line.split() for line in out.splitlines() if line.startswith(name)), [])
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kubernetes import client, config, dynamic, stream, utils, watch
 from kubernetes.client.rest import ApiException
-from kubernetes.dynamic.exceptions import ConflictError
+from kubernetes.dynamic.exceptions import ConflictError, ResourceNotFoundError
 from tests.matrix.commands_read import lodge, spare
 from tests.matrix.desk import BUSYBOX, Desk
 from tests.matrix.pythons import new_api
@@ -320,7 +320,7 @@ def _kind(dyn: Any, kind: str) -> Any:
     dyn.resources.invalidate_cache()
     try:
         return dyn.resources.get(api_version="matrix.example.com/v1", kind=kind)
-    except Exception:
+    except ResourceNotFoundError:
         return None
 
 

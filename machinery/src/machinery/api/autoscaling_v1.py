@@ -52,8 +52,8 @@ def _kept(spec: Document, status: Document) -> dict[str, str]:
     """The annotations for what v1 has no fields for."""
     shown = _shown(spec)
     kept: dict[str, Json] = {
-        METRICS: [_old_metric(one) for one in spec.get("metrics") or () if one is not shown],
-        CURRENT: [_old_current(one) for one in status.get("currentMetrics") or ()],
+        METRICS: [_old(one, "target") for one in spec.get("metrics") or () if one is not shown],
+        CURRENT: [_old(one, "current") for one in status.get("currentMetrics") or ()],
         CONDITIONS: status.get("conditions"),
         BEHAVIOR: _go_behavior(spec["behavior"]) if spec.get("behavior") else None,
     }
@@ -102,75 +102,40 @@ def _old_status(status: Document) -> Document:
     return out
 
 
-def _old_metric(metric: Document) -> Document:
+def _old(metric: Document, word: str) -> Document:
+    """A metric of v2 in the form of v1's annotations; `word` is what it tells: its `target`, or its `current` amount."""
     key, source = _source(metric)
-    target = source.get("target") or {}
+    amounts = source.get(word) or {}
     identity = source.get("metric") or {}
+    unsaid = "0" if word == "current" else None  # a measured amount is always written
     old: Document
     match metric.get("type"):
         case "Object":
             old = {
                 "target": source.get("describedObject") or {},
                 "metricName": identity.get("name", ""),
-                "targetValue": target.get("value", "0"),
+                f"{word}Value": amounts.get("value", "0"),
                 "selector": identity.get("selector"),
-                "averageValue": target.get("averageValue"),
+                "averageValue": amounts.get("averageValue"),
             }
         case "Pods":
             old = {
                 "metricName": identity.get("name", ""),
-                "targetAverageValue": target.get("averageValue", "0"),
+                f"{word}AverageValue": amounts.get("averageValue", "0"),
                 "selector": identity.get("selector"),
             }
         case "External":
             old = {
                 "metricName": identity.get("name", ""),
                 "metricSelector": identity.get("selector"),
-                "targetValue": target.get("value"),
-                "targetAverageValue": target.get("averageValue"),
+                f"{word}Value": amounts.get("value", unsaid),
+                f"{word}AverageValue": amounts.get("averageValue"),
             }
         case _:
             old = {
                 "name": source.get("name", ""),
-                "targetAverageUtilization": target.get("averageUtilization"),
-                "targetAverageValue": target.get("averageValue"),
-                "container": source.get("container"),
-            }
-    return {"type": metric.get("type", ""), key: _given(old)}
-
-
-def _old_current(metric: Document) -> Document:
-    key, source = _source(metric)
-    current = source.get("current") or {}
-    identity = source.get("metric") or {}
-    old: Document
-    match metric.get("type"):
-        case "Object":
-            old = {
-                "target": source.get("describedObject") or {},
-                "metricName": identity.get("name", ""),
-                "currentValue": current.get("value", "0"),
-                "selector": identity.get("selector"),
-                "averageValue": current.get("averageValue"),
-            }
-        case "Pods":
-            old = {
-                "metricName": identity.get("name", ""),
-                "currentAverageValue": current.get("averageValue", "0"),
-                "selector": identity.get("selector"),
-            }
-        case "External":
-            old = {
-                "metricName": identity.get("name", ""),
-                "metricSelector": identity.get("selector"),
-                "currentValue": current.get("value", "0"),
-                "currentAverageValue": current.get("averageValue"),
-            }
-        case _:
-            old = {
-                "name": source.get("name", ""),
-                "currentAverageUtilization": current.get("averageUtilization"),
-                "currentAverageValue": current.get("averageValue", "0"),
+                f"{word}AverageUtilization": amounts.get("averageUtilization"),
+                f"{word}AverageValue": amounts.get("averageValue", unsaid),
                 "container": source.get("container"),
             }
     return {"type": metric.get("type", ""), key: _given(old)}

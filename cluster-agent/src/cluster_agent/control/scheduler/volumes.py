@@ -223,10 +223,10 @@ class Volumes:
 
     def is_lost(self, choice: Choice) -> bool:
         """Whether a volume that was found has become somebody else's."""
+        found = ((self.volumes.get(v["metadata"]["name"]), claim) for claim, v in choice.found)
         return any(
             now is not None and now["spec"].get("claimRef") and not has_volume_for(now, claim)
-            for claim, volume in choice.found
-            for now in (self.volumes.get(volume["metadata"]["name"]),)
+            for now, claim in found
         )
 
 
