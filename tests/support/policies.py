@@ -168,3 +168,17 @@ async def bench(server: RunningServer | None = None) -> AsyncIterator[Bench]:
     async with contextlib.AsyncExitStack() as held:
         running = server or await held.enter_async_context(running_server())
         yield Bench(await held.enter_async_context(client_of(running)))
+
+
+def deployment(replicas: int) -> Document:
+    """A small Deployment called web."""
+    return {
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": replicas, "selector": {"matchLabels": {"a": "b"}},
+            "template": {
+                "metadata": {"labels": {"a": "b"}},
+                "spec": {"containers": [{"name": "c", "image": "i"}]},
+            },
+        },
+    }  # fmt: skip

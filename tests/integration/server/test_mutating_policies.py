@@ -10,6 +10,7 @@ from tests.support.policies import (
     apply,
     bench,
     binding,
+    deployment,
     json_patch,
     mutating_binding,
     mutation,
@@ -230,18 +231,8 @@ async def test_a_scale_is_changed_as_one(on: Bench) -> None:
             rules=[rule(apiGroups=["apps"], resources=["deployments/scale"])],
         )
     )
-    deployment = {
-        "metadata": {"name": "web"},
-        "spec": {
-            "replicas": 1, "selector": {"matchLabels": {"a": "b"}},
-            "template": {
-                "metadata": {"labels": {"a": "b"}},
-                "spec": {"containers": [{"name": "c", "image": "i"}]},
-            },
-        },
-    }  # fmt: skip
     path = "/apis/apps/v1/namespaces/default/deployments"
-    assert (await on.ask("POST", path, deployment)).body["spec"]["replicas"] == 1
+    assert (await on.ask("POST", path, deployment(1))).body["spec"]["replicas"] == 1
     answer = await on.ask("PATCH", f"{path}/web/scale", {"spec": {"replicas": 7}}, MERGE)
     assert answer.status == 200, answer.message
     assert (await on.ask("GET", f"{path}/web")).body["spec"]["replicas"] == 2

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 from tests.support.apiserver import RunningServer, running_server
-from tests.support.policies import CONFIG_MAPS, Bench, bench, binding, policy, rule, validation
+from tests.support.policies import (
+    CONFIG_MAPS,
+    Bench,
+    bench,
+    binding,
+    deployment,
+    policy,
+    rule,
+    validation,
+)
 
 from machinery.api.kinds import BUILTIN
 from machinery.api.template_kinds import TEMPLATE_KINDS
@@ -256,18 +265,8 @@ async def test_the_status_and_other_subresources_are_named_apart(on: Bench) -> N
             rules=[rule(apiGroups=["apps"], resources=["deployments/scale"], operations=["*"])],
         )
     )
-    deployment = {
-        "metadata": {"name": "web"},
-        "spec": {
-            "replicas": 9, "selector": {"matchLabels": {"a": "b"}},
-            "template": {
-                "metadata": {"labels": {"a": "b"}},
-                "spec": {"containers": [{"name": "c", "image": "i"}]},
-            },
-        },
-    }  # fmt: skip
     path = "/apis/apps/v1/namespaces/default/deployments"
-    assert (await on.ask("POST", path, deployment)).status == 201
+    assert (await on.ask("POST", path, deployment(9))).status == 201
     answer = await on.ask("PATCH", f"{path}/web/scale", {"spec": {"replicas": 4}}, MERGE)
     assert answer.status == 422, answer.message
     answer = await on.ask("PATCH", f"{path}/web/scale", {"spec": {"replicas": 2}}, MERGE)
