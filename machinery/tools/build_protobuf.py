@@ -28,6 +28,7 @@ SCALARS = frozenset(
         "intstr",
         "raw",
         "json",
+        "value",
         "strings",
     ]
 )

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from tests.support.apiserver import RunningServer, running_server
 from tests.support.postgres import Postgres, postgres
+from tests.support.protowriter import double, envelope, number, part, text
 from tests.support.widgets import DEFINITIONS, NAME, WIDGETS, define, definition, version, widget
 
 from machinery.api.core import NAMESPACES
@@ -49,6 +50,31 @@ assert garbagecollector.__doc__
 async def server() -> AsyncIterator[RunningServer]:
     async with running_server() as running:
         yield running
+
+
+async def test_a_definition_in_protobuf(server: RunningServer) -> None:
+    """As a typed Go client creates it: the kind is served by its schema, with its default and its minimum."""
+    size = text(1, "size"), part(2, text(5, "integer"), double(11, 1.0), part(8, text(1, "3")))
+    spec = text(1, "spec"), part(2, text(5, "object"), part(29, *size))
+    schema = part(4, part(1, text(5, "object"), part(29, *spec)))
+    kind = text(1, "example.com"), part(3, text(1, "widgets"), text(4, "Widget"))
+    versions = part(7, text(1, "v1"), number(2, 1), number(3, 1), schema)
+    await server.rest.request(
+        "POST",
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+        body=envelope(
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            part(1, text(1, NAME)),
+            part(2, *kind, text(4, "Namespaced"), versions),
+        ),
+        content_type="application/vnd.kubernetes.protobuf",
+    )
+    made = widget()
+    del made["spec"]["size"]
+    assert (await server.rest.create(WIDGETS, made))["spec"] == {"size": 3}
+    with pytest.raises(Invalid, match="should be greater than or equal to 1"):
+        await server.rest.create(WIDGETS, widget("b", size=0))
 
 
 async def body(server: RunningServer, path: str, **options: Any) -> Any:

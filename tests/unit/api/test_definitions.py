@@ -12,7 +12,7 @@ from machinery.api.customresources.naming import status_of, taken, terminating
 from machinery.api.kinds import BUILTIN, CUSTOM_RESOURCE_DEFINITION
 from machinery.api.scheme import Scheme, version_priority
 from machinery.client.dynamic_kinds import served_resources
-from machinery.meta.errors import BadRequest, UnsupportedMediaType
+from machinery.meta.errors import BadRequest
 
 NOW = "2026-01-01T00:00:00Z"
 FREE: Any = (set(), set())
@@ -67,12 +67,6 @@ def test_a_webhook_may_convert() -> None:
     document = definition()
     document["spec"] |= webhook({"service": {"name": "s", "namespace": "n"}})
     assert causes(document) == []
-
-
-def test_protobuf_is_refused() -> None:
-    with pytest.raises(UnsupportedMediaType):
-        media = "application/vnd.kubernetes.protobuf"
-        decode.decode_body(CUSTOM_RESOURCE_DEFINITION, b"k8s\x00", media, "Warn")
 
 
 @pytest.mark.parametrize(

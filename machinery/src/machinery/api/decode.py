@@ -34,7 +34,10 @@ _STAMP: Final = frozenset({"apiVersion", "kind", "metadata"})
 _OLD_NAMES: Final = frozenset({("policy/v1beta1", "Eviction")})
 """Bodies of a version that is no longer served, and still understood."""
 _ABSENT: Final = object()
-_DEFINITION: Final = ("apiextensions.k8s.io", "CustomResourceDefinition")
+_UNKNOWN_FORMAT: Final = (
+    "the body of the request was in an unknown format - accepted media types include:"
+    " application/json, application/yaml, application/vnd.kubernetes.protobuf"
+)
 _CAUSES_MAX: Final = 100
 """How many complaints one answer carries; a hostile body has no end of them."""
 
@@ -66,12 +69,12 @@ def decode_body(kind: ServedKind, raw: bytes, media_type: str, field_validation:
             return Decoded(document)
     elif media == "application/yaml":
         document, complaints = _from_yaml(kind, raw)
-    elif media == "application/vnd.kubernetes.protobuf" and _speaks_protobuf(kind):
+    elif media == "application/vnd.kubernetes.protobuf" and not kind.custom:
         document, complaints = _from_protobuf(kind, raw), ()
         if syntax.too_deep(document):
             raise BadRequest(_cannot_be_handled(kind, kind.kind, syntax.TOO_DEEP))
     else:
-        raise UnsupportedMediaType(_unknown_format(kind))
+        raise UnsupportedMediaType(_UNKNOWN_FORMAT)
     return _checked(kind, _envelope(kind, document, raw), complaints, field_validation)
 
 
@@ -263,11 +266,6 @@ def _from_yaml(kind: ServedKind, raw: bytes) -> tuple[Any, tuple[str, ...]]:
     return document, ("yaml: unmarshal errors:\n  " + "\n  ".join(twice),)
 
 
-def _speaks_protobuf(kind: ServedKind) -> bool:
-    """Schemas within definitions have a form of their own in protobuf, which nobody sends: clients write them as JSON."""
-    return not kind.custom and kind.group_kind != _DEFINITION
-
-
 def _from_protobuf(kind: ServedKind, raw: bytes) -> Document:
     """Its field table is loaded only where clients send protobuf."""
     protobuf = importlib.import_module("machinery.api.protobuf")
@@ -367,10 +365,3 @@ def _summary(raw: bytes) -> str:
     if raw.startswith(b"{"):
         return raw[:30].decode(errors="replace") + dots
     return raw[:30].hex() + dots
-
-
-def _unknown_format(kind: ServedKind) -> str:
-    accepted = "application/json, application/yaml"
-    if _speaks_protobuf(kind) or kind.custom:
-        accepted += ", application/vnd.kubernetes.protobuf"
-    return f"the body of the request was in an unknown format - accepted media types include: {accepted}"

@@ -7,13 +7,23 @@ become readers when the message is first met.
 import base64
 import datetime as dt
 import zlib
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from typing import Any
 
 import orjson
 
-from machinery.api.protobuf.wire import BYTES, VARINT, Field, Fields, Malformed, Reader, message
+from machinery.api.protobuf.wire import (
+    BYTES,
+    FIXED64,
+    VARINT,
+    Field,
+    Fields,
+    Malformed,
+    Reader,
+    message,
+)
 from machinery.meta.resource import Document, split_api_version
 
 PREFIX = b"k8s\x00"
@@ -121,14 +131,36 @@ def _strings(data: bytes, at: int, end: int, depth: int) -> list[str]:
     return found
 
 
+def _schema_or_array(parts: Document) -> Any:
+    return parts.get("schemas") or parts.get("schema")
+
+
+def _schema_or_bool(parts: Document) -> Any:
+    return parts["schema"] if "schema" in parts else parts.get("allows", False)
+
+
+def _schema_or_strings(parts: Document) -> Any:
+    return parts.get("property") or parts.get("schema")
+
+
+_FOLDED: dict[str, Callable[[Document], Any]] = {
+    "apiextensions/v1.JSONSchemaPropsOrArray": _schema_or_array,
+    "apiextensions/v1.JSONSchemaPropsOrBool": _schema_or_bool,
+    "apiextensions/v1.JSONSchemaPropsOrStringArray": _schema_or_strings,
+}
+"""Messages that are one of several things in JSON."""
+
+
 def _reader_of_message(name: str) -> Reader:
     fields: Fields | None = None
+    fold = _FOLDED.get(name)
 
-    def read(data: bytes, at: int, end: int, depth: int) -> Document:
+    def read(data: bytes, at: int, end: int, depth: int) -> Any:
         nonlocal fields
         if fields is None:
             fields = fields_of(name)
-        return message(data, at, end, depth + 1, fields)
+        found = message(data, at, end, depth + 1, fields)
+        return found if fold is None else fold(found)
 
     return read
 
@@ -159,6 +191,7 @@ _READERS: dict[str, Reader] = {
     "micro": _micro_time,
     "raw": _raw,
     "json": _raw,
+    "value": _raw,
     "strings": _strings,
 }
 _VARINTS = {"int": "int", "bool": "bool"}
@@ -192,6 +225,8 @@ def _field(number: int, name: str, kind: str, *, pointer: bool) -> Fields:
     if inner in _VARINTS:
         form = "ints" if many else _VARINTS[inner]
         return {number << 3 | VARINT: Field(name, None, form, pointer or many)}
+    if inner == "float":
+        return {-(number << 3 | FIXED64): Field(name, None, inner, True)}
     tag = number << 3 | BYTES
     if kind.startswith("map<"):
         return {tag: Field(name, _reader_of_entry(kind[4:-1]), "map", True)}

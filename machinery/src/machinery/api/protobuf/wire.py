@@ -4,13 +4,16 @@ The loop knows nothing of Kubernetes; what a field's bytes mean is its reader's 
 Go client, so it reads single-byte varints in place and looks a whole tag (number and wire type) up at once.
 """
 
+import math
+import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from machinery.meta.resource import Document
 
-NESTING_MAX = 64
-"""How deep messages may nest; the deepest of the API is about twenty."""
+NESTING_MAX = 160
+"""How deep messages may nest. Objects of the API need about twenty; a definition's schema needs two or three for each of
+its own levels. Python's stack has room for twice as many."""
 VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
 _ONE_BYTE = 0x80
 
@@ -33,6 +36,10 @@ class Field(NamedTuple):
 
 
 Fields: TypeAlias = dict[int, Field]
+"""By tag. Doubles stand under the negative of theirs: they are few, and so no other field pays for a look at its wire type."""
+_DOUBLE = struct.Struct("<d")
+_EXACT = 1e21
+"""From here on Go writes a double with an exponent."""
 
 
 def varint(data: bytes, at: int, end: int) -> tuple[int, int]:
@@ -67,7 +74,12 @@ def message(data: bytes, at: int, end: int, depth: int, fields: Fields) -> Docum
             tag, at = varint(data, at - 1, end)
         field = known(tag)
         if field is None:
-            at = _skip_unknown(data, at, end, tag, fields)
+            double = known(-tag)
+            if double is None:
+                at = _skip_unknown(data, at, end, tag, fields)
+            else:
+                out[double.name] = _double(data, at, end)
+                at += _DOUBLE.size
             continue
         if at < end and data[at] < _ONE_BYTE:
             value = data[at]
@@ -89,6 +101,16 @@ def message(data: bytes, at: int, end: int, depth: int, fields: Fields) -> Docum
         elif found or keep_zero:
             out[name] = found
     return out
+
+
+def _double(data: bytes, at: int, end: int) -> float:
+    """A double as Go's JSON has it: an integer where it is one, nothing for what JSON cannot say."""
+    if at + _DOUBLE.size > end:
+        raise Malformed("unexpected EOF")
+    value: float = _DOUBLE.unpack_from(data, at)[0]
+    if not math.isfinite(value):
+        raise Malformed(f"json: unsupported value: {value}")
+    return int(value) if value.is_integer() and abs(value) < _EXACT else value
 
 
 def _put(out: Document, name: str, form: str, found: Any) -> None:
@@ -117,7 +139,7 @@ def _skip_unknown(data: bytes, at: int, end: int, tag: int, fields: Fields) -> i
         raise Malformed(f"proto: illegal tag {number} (wire type {wire})")
     if wire == END_GROUP:
         raise Malformed("proto: wiretype end group for non-group")
-    if any(known >> 3 == number for known in fields):
+    if any(abs(known) >> 3 == number for known in fields):
         raise Malformed(f"proto: wrong wireType = {wire} for field {number}")
     return _skip(data, at, end, wire, 0)
 
