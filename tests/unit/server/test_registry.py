@@ -194,8 +194,11 @@ def managed(time: str, **data: str) -> Document:
         (managed("t1", a="1"), managed("t1", a="2"), False),
         (managed("t1"), {**managed("t1"), "metadata": {**managed("t1")["metadata"], "labels": {}}}, False),
         (managed("t1"), {**managed("t1"), "metadata": {"name": "a", "managedFields": []}}, False),
+        ({**managed("t"), "spec": {"a": 1}}, {**managed("t"), "spec": {"a": True}}, False),
+        ({**managed("t"), "spec": {"a": 1}}, {**managed("t"), "spec": {"a": 1.0}}, False),
+        ({**managed("t"), "spec": {"a": 1, "b": 2}}, {**managed("t"), "spec": {"b": 2, "a": 1}}, True),
     ],
-    ids=["equal", "another time", "another value", "more metadata", "another manager"],
+    ids=["equal", "another time", "another value", "more metadata", "another manager", "bool", "float", "order"],
 )  # fmt: skip
 def test_unchanged(live: Any, new: Any, same: bool) -> None:
     assert unchanged(live, new) is same
