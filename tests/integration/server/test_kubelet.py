@@ -7,6 +7,7 @@ import asyncio
 import base64
 import json
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -39,6 +40,8 @@ class Kubelet:
     peers: list[str] = field(default_factory=list)
     answers: dict[str, bytes] = field(default_factory=dict)
     follow: asyncio.Event = field(default_factory=asyncio.Event)
+    frames: bytes = b""
+    """What it says, all at once, behind the head of a WebSocket; else it echoes."""
     port: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -85,6 +88,12 @@ class Kubelet:
         refusal = self.answers.get("/exec")
         if refusal is not None:
             writer.write(refusal)
+            return
+        if self.frames:
+            lines = b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\n" + lines + self.frames)
+            while await reader.read(1024):
+                pass
             return
         # bytes right behind the head, in the same write: none may be lost
         writer.write(
@@ -276,6 +285,26 @@ async def test_exec_is_spliced_and_no_byte_is_lost(world: World, method: str) ->
     assert asked.startswith(f"{method} /exec/default/p/c?input=1&output=1&command=sh HTTP/1.1")
     assert "Sec-WebSocket-Protocol: v5.channel.k8s.io" in asked
     assert "Authorization" not in asked, "the caller's credentials stay here"
+
+
+def records(context: ssl.SSLContext, port: int, count: int) -> list[bytes]:
+    """What the first TLS records behind the head of an answer have in them: one read takes no more than one record."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as tls,
+    ):
+        lines = ("Authorization: Bearer tok-root", "Connection: Upgrade", "Upgrade: websocket")
+        tls.sendall("\r\n".join((f"GET {EXEC} HTTP/1.1", "Host: x", *lines, "", "")).encode())
+        assert tls.recv(16384).endswith(b"\r\n\r\n")
+        return [tls.recv(16384) for _ in range(count)]
+
+
+async def test_each_frame_of_a_websocket_is_a_record_of_its_own(world: World) -> None:
+    """A client that polls its socket before each frame sees every one (`machinery.wire.frames`)."""
+    frames = [b"\x82\x05\x01out\n", b"\x82\x05\x02err\n", b"\x88\x00"]
+    world.kubelet.frames = b"".join(frames)
+    context, port = client_context(world.server.api.ca_pem), world.server.api.port
+    assert await asyncio.to_thread(records, context, port, 3) == frames
 
 
 async def test_a_big_stream_arrives_whole(world: World) -> None:

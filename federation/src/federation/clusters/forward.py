@@ -26,6 +26,7 @@ from machinery.wire.handover import HandedOver, streams
 from machinery.wire.link import LinkDown
 from machinery.wire.linkpool import LinkPool, UpgradeRefused
 from machinery.wire.splice import splice
+from machinery.wire.upgrade import is_websocket
 
 Lookup = Callable[[ObjectKey], Document | None]
 """The pod of that key at the federation, mirror or not."""
@@ -163,7 +164,8 @@ async def pass_upgrade(
     _ = begun(request, 101)
     lines = "".join(f"{name}: {value}\r\n" for name, value in upgraded.headers.items())
     writer.write(f"HTTP/1.1 101 Switching Protocols\r\n{lines}\r\n".encode("latin-1"))
-    await splice((reader, writer), (upgraded.reader, upgraded.writer))
+    member = upgraded.reader, upgraded.writer
+    await splice((reader, writer), member, frames=is_websocket(upgraded.headers))
     return HandedOver()
 
 

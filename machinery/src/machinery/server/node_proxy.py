@@ -26,6 +26,7 @@ from machinery.server.request import RequestInfo, truthy
 from machinery.server.user import NODE_PREFIX
 from machinery.wire.handover import HandedOver, streams
 from machinery.wire.splice import splice
+from machinery.wire.upgrade import is_websocket
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +170,7 @@ class NodeProxy:
         _ = begun(request, 101)
         client[1].write(head.raw)
         try:
-            await splice(client, kubelet)
+            await splice(client, kubelet, frames=is_websocket(head.headers))
         except OSError as error:
             log.debug(
                 "a stream to a kubelet broke", extra={"node": address.node, "error": str(error)}

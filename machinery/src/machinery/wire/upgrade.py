@@ -7,7 +7,7 @@ By SPDY the client's first choice that we know is taken, by WebSocket our best. 
 codes, which clients take as the sign to try another way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from machinery.wire import channels
@@ -85,6 +85,12 @@ def answer(upgrade: Upgrade) -> bytes:
 def listed(values: Sequence[str]) -> list[str]:
     """The members of a header that may come several times, each a list with commas."""
     return [part.strip() for value in values for part in value.split(",") if part.strip()]
+
+
+def is_websocket(answered: Mapping[str, str]) -> bool:
+    """Whether the headers of an answer say that a WebSocket begins; names in any case, or as aiohttp's."""
+    values = [value for name, value in answered.items() if name.lower() == "upgrade"]
+    return _websocket(lambda _: values)
 
 
 def _websocket(values: Values) -> bool:
