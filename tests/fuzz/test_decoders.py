@@ -546,7 +546,8 @@ def test_refusal_over_the_link(raw: bytes, chunked: bool, length: str) -> None:
 
 @fuzzed(150, raw=st.binary(max_size=40) | values.map(orjson.dumps))
 def test_channels(raw: bytes) -> None:
-    frame = channels.decode(raw)
-    assert frame is None or 0 <= frame.channel <= 255
+    for protocol in channels.SERVED:
+        frame = channels.unpacked(protocol, raw)
+        assert frame is None or 0 <= frame.channel <= 255
     size = channels.resize_of(raw)
     assert size is None or all(0 < side < 65536 for side in size)

@@ -1,6 +1,7 @@
 """Port-forward at the kubelet: SPDY's pairs of streams, and the older WebSocket channels, to servers on this machine."""
 
 import asyncio
+import base64
 import contextlib
 import json
 import socket
@@ -26,6 +27,7 @@ from cluster_agent.node.portforward import (
     channel_ports,
 )
 from machinery.kit.tasks import TaskOwner
+from machinery.wire.channels import V4_BASE64
 from machinery.wire.spdy.connection import Connection, Stream, StreamReset
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -307,6 +309,17 @@ async def test_channels_as_the_python_client_speaks_them() -> None:
             await ws.send_bytes(b"\x09for no port")
             await ws.send_bytes(b"\x00again")
             assert await ws.receive_bytes() == b"\x00again"
+
+
+async def test_channels_in_base64() -> None:
+    async with (
+        listening() as port,
+        served(lambda ws: ChannelForwarding(ws, TARGET, [port], V4_BASE64).run(), V4_BASE64) as ws,
+    ):
+        number = base64.b64encode(port.to_bytes(2, "little")).decode()
+        assert [await ws.receive_str() for _ in range(2)] == [f"0{number}", f"1{number}"]
+        await ws.send_str("0" + base64.b64encode(b"hello").decode())
+        assert await ws.receive_str() == "0" + base64.b64encode(b"hello").decode()
 
 
 async def test_the_channels_socket_ends_with_the_last_port() -> None:

@@ -11,7 +11,7 @@ from tests.support.pipes import pipe_pair
 
 from cluster_agent.node.cri.attach import attach
 from cluster_agent.node.cri.interface import RuntimeFault, StreamRequest
-from cluster_agent.node.spdystreams import SpdyStreams, final_words, wanted_streams
+from cluster_agent.node.spdystreams import SpdyStreams, wanted_streams
 from machinery.kit.tasks import TaskOwner
 from machinery.wire import channels, upgrade
 from machinery.wire.spdy.connection import Connection, Stream, StreamPipe, StreamReset
@@ -48,7 +48,7 @@ def test_the_streams_that_are_awaited(
     ],
 )
 def test_the_last_words(protocol: str, code: int, words: bytes) -> None:
-    assert final_words(channels.exit_code(code), protocol) == words
+    assert channels.final_words(channels.exit_code(code), protocol) == words
 
 
 class Client:

@@ -1,12 +1,15 @@
 """An exec over a WebSocket whose client does odd things."""
 
 import asyncio
+import base64
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import aiohttp
+import orjson
+import pytest
 from aiohttp import web
 
 from cluster_agent.node.cri.interface import StreamRequest
@@ -14,17 +17,22 @@ from cluster_agent.node.streaming import PING_S, SIZES_MAX, WebSocketStreams
 from machinery.wire import channels
 
 Work = Callable[[WebSocketStreams], Awaitable[int]]
+SIZE = b'{"Width":7,"Height":1}'
 TTY = StreamRequest(("x",), stdin=True, tty=True)
+
+
+def text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 @asynccontextmanager
 async def talking(
-    work: Work, ping_s: float = PING_S
+    work: Work, ping_s: float = PING_S, protocol: str = channels.V5
 ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        ws = web.WebSocketResponse(protocols=channels.PROTOCOLS, compress=False, max_msg_size=0)
+        ws = web.WebSocketResponse(protocols=channels.SERVED, compress=False, max_msg_size=0)
         await ws.prepare(request)
-        await WebSocketStreams(ws, TTY, v5=True, ping_s=ping_s).run(work)
+        await WebSocketStreams(ws, TTY, protocol, ping_s=ping_s).run(work)
         return ws
 
     runner = web.ServerRunner(web.Server(handle))
@@ -34,7 +42,7 @@ async def talking(
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
     async with (
         aiohttp.ClientSession() as session,
-        session.ws_connect(url, protocols=(channels.V5,), max_msg_size=0) as found,
+        session.ws_connect(url, protocols=(protocol,) if protocol else (), max_msg_size=0) as found,
     ):
         yield found
     await runner.cleanup()
@@ -78,6 +86,49 @@ async def test_a_large_input_in_one_message_arrives_whole() -> None:
         await ws.send_bytes(channels.encode(channels.STDIN, bytes(5_000_000)))
         await ws.send_bytes(channels.encode_close(channels.STDIN))
         assert await everything(ws) == b"5000000"
+
+
+async def echo(streams: WebSocketStreams) -> int:
+    """Until a line says "bye"; what the terminal's width was is the exit code."""
+    while (data := await streams.read_stdin()) != b"bye\n":
+        await streams.stdout(data or b"?")
+    size = await streams.read_resize()
+    return size[0] if size is not None else 0
+
+
+FAILED = b"command terminated with non-zero exit code: exit status 7"
+SEVEN = orjson.dumps(channels.exit_code(7))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "sent", "heard"),
+    [
+        (channels.V4, [b"\0hi\xff", b"\4" + SIZE, b"\0bye\n"], [b"\1", b"\1hi\xff", b"\3" + SEVEN]),
+        (channels.V5, ["\0hä\n", "\4" + SIZE.decode(), "\0bye\n"], [b"\1", "\1hä\n".encode(), b"\3" + SEVEN]),
+        (channels.V1, [b"\0hi", b"\4" + SIZE, b"\0bye\n"], [b"\1", b"\1hi", b"\3" + FAILED]),
+        ("", [b"\0hi", b"\4" + SIZE, b"\0bye\n"], [b"\1", b"\1hi", b"\3" + FAILED]),
+        (channels.V4_BASE64, ["0" + text(b"hi\xff"), b"4" + text(SIZE).encode(), "0no base64", "0" + text(b"bye\n")],
+         ["1", "1" + text(b"hi\xff"), "3" + text(SEVEN)]),
+        (channels.V1_BASE64, ["0" + text(b"hi"), "4" + text(SIZE), "0" + text(b"bye\n")], ["1", "1" + text(b"hi"), "3" + text(FAILED)]),
+    ],
+)  # fmt: skip
+async def test_every_form_of_the_channels(
+    protocol: str, sent: list[bytes | str], heard: list[bytes | str]
+) -> None:
+    """The second is the official Python client, whose texts are text messages also where binary ones are meant."""
+    async with talking(echo, protocol=protocol) as ws:
+        assert (ws.protocol or "") == protocol
+        for message in sent:
+            await (ws.send_str(message) if isinstance(message, str) else ws.send_bytes(message))
+        assert [message.data async for message in ws] == heard
+
+
+async def test_before_version_4_nothing_is_said_of_a_success() -> None:
+    async def work(_streams: WebSocketStreams) -> int:
+        return 0
+
+    async with talking(work, protocol=channels.V1) as ws:
+        assert [message.data async for message in ws] == [b"\1"]
 
 
 async def test_a_client_that_goes_away_is_noticed_though_its_input_is_not_read() -> None:

@@ -25,6 +25,8 @@ def test_frames_there_and_back() -> None:
         (["v5.channel.k8s.io", "v4.channel.k8s.io"], "v5.channel.k8s.io"),
         (["v4.channel.k8s.io", "v5.channel.k8s.io"], "v5.channel.k8s.io"),
         (["channel.k8s.io", "v4.channel.k8s.io"], "v4.channel.k8s.io"),
+        (["base64.channel.k8s.io", "v4.base64.channel.k8s.io"], "v4.base64.channel.k8s.io"),
+        (["base64.channel.k8s.io", "channel.k8s.io"], "channel.k8s.io"),
         (["SPDY/3.1+portforward.k8s.io"], ""),
         ([], ""),
     ],
@@ -58,9 +60,9 @@ def test_a_command_that_could_not_run_has_no_exit_code() -> None:
 
 
 def test_the_first_message_is_on_the_lowest_channel_written() -> None:
-    assert channels.first_message(stdout=True, stderr=True) == b"\x01"
-    assert channels.first_message(stdout=False, stderr=True) == b"\x02"
-    assert channels.first_message(stdout=False, stderr=False) == b"\x03"
+    assert channels.first_channel(stdout=True, stderr=True) == channels.STDOUT
+    assert channels.first_channel(stdout=False, stderr=True) == channels.STDERR
+    assert channels.first_channel(stdout=False, stderr=False) == channels.ERROR
 
 
 def test_messages_there_and_back() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import orjson
 import pytest
@@ -21,6 +21,7 @@ from machinery.wire.frames import FrameEnds
 from machinery.wire.splice import splice
 
 LIMIT_S = 15.0
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 SIZES = (0, 1, 125, 126, 127, 65535, 65536, 70000)
 
 
@@ -78,7 +79,6 @@ async def kubelet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     frames = [Frame(Opcode.BINARY, message).serialize(mask=False) for message in messages]
     writer.write(b"".join([*frames, Frame(Opcode.CLOSE, b"").serialize(mask=False)]))
     await reader.read(1)  # the client's own closing frame
-    writer.close()
 
 
 @contextlib.asynccontextmanager
@@ -89,7 +89,7 @@ async def spliced() -> AsyncIterator[tuple[str, Configuration]]:
     context = server_context(authority.certificate_pem.decode(), pair)
     context.verify_mode = ssl.CERT_NONE
 
-    over = asyncio.Event()
+    over = asyncio.Semaphore(0)
 
     async def middle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = await asyncio.open_connection("127.0.0.1", back.sockets[0].getsockname()[1])
@@ -97,33 +97,44 @@ async def spliced() -> AsyncIterator[tuple[str, Configuration]]:
         writer.write(await there[0].readuntil(b"\r\n\r\n"))
         with contextlib.suppress(OSError):  # the client goes without a word of TLS
             await splice((reader, writer), there, frames=True)
-        over.set()
+        writer.transport.abort()
 
-    back = await asyncio.start_server(kubelet, "127.0.0.1", 0)
-    front = await asyncio.start_server(middle, "127.0.0.1", 0, ssl=context)
+    def whole(serve: Serve) -> Serve:
+        async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await serve(reader, writer)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            over.release()
+
+        return one
+
+    back = await asyncio.start_server(whole(kubelet), "127.0.0.1", 0)
+    front = await asyncio.start_server(whole(middle), "127.0.0.1", 0, ssl=context)
     configuration = Configuration()
     configuration.verify_ssl = False
     configuration.no_proxy = "*"
     try:
         yield f"wss://127.0.0.1:{front.sockets[0].getsockname()[1]}/exec", configuration
-        await over.wait()
+        await over.acquire()
+        await over.acquire()
     finally:
         back.close()
         front.close()
 
 
-def whole(url: str, configuration: Configuration) -> tuple[str, str, int | None]:
+def told(url: str, configuration: Configuration) -> tuple[str, str, int | None]:
     """Both outputs and the exit code, read as `stream` does with `_preload_content=False`."""
     client = WSClient(configuration, url, {}, capture_all=True)
     client.run_forever(timeout=LIMIT_S)
     try:
         return client.read_stdout(timeout=0), client.read_stderr(timeout=0), client.returncode
     finally:
-        client.close()
+        client.sock.shutdown()  # its own close() leaves the socket open when the server said the end
 
 
 async def test_the_python_client_sees_frames_that_came_together() -> None:
     """It polls its socket before each frame, and does not know of what TLS has already taken from there."""
     async with spliced() as (url, configuration):
-        seen = await asyncio.to_thread(whole, url, configuration)
+        seen = await asyncio.to_thread(told, url, configuration)
     assert seen == ("out\n", "err\n", 7)

@@ -24,6 +24,8 @@ def values(*lines: str) -> upgrade.Values:
         ((*WS, "Sec-WebSocket-Protocol: v5.channel.k8s.io"), Upgrade(False, "v5.channel.k8s.io")),
         ((*WS, "Sec-WebSocket-Protocol: v4.channel.k8s.io, v5.channel.k8s.io"), Upgrade(False, "v5.channel.k8s.io")),
         ((*WS, "Sec-WebSocket-Protocol: v4.channel.k8s.io"), Upgrade(False, "v4.channel.k8s.io")),
+        ((*WS, "Sec-WebSocket-Protocol: base64.channel.k8s.io"), Upgrade(False, "base64.channel.k8s.io")),
+        (WS, Upgrade(False, "")),
         ((*SPDY, *KUBECTL_OLD), Upgrade(True, "v4.channel.k8s.io")),
         ((*SPDY, "X-Stream-Protocol-Version: v2.channel.k8s.io, v4.channel.k8s.io"), Upgrade(True, "v2.channel.k8s.io")),
         (("Connection: keep-alive, upgrade", "Upgrade: spdy/3.1", "X-Stream-Protocol-Version: channel.k8s.io"), Upgrade(True, "channel.k8s.io")),
@@ -38,6 +40,7 @@ def test_exec(lines: tuple[str, ...], wanted: Upgrade) -> None:
     [
         ((*WS, "Sec-WebSocket-Protocol: SPDY/3.1+portforward.k8s.io"), Upgrade(False, upgrade.TUNNEL)),
         ((*WS, "Sec-WebSocket-Protocol: v4.channel.k8s.io"), Upgrade(False, "v4.channel.k8s.io")),
+        ((*WS, "Sec-WebSocket-Protocol: v4.base64.channel.k8s.io"), Upgrade(False, "v4.base64.channel.k8s.io")),
         (WS, Upgrade(False, "")),
         ((*SPDY, "X-Stream-Protocol-Version: portforward.k8s.io"), Upgrade(True, "portforward.k8s.io")),
     ],
@@ -57,7 +60,7 @@ def test_port_forward(lines: tuple[str, ...], wanted: Upgrade) -> None:
             (*SPDY, "X-Stream-Protocol-Version: v9.channel.k8s.io"), 403,
             "unable to upgrade: unable to negotiate protocol: client supports [v9.channel.k8s.io], server accepts [",
         ),
-        ((*WS, "Sec-WebSocket-Protocol: base64.channel.k8s.io"), 400, "v4.channel.k8s.io"),
+        ((*WS, "Sec-WebSocket-Protocol: v9.channel.k8s.io"), 400, "v4.channel.k8s.io"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("choose", [upgrade.for_exec, upgrade.for_port_forward])

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
+from cluster_agent.node.channelsocket import ChannelSocket
 from cluster_agent.node.cri.interface import RuntimeFault
 from machinery.kit.tasks import TaskOwner
 from machinery.wire import channels
@@ -199,8 +200,15 @@ class WebSocketPipe:
 class ChannelForwarding:
     """All ports of one client over WebSocket channels."""
 
-    def __init__(self, socket: web.WebSocketResponse, target: Target, ports: Sequence[int]) -> None:
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        target: Target,
+        ports: Sequence[int],
+        protocol: str = channels.V4,
+    ) -> None:
         self._socket, self._target, self._ports = socket, target, ports
+        self._channels = ChannelSocket(socket, protocol)
         self._input: list[asyncio.Queue[bytes]] = [asyncio.Queue(16) for _ in ports]
         self._writers: dict[int, asyncio.StreamWriter] = {}
 
@@ -208,7 +216,7 @@ class ChannelForwarding:
         """Until the client goes away, or every port's connection has ended."""
         for channel in range(2 * len(self._ports)):
             first = self._ports[channel // 2].to_bytes(2, "little")
-            await self._socket.send_bytes(channels.encode(channel, first))
+            await self._channels.send(channel, first)
         owner = TaskOwner(on_death=lambda _name, _error: None)
         reading = owner.spawn(self._read(), "port-forward-input")
         serving = [
@@ -226,11 +234,8 @@ class ChannelForwarding:
 
     async def _read(self) -> None:
         """Until the client goes away; a port that does not take its input holds the others back, as one socket must."""
-        async for message in self._socket:
-            if message.type is not aiohttp.WSMsgType.BINARY:
-                return
-            frame = channels.decode(message.data)
-            if frame is None or not frame.data or frame.channel % 2:
+        async for frame in self._channels.frames():
+            if not frame.data or frame.channel % 2:
                 continue
             if frame.channel // 2 < len(self._input):
                 await self._input[frame.channel // 2].put(frame.data)
@@ -242,13 +247,13 @@ class ChannelForwarding:
         except RuntimeFault as why:
             _ = owner.spawn(self._feed(number), "port-forward-feed")
             text = self._target.failed(port, why).encode()
-            await self._socket.send_bytes(channels.encode(2 * number + 1, text))
+            await self._channels.send(2 * number + 1, text)
             return
         self._writers[number] = writer
         _ = owner.spawn(self._feed(number), "port-forward-feed")
         try:
             while data := await reader.read(CHUNK):
-                await self._socket.send_bytes(channels.encode(2 * number, data))
+                await self._channels.send(2 * number, data)
         finally:
             writer.close()
 

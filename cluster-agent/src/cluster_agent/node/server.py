@@ -40,7 +40,7 @@ from cluster_agent.node.stats_routes import StatsRoutes
 from cluster_agent.node.streaming import WebSocketStreams
 from machinery.kit.clock import Clock
 from machinery.kit.metrics import METRICS
-from machinery.wire import channels, upgrade
+from machinery.wire import upgrade
 from machinery.wire.handover import HandedOver
 from machinery.wire.handover import streams as handed_streams
 from machinery.wire.spdy.connection import StreamPipe
@@ -257,7 +257,7 @@ class KubeletServer:
             await SpdyStreams(pipe, wanted, chosen.protocol).run(work)
             return HandedOver()
         socket = await _websocket(request, chosen)
-        streams = WebSocketStreams(socket, wanted, v5=chosen.protocol == channels.V5)
+        streams = WebSocketStreams(socket, wanted, chosen.protocol)
         await streams.run(work)
         return socket
 
@@ -279,7 +279,7 @@ class KubeletServer:
             return HandedOver()
         socket = await _websocket(request, chosen)
         if by_channels:
-            await ChannelForwarding(socket, target, ports).run()
+            await ChannelForwarding(socket, target, ports, chosen.protocol).run()
         else:
             await Forwarding(WebSocketPipe(socket), target).run()
         return socket

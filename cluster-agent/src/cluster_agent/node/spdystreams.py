@@ -9,11 +9,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-import orjson
-
 from cluster_agent.node.cri.interface import RuntimeFault, StreamRequest
 from machinery.kit.tasks import TaskOwner
-from machinery.meta.resource import Document
 from machinery.wire import channels
 from machinery.wire.spdy.connection import Connection, Pipe, Stream, StreamReset
 from machinery.wire.spdy.frames import Status
@@ -38,13 +35,6 @@ def wanted_streams(request: StreamRequest, protocol: str) -> frozenset[str]:
     names |= {"stderr"} if request.stderr and not request.tty else set()
     names |= {"resize"} if request.tty and protocol in (STREAM_V3, STREAM_V4) else set()
     return frozenset(names)
-
-
-def final_words(status: Document, protocol: str) -> bytes:
-    """What the error stream says at the end."""
-    if protocol == STREAM_V4:
-        return orjson.dumps(status)
-    return b"" if status["status"] == "Success" else str(status["message"]).encode()
 
 
 class SpdyStreams:
@@ -97,7 +87,7 @@ class SpdyStreams:
             stream.discard()
             if stream is not error:
                 stream.close()
-        await error.write(final_words(status, self._protocol))
+        await error.write(channels.final_words(status, self._protocol))
         error.close()
         await self._connection.flushed()
 

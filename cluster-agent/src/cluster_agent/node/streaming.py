@@ -1,7 +1,7 @@
 """One exec or attach over a WebSocket: the channels of the wire on one side, the runtime's `Streams` on the other.
 
 The socket's reader fills two short queues (input, sizes); a client that stops reading slows the process down through
-the socket's own buffer, it does not grow ours. The end of the input arrives as version 5's close message. In version 4
+the socket's own buffer, it does not grow ours. The end of the input arrives as version 5's close message. Before version 5
 there is none: the input then ends when the client goes away. A command that does not read its input stops our reading too, and
 then the end of a client is seen by the pings that cannot be written to it.
 """
@@ -11,10 +11,9 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
-import aiohttp
-import orjson
 from aiohttp import web
 
+from cluster_agent.node.channelsocket import ChannelSocket
 from cluster_agent.node.cri.interface import RuntimeFault, StreamRequest
 from machinery.wire import channels
 
@@ -33,19 +32,20 @@ class WebSocketStreams:
         self,
         socket: web.WebSocketResponse,
         request: StreamRequest,
-        *,
-        v5: bool,
+        protocol: str,
         ping_s: float = PING_S,
     ) -> None:
-        self._socket, self._request, self._v5, self._ping_s = socket, request, v5, ping_s
+        """`protocol`: of those that are served (`channels`)."""
+        self._socket, self._request, self._ping_s = socket, request, ping_s
+        self._channels, self._protocol = ChannelSocket(socket, protocol), protocol
         self._input: asyncio.Queue[bytes | None] = asyncio.Queue(INPUT_MESSAGES_MAX)
         self._sizes: asyncio.Queue[tuple[int, int] | None] = asyncio.Queue(SIZES_MAX)
         self._input_ended = False
 
     async def run(self, work: "Callable[[WebSocketStreams], Awaitable[int]]") -> None:
         """Do `work` between the first message and the final Status; give it up if the client goes away."""
-        first = channels.first_message(stdout=self._request.stdout, stderr=self._request.stderr)
-        await self._socket.send_bytes(first)
+        first = channels.first_channel(stdout=self._request.stdout, stderr=self._request.stderr)
+        await self._channels.send(first, b"")
         status = channels.failure("the stream was cut")
         try:
             async with asyncio.TaskGroup() as group:
@@ -61,8 +61,9 @@ class WebSocketStreams:
         if worker.done() and not worker.cancelled() and worker.exception() is None:
             status = worker.result()
         if not self._socket.closed:
-            with contextlib.suppress(ConnectionError):
-                await self._socket.send_bytes(channels.encode(channels.ERROR, orjson.dumps(status)))
+            if words := channels.final_words(status, self._protocol):
+                with contextlib.suppress(ConnectionError):
+                    await self._channels.send(channels.ERROR, words)
             await self._socket.close()
 
     async def _finish(
@@ -81,12 +82,7 @@ class WebSocketStreams:
 
     async def _read(self) -> None:
         """Until the client goes away."""
-        async for message in self._socket:
-            if message.type is not aiohttp.WSMsgType.BINARY:
-                continue
-            frame = channels.decode(message.data)
-            if frame is None:
-                continue
+        async for frame in self._channels.frames():
             if frame.channel == channels.STDIN and self._request.stdin:
                 await self._put(frame.data)
             elif frame.channel == channels.RESIZE:
@@ -94,7 +90,7 @@ class WebSocketStreams:
                     if self._sizes.full():
                         self._sizes.get_nowait()
                     self._sizes.put_nowait(size)
-            elif self._v5 and channels.closes(frame, channels.STDIN):
+            elif self._protocol == channels.V5 and channels.closes(frame, channels.STDIN):
                 await self._end_input()
         await self._end_input()
 
@@ -119,7 +115,7 @@ class WebSocketStreams:
     async def _send(self, channel: int, data: bytes) -> None:
         step = channels.MESSAGE_BYTES_MAX
         for start in range(0, len(data), step):
-            await self._socket.send_bytes(channels.encode(channel, data[start : start + step]))
+            await self._channels.send(channel, data[start : start + step])
 
     async def read_stdin(self) -> bytes | None:
         return await self._input.get()

@@ -1,7 +1,9 @@
 """Which protocol a request for exec, attach or port-forward is upgraded to: a table of what clients offer. Pure.
 
-    exec, attach    WebSocket: v5, v4 (kubectl ≥ 1.30, the Python client)      SPDY: v4, v3, v2, v1 (older kubectl, and its fallback)
-    port-forward    WebSocket: SPDY tunnelled (kubectl ≥ 1.31), v4 channels     SPDY: portforward.k8s.io
+    exec, attach    WebSocket: v5, v4 (kubectl ≥ 1.30, the Python client),      SPDY: v4, v3, v2, v1 (older kubectl, and its fallback)
+                    v1, v4 and v1 in base64, none named (which is v1)
+    port-forward    WebSocket: SPDY tunnelled (kubectl ≥ 1.31), v4 channels,    SPDY: portforward.k8s.io
+                    the same in base64, none named
 
 By SPDY the client's first choice that we know is taken, by WebSocket our best. Refusals are in upstream's words and with its
 codes, which clients take as the sign to try another way.
@@ -23,6 +25,7 @@ STREAM_V4, STREAM_V3, STREAM_V2, STREAM_V1 = (
     "v2.channel.k8s.io",
     "channel.k8s.io",
 )
+_FORWARDED = (TUNNEL, channels.V4, channels.V4_BASE64)
 EXEC_PROTOCOLS = (STREAM_V4, STREAM_V3, STREAM_V2, STREAM_V1)
 
 Values = Callable[[str], Sequence[str]]
@@ -51,9 +54,10 @@ def for_exec(values: Values) -> Upgrade:
     """For exec and attach. Raises NoUpgrade."""
     if not _websocket(values):
         return _spdy(values, EXEC_PROTOCOLS)
-    protocol = channels.choose(listed(values("Sec-WebSocket-Protocol")))
-    if not protocol:
-        known = ", ".join(channels.PROTOCOLS)
+    offered = listed(values("Sec-WebSocket-Protocol"))
+    protocol = channels.choose(offered)
+    if offered and not protocol:
+        known = ", ".join(channels.SERVED)
         raise NoUpgrade(400, f"a WebSocket with one of these protocols is needed: {known}")
     return Upgrade(False, protocol)
 
@@ -63,13 +67,12 @@ def for_port_forward(values: Values) -> Upgrade:
     if not _websocket(values):
         return _spdy(values, (PORT_FORWARD,))
     offered = listed(values("Sec-WebSocket-Protocol"))
-    for known in (TUNNEL, channels.V4):
+    for known in _FORWARDED:
         if known in offered:
             return Upgrade(False, known)
     if offered:
-        raise NoUpgrade(
-            400, f"a WebSocket with one of these protocols is needed: {TUNNEL}, {channels.V4}"
-        )
+        known = ", ".join(_FORWARDED)
+        raise NoUpgrade(400, f"a WebSocket with one of these protocols is needed: {known}")
     return Upgrade(False, "")
 
 
