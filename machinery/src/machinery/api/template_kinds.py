@@ -1,9 +1,9 @@
 """Kinds of Kubernetes that the federation serves as templates, and which of them a member of ours serves too: those that it runs.
 
 At the federation an object of these kinds is a wish that travels as Works into clusters that serve the kind; nothing acts on
-it at home, and its status is what the members report. A member of ours serves those that a controller there runs, and Ingress,
-which whatever its user deploys as an ingress controller reads (`RUN_BY_MEMBERS`); the others (NetworkPolicies, which nobody
-would enforce) only foreign clusters have, so that nobody in ours waits for something that never happens
+it at home, and its status is what the members report. A member of ours serves those that a controller there runs,
+NetworkPolicy, which every node enforces, and Ingress, which whatever its user deploys as an ingress controller reads
+(`RUN_BY_MEMBERS`); others only foreign clusters have, so that nobody in ours waits for something that never happens
 (`kinds.py`). Pods and ReplicaSets are not among them: at the federation
 Pods are mirrors of members' pods and ReplicaSets the revisions of Deployments, and admission refuses others.
 """
@@ -98,6 +98,7 @@ _RUN = frozenset(
         "HorizontalPodAutoscaler",
         "Ingress",
         "Job",
+        "NetworkPolicy",
         "PersistentVolume",
         "PersistentVolumeClaim",
         "StatefulSet",
@@ -109,4 +110,4 @@ RUN_BY_MEMBERS: tuple[ServedKind, ...] = (
     SERVICE_CIDR,
     *(kind for kind in TEMPLATE_KINDS if kind.kind in _RUN),
 )
-"""Those for which a member of ours has a controller, and Ingress."""
+"""Those for which a member of ours has a controller, NetworkPolicy, which its nodes enforce, and Ingress."""

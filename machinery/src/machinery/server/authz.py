@@ -20,10 +20,11 @@ _NODE_READS = frozenset(
         ("", "services"), ("", "nodes"), ("", "pods"), ("", "namespaces"),
         ("node.k8s.io", "runtimeclasses"), ("discovery.k8s.io", "endpointslices"),
         ("multicluster.x-k8s.io", "serviceexports"), ("multicluster.x-k8s.io", "serviceimports"),
-        ("ubernetes.io", "clusternetworks"), ("", "persistentvolumes"),
+        ("ubernetes.io", "clusternetworks"), ("", "persistentvolumes"), ("networking.k8s.io", "networkpolicies"),
     }
 )  # fmt: skip
-"""Namespaces, slices and the kinds of services over clusters are for proxy, DNS and gateway, which run as the node."""
+"""Namespaces, slices and the kinds of services over clusters are for proxy, DNS and gateway, policies for whoever enforces them:
+they all run as the node."""
 _NODE_CREATES = frozenset(
     {
         ("authentication.k8s.io", "tokenreviews"),

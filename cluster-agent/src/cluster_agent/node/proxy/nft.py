@@ -87,9 +87,10 @@ def _new_context(library: ctypes.CDLL) -> int:
 
 
 class KernelNft:
-    """The kernel of this machine."""
+    """The kernel of this machine, and one table of ours in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: str = TABLE) -> None:
+        self._table = table
         self._context: int | None = None
 
     def apply(self, transaction: Transaction) -> None:
@@ -105,14 +106,14 @@ class KernelNft:
 
     def form(self, family: str) -> Form:
         try:
-            objects, digest = read_form(family, TABLE)
+            objects, digest = read_form(family, self._table)
         except OSError as error:
             raise NftError(str(error)) from error
         return Form(tuple(objects), digest)
 
     def clients(self) -> list[Row]:
         try:
-            return read_clients(TABLE, "affinity")
+            return read_clients(self._table, "affinity")
         except OSError as error:
             raise NftError(str(error)) from error
 

@@ -13,7 +13,7 @@ from cluster_agent.node.proxy.layout import TABLE, Transaction
 from cluster_agent.node.proxy.nft import Form, NftError, Row
 
 _COMMAND = re.compile(
-    r"(add|delete|flush) (table|map|set|chain|rule|element) (ip6?) (\S+)(?: (\S+))?(?: (.*))?"
+    r"(add|delete|flush) (table|map|set|chain|rule|element) (ip6?|inet) (\S+)(?: (\S+))?(?: (.*))?"
 )
 _USES = re.compile(r"@(\S+)|(?:jump|goto) (\S+)")
 
@@ -51,7 +51,8 @@ class Table:
 class MemoryNft:
     """The twin of `nft.KernelNft`."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: str = TABLE) -> None:
+        self._table = table
         self.tables: dict[tuple[str, str], Table] = {}
         self.applied: list[Transaction] = []
         self.refuse_next: str = ""
@@ -72,7 +73,7 @@ class MemoryNft:
         self.applied.append(transaction)
 
     def form(self, family: str) -> Form:
-        table = self.tables.get((family, TABLE))
+        table = self.tables.get((family, self._table))
         if table is None:
             return Form()
         objects = [(holder.kind, name) for name, holder in table.holders.items()]
@@ -84,7 +85,7 @@ class MemoryNft:
 
     def elements(self, family: str, name: str) -> list[Row]:
         """Beyond the door: what any map or set holds."""
-        table = self.tables.get((family, TABLE), Table())
+        table = self.tables.get((family, self._table), Table())
         if name not in table.holders:
             raise NftError("No such file or directory")
         items = table.holders[name].elements.items()
