@@ -3,6 +3,9 @@
 kubectl reads ReplicaSets that the Deployment controls. Members have their own; at the federation each template that the
 Deployment ever had (up to revisionHistoryLimit) is kept as a ReplicaSet with the revision as annotation. They are records:
 nothing is placed for them, their replicas say how many of the newest template are wanted.
+
+Helm 3 waits until the newest one has enough ready replicas, so their status says how many members run, as far as the sum in the
+Deployment tells it (`record_status`).
 """
 
 from collections.abc import Collection, Sequence
@@ -20,11 +23,14 @@ from federation.propagation.rollouts.snapshots import (
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.apps import REPLICASETS
 from machinery.api.fleet.work import RESOURCE_BINDINGS
-from machinery.controller.action import Action, Create, Delete, Patch, Result
+from machinery.api.patch.merge import apply as merge
+from machinery.controller.action import Action, Create, Delete, Patch, Result, SetStatus
 from machinery.controller.manager import Manager
 from machinery.meta.resource import Document, ObjectKey, document_key
 
 CHANGE_CAUSE = "kubernetes.io/change-cause"
+COUNTS = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas")
+"""Of a ReplicaSet's status."""
 
 
 def revision_of(document: Document) -> int:
@@ -55,7 +61,44 @@ def plan(
         actions.append(
             Patch(DEPLOYMENTS, document_key(deployment), patch, uid=deployment["metadata"]["uid"])
         )
-    return actions + _prune(deployment, [r for r in records if r is not current], used)
+    actions += _prune(deployment, [r for r in records if r is not current], used)
+    touched = {
+        a.key for a in actions if isinstance(a, Patch | Delete) and a.resource == REPLICASETS
+    }
+    for record in records:
+        if document_key(record) not in touched:  # what was changed is looked at again
+            actions += _observe(deployment, record, newest=record is current)
+    return actions
+
+
+def record_status(deployment: Document, *, newest: bool) -> Document | None:
+    """How many pods of a record's template members run, as a merge patch; None while that is not known.
+
+    Members report how many of their replicas are of their newest template, and only of all together how many are ready: those
+    of older templates are taken off, so that no more is said to be ready than is. Nothing is known before every member has
+    reported on the Deployment's present generation, nor which of several old templates the replicas have that are not updated.
+    """
+    held = deployment.get("status") or {}
+    if held.get("observedGeneration") != deployment["metadata"].get("generation", 0):
+        return None
+    updated = held.get("updatedReplicas") or 0
+    outdated = max(0, (held.get("replicas") or 0) - updated)
+    if not newest:
+        return None if outdated else dict.fromkeys(COUNTS) | {"replicas": 0}
+    well = {name: max(0, (held.get(name) or 0) - outdated) or None for name in COUNTS[2:]}
+    return {"replicas": updated, "fullyLabeledReplicas": updated or None} | well
+
+
+def _observe(deployment: Document, record: Document, *, newest: bool) -> list[Action]:
+    status = record_status(deployment, newest=newest)
+    if status is None:
+        return []
+    metadata, held = record["metadata"], record.get("status") or {}
+    status["observedGeneration"] = metadata.get("generation", 0)
+    if merge(held, status) == held:
+        return []
+    version = metadata["resourceVersion"]
+    return [SetStatus(REPLICASETS, document_key(record), status, resource_version=version)]
 
 
 def _refresh(deployment: Document, record: Document, revision: int) -> list[Action]:
