@@ -143,7 +143,8 @@ class FederationServer:
                 self.config.listen,
                 self.config.advertise,
                 accounts=False,
-                service_cidr="",  # Services are templates here: each member gives its own addresses
+                service_cidr=self.config.serviceCidr,
+                service_templates=True,  # each member gives its own addresses
                 audit=self._audit,
                 authentication_config=self.config.authenticationConfig,
                 limits=self.config.limits.limits,

@@ -25,6 +25,10 @@ class FederationConfig:
     replicaUrl: str = ""  # noqa: N815
     """URL under which members reach this very server, of several; default: the first listen address."""
 
+    serviceCidr: str = "240.0.0.0/12,100::/96"  # noqa: N815
+    """Addresses that Services have here, one range of each family by a comma; empty: none. They go nowhere, as each member gives its
+    own: the default lies in blocks that nobody routes (RFC 1112 section 4, RFC 6666). Some clients wait for an address."""
+
     heartbeatSuspectSeconds: float = 6.0  # noqa: N815
     """Silence after which a member is called suspect."""
 

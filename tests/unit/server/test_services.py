@@ -320,6 +320,37 @@ async def test_dual_stack_gets_an_address_of_each_family() -> None:
         assert claims_in(store) == {f"serviceips//{made['spec']['clusterIP']}"}
 
 
+async def test_templates_have_an_address_to_show_and_keep_one_of_another_cluster() -> None:
+    async with memory() as store:
+        config = ServerConfig(service_cidr="240.0.0.0/28,100::/96", service_templates=True)
+        registry = server(store, config)
+        both = await make(registry, service("a", ipFamilyPolicy="RequireDualStack"))
+        assert [text[:3] for text in both["spec"]["clusterIPs"]] == ["240", "100"]
+        copied = service("b", clusterIP="10.96.0.9")
+        for name in ("b", "c"):
+            made = await make(registry, copied | {"metadata": {"name": name}})
+            assert made["spec"]["clusterIPs"] == ["10.96.0.9"]
+        kept = await change(registry, "b", sessionAffinity="ClientIP")
+        assert kept["spec"]["clusterIP"] == "10.96.0.9"
+        headless = await make(registry, service("d", clusterIP="None"))
+        assert headless["spec"]["clusterIPs"] == ["None"]
+        assert claims_in(store) == {f"serviceips//{text}" for text in both["spec"]["clusterIPs"]}
+        with pytest.raises(Invalid, match="already allocated"):
+            await make(registry, service("e", clusterIP=both["spec"]["clusterIP"]))
+        assert registry.services is not None
+        assert registry.services.own_address == ""
+
+
+async def test_templates_of_before_there_was_a_range_have_an_address_from_their_next_write_on() -> (
+    None
+):
+    async with memory() as store:
+        made = await make(server(store, ServerConfig(service_cidr="")), service("a"))
+        assert "clusterIP" not in made["spec"]
+        registry = server(store, ServerConfig(service_templates=True))
+        assert (await change(registry, "a"))["spec"]["clusterIP"].startswith("10.96.")
+
+
 async def test_without_a_range_services_have_no_address() -> None:
     async with memory() as store:
         made = await make(server(store, ServerConfig(service_cidr="")), service("a"))

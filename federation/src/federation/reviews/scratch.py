@@ -52,7 +52,9 @@ WITHOUT = frozenset(
     }
 )  # fmt: skip
 """Kinds that nothing here looks at, and of which there are most."""
-CONFIG = ServerConfig(name="plan", track_managed_fields=False, service_accounts=False)
+CONFIG = ServerConfig(
+    name="plan", track_managed_fields=False, service_accounts=False, service_templates=True
+)
 
 
 class _Named(View):

@@ -91,7 +91,11 @@ class ServerConfig:
 
     service_cidr: str = SERVICE_CIDR
     """Range of cluster addresses; one of each family by a comma. Clusters that meet must not overlap. Empty: Services get
-    none (the federation's are templates)."""
+    none."""
+
+    service_templates: bool = False
+    """Services are run by others (the federation): addresses out of service_cidr only stand for those that members give, the
+    server has none itself, and one from elsewhere is kept as it was given and claimed by nobody."""
 
     node_ports: str = "30000-32767"
     """Range of node ports, both ends included."""

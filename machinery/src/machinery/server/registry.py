@@ -90,7 +90,7 @@ class Registry:
         self.services = (
             ServiceAllocator(
                 self._services, store, ids, config.service_cidr, config.node_ports,
-                self._address_objects(),
+                self._address_objects(), templates=config.service_templates,
             )
             if self._services is not None
             else None

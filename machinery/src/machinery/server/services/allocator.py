@@ -1,6 +1,7 @@
 """The allocator of Services, as the registry sees it: choose values, hold them while the Service is written, repair.
 
-Where no range of addresses is configured (the federation, whose Services are templates) Services have no cluster address.
+Where no range of addresses is configured Services have no cluster address. Those of the federation are templates: the address
+that one has there is out of a range that nobody routes, for clients that wait until it has some, and no member learns of it.
 Where ServiceCIDRs are served, those that are ready add their ranges to the configured ones.
 """
 
@@ -49,9 +50,11 @@ class ServiceAllocator:
         cidr: str,
         ports: str,
         objects: AddressObjects | None = None,
+        *,
+        templates: bool = False,
     ) -> None:
         self._kind, self._store, self._ids = kind, store, ids
-        self._objects = objects
+        self._objects, self._templates = objects, templates
         self._root = RANGES if objects is None else objects.root
         self._own, self._ports = parse_ranges(cidr, self._root), PortRange.parse(ports)
         self._families = tuple(held.family for held in self._own) or ("IPv4", "IPv6")
@@ -68,8 +71,8 @@ class ServiceAllocator:
 
     @property
     def own_address(self) -> str:
-        """The address of the Service `kubernetes`; empty where there are no addresses."""
-        return self._own[0].first if self._own else ""
+        """The address of the Service `kubernetes`; empty where there is none."""
+        return self._own[0].first if self._own and not self._templates else ""
 
     # --------------------------------------------------------------------------------------------------------- choose
     def choose(self, new: Document, old: Document | None, *, rehearsal: bool) -> Document:
@@ -89,6 +92,7 @@ class ServiceAllocator:
             self._draw,
             rehearsal,
             self._claimed,
+            self._templates,
         )
         return {**new, "spec": choose(spec, before, key.name, choice)}
 

@@ -38,6 +38,8 @@ class Choice:
     rehearsal: bool = False
     claimed: Sequence[AddressRange] = ()
     """Out of which addresses have claims, where that is more than may be chosen from."""
+    templates: bool = False
+    """Whether an address out of no range is kept: it is another cluster's."""
 
     def keys(self, spec: Document) -> Iterable[str]:
         """The keys of all that a Service holds."""
@@ -93,8 +95,9 @@ def _with_addresses(spec: Document, held: set[str], name: str, choice: Choice) -
         if not ranges:
             continue
         text = given[index] if index < len(given) else ""
-        if text:
-            _check_address(text, range_of(text, ranges) or ranges[0], given, held, name, choice)
+        own = range_of(text, ranges) if text else None
+        if text and (own or not choice.templates):
+            _check_address(text, own or ranges[0], given, held, name, choice)
         found.append(text or _new_address(ranges, choice))
     if not found:
         return spec
