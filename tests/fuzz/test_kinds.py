@@ -17,7 +17,6 @@ from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import ServedKind
 from machinery.api.template_kinds import (
     IP_ADDRESS,
-    REPLICATION_CONTROLLER,
     SERVICE_CIDR,
     TEMPLATE_KINDS,
 )
@@ -26,7 +25,7 @@ from machinery.server import patching
 from machinery.server.app import Extensions
 
 pytestmark = pytest.mark.integration
-SERVED = (*BUILTIN, *TEMPLATE_KINDS, REPLICATION_CONTROLLER, IP_ADDRESS, SERVICE_CIDR, *FLEET)
+SERVED = (*BUILTIN, *TEMPLATE_KINDS, IP_ADDRESS, SERVICE_CIDR, *FLEET)
 KINDS = [kind for kind in SERVED if kind.verbs]
 NAMES = ("a", "b", "widgets.example.com")
 _held: list[Arena] = []

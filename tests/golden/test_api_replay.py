@@ -20,7 +20,6 @@ from machinery.api.kinds import BUILTIN
 from machinery.api.scheme import Scheme
 from machinery.api.template_kinds import (
     IP_ADDRESS,
-    REPLICATION_CONTROLLER,
     SERVICE_CIDR,
     TEMPLATE_KINDS,
 )
@@ -56,7 +55,7 @@ FILES = {
 }
 """10-with-kcm needs controllers, 5b holds watches only."""
 STATUSES_MIN, BODIES_MIN = 0.98, 0.965
-KINDS = (*BUILTIN, *TEMPLATE_KINDS, REPLICATION_CONTROLLER, IP_ADDRESS, SERVICE_CIDR)
+KINDS = (*BUILTIN, *TEMPLATE_KINDS, IP_ADDRESS, SERVICE_CIDR)
 SCHEME = Scheme(KINDS)
 USERS = {
     "admin": UserInfo("root-admin", ("system:masters",), "1003"),

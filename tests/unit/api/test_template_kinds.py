@@ -287,6 +287,7 @@ def test_generation_counts_wishes_of_the_kinds_that_have_one(kind: ServedKind) -
         "Ingress",
         "NetworkPolicy",
         "PodDisruptionBudget",
+        "ReplicationController",
     }
     document = {
         "apiVersion": kind.api_version,

@@ -11,6 +11,7 @@ from federation.propagation.templates import (
     DEPLOYMENTS,
     INGRESSES,
     NETWORK_POLICIES,
+    REPLICATION_CONTROLLERS,
     SECRETS,
     SERVICES,
     STATEFULSETS,
@@ -166,6 +167,27 @@ def test_counts_leave_out_who_is_not_heard_of_and_his_entry_says_since_when() ->
         assert items["beta"].health == "Unknown"
         assert items["beta"].applied_message.startswith("not heard of since 2")
         assert (items["beta"].status or {})["readyReplicas"] == 2
+
+    fleet_story(story)
+
+
+def test_replication_controllers_are_divided_as_deployments_are() -> None:
+    async def story(fleet: Fleet) -> None:
+        await fleet.client.create(CONFIGMAPS, CONFIGMAP)
+        await fleet.client.create(
+            REPLICATION_CONTROLLERS, thing(REPLICATION_CONTROLLERS, "old", replicas=6, template=TEMPLATE)
+        )  # fmt: skip
+        await asyncio.sleep(1)
+        placed = await binding(fleet, "old-replicationcontroller")
+        assert {t.name: t.replicas for t in placed.spec.clusters} == dict.fromkeys(ZONES, 2)
+        generations = {"generation": 1, "observedGeneration": 1, "resourceTemplateGeneration": 1}
+        for cluster in ZONES:
+            assert len(await fleet.works(cluster, "ConfigMap")) == 1
+            counts = {"replicas": 2, "readyReplicas": 2, "availableReplicas": 1}
+            await report(fleet, cluster, "ReplicationController", counts | generations)
+        held = await fleet.client.get(REPLICATION_CONTROLLERS, ObjectKey("demo", "old"))
+        counted = {"replicas": 6, "readyReplicas": 6, "availableReplicas": 3}
+        assert held["status"] == counted | {"observedGeneration": 1}
 
     fleet_story(story)
 

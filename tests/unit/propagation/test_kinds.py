@@ -59,6 +59,7 @@ def workload(kind: str, **pod: Any) -> Document:
         (thing("Deployment", replicas=3), 3),
         (thing("StatefulSet", replicas=2), 2),
         (thing("StatefulSet"), 1),
+        (thing("ReplicationController", replicas=4), 4),
         (thing("Job", parallelism=5, completions=7), 5),
         (thing("Job"), 1),
         (thing("DaemonSet"), 0),
@@ -97,7 +98,10 @@ def test_completions_are_divided_as_the_replicas_are(
 
 
 # --------------------------------------------------------------------------------------------------- dependencies
-@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"])
+@pytest.mark.parametrize(
+    "kind",
+    ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "ReplicationController"],
+)
 def test_what_pods_refer_to_is_found_in_every_kind_that_makes_pods(kind: str) -> None:
     found = interpreter.dependencies(
         workload(
@@ -244,6 +248,9 @@ DAEMONS = {
         (thing("StatefulSet", SET | {"updatedReplicas": 1}, replicas=2), False),
         (thing("StatefulSet", SET | {"availableReplicas": 1}, replicas=2), False),
         (thing("StatefulSet", {"replicas": 0, "observedGeneration": 1}, replicas=0), True),
+        (thing("ReplicationController", SET, replicas=2), True),
+        (thing("ReplicationController", SET, replicas=3), False),
+        (thing("ReplicationController", SET | {"observedGeneration": 0}, replicas=2), False),
         (thing("DaemonSet", DAEMONS), True),
         (thing("DaemonSet", DAEMONS | {"numberAvailable": 2}), False),
         (thing("DaemonSet", DAEMONS | {"updatedNumberScheduled": 1}), False),
@@ -270,6 +277,10 @@ def test_health(live: Document, wanted: bool) -> None:
         (
             thing("StatefulSet", {"readyReplicas": 1, "currentRevision": "r"}),
             {"replicas": 0, "availableReplicas": 0, "readyReplicas": 1, "generation": 1},
+        ),
+        (
+            thing("ReplicationController", {"readyReplicas": 1, "conditions": []}),
+            {"replicas": 0, "readyReplicas": 1, "generation": 1},
         ),
         (
             thing("Job", {"active": 2, "ready": 2, "uncountedTerminatedPods": {}}),
@@ -345,6 +356,11 @@ def done(kind: str, **status: Any) -> Document:
         ),
         ("StatefulSet", [one("a", at(0, replicas=2))], {"replicas": 2, "availableReplicas": 0}),
         ("StatefulSet", [], {"replicas": 0, "availableReplicas": 0}),
+        (
+            "ReplicationController",
+            [one("a", at(1, replicas=2, readyReplicas=1)), one("b", at(1, replicas=1))],
+            {"replicas": 3, "readyReplicas": 1, "observedGeneration": 1},
+        ),
         (
             "DaemonSet",
             [one("a", at(1, numberReady=3)), one("b", None)],

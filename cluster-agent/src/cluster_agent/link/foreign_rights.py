@@ -45,7 +45,11 @@ class Right:
 
 CARRIED = (
     Right("", ("configmaps", "namespaces", "secrets", "serviceaccounts", "services"), WRITE),
-    Right("", ("limitranges", "persistentvolumeclaims", "resourcequotas"), WRITE),
+    Right(
+        "",
+        ("limitranges", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas"),
+        WRITE,
+    ),
     Right("apps", ("daemonsets", "deployments", "statefulsets"), WRITE),
     Right("autoscaling", ("horizontalpodautoscalers",), WRITE),
     Right("batch", ("cronjobs", "jobs"), WRITE),

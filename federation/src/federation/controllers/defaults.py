@@ -31,7 +31,10 @@ DEFAULT_SPREAD: Document = {
         },
     },
     "spec": {
-        "resourceSelectors": [{"apiVersion": "apps/v1", "kind": "Deployment"}],
+        "resourceSelectors": [
+            {"apiVersion": "apps/v1", "kind": "Deployment"},
+            {"apiVersion": "v1", "kind": "ReplicationController"},
+        ],
         "priority": -1000,
         "propagateDeps": True,
         "placement": {

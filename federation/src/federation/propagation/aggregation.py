@@ -94,6 +94,14 @@ def _daemon_set(template: Document, members: Sequence[MemberStatus], _: Known) -
     return _but_zero(counts, _DAEMON[:4]) | _observed(template, members)
 
 
+_REPLICATED: Final = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas")
+
+
+def _replicated(template: Document, members: Sequence[MemberStatus], _: Known) -> Document:
+    counts = _sums(_reports(_seen(members)), _REPLICATED)
+    return _but_zero(counts, _REPLICATED[:1]) | _observed(template, members)
+
+
 # ---------------------------------------------------------------------------------------------------------------- jobs
 def _job(template: Document, members: Sequence[MemberStatus], known: Known) -> Document:
     """Complete when it is in every cluster, failed when it is in one; its times are told when it is complete."""
@@ -193,6 +201,7 @@ SUMMED: Final[Mapping[tuple[str, str], Sum]] = {
     ("apps/v1", "Deployment"): _deployment,
     ("apps/v1", "StatefulSet"): _stateful_set,
     ("apps/v1", "DaemonSet"): _daemon_set,
+    ("v1", "ReplicationController"): _replicated,
     ("batch/v1", "Job"): _job,
     ("batch/v1", "CronJob"): _cron_job,
     ("autoscaling/v2", "HorizontalPodAutoscaler"): _autoscaler,

@@ -173,6 +173,7 @@ KINDS: Final[Mapping[Kind, Interpreter]] = {
     ("batch/v1", "Job"): Interpreter(
         "parallelism", POD_TEMPLATE, "completions", needs=_of_pods, portable=_portable_job
     ),
+    ("v1", "ReplicationController"): Interpreter("replicas", POD_TEMPLATE, needs=_of_pods),
     ("batch/v1", "CronJob"): Interpreter(template=CRON_TEMPLATE, needs=_of_pods),
     ("networking.k8s.io/v1", "Ingress"): Interpreter(needs=_of_ingress),
     ("v1", "Service"): Interpreter(portable=_portable_service),

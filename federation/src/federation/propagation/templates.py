@@ -26,6 +26,7 @@ SERVICE_EXPORTS = dynamic(
 )
 STATEFULSETS = dynamic("apps", "v1", "statefulsets", "StatefulSet", True)
 DAEMONSETS = dynamic("apps", "v1", "daemonsets", "DaemonSet", True)
+REPLICATION_CONTROLLERS = dynamic("", "v1", "replicationcontrollers", "ReplicationController", True)
 JOBS = dynamic("batch", "v1", "jobs", "Job", True)
 CRONJOBS = dynamic("batch", "v1", "cronjobs", "CronJob", True)
 VOLUME_CLAIMS = dynamic("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", True)
@@ -50,7 +51,14 @@ CLUSTER_ROLE_BINDINGS = dynamic(
     "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", False
 )
 
-WORKLOADS: tuple[Resource[Document], ...] = (DEPLOYMENTS, STATEFULSETS, DAEMONSETS, JOBS, CRONJOBS)
+WORKLOADS: tuple[Resource[Document], ...] = (
+    DEPLOYMENTS,
+    STATEFULSETS,
+    DAEMONSETS,
+    JOBS,
+    CRONJOBS,
+    REPLICATION_CONTROLLERS,
+)
 """Kinds that make pods."""
 DEPENDENCIES: tuple[Resource[Document], ...] = (
     CONFIGMAPS,

@@ -22,6 +22,12 @@ def _scale() -> Subresource:
     return Subresource("scale", "Scale", "autoscaling", "v1")
 
 
+REPLICATION_CONTROLLER = ServedKind(
+    "", "v1", "ReplicationController", "replicationcontrollers", "replicationcontroller", True,
+    "io.k8s.api.core.v1.ReplicationController", ("rc",), ("all",),
+    subresources=(_scale(), _status("ReplicationController")), has_status=True,
+)  # fmt: skip
+
 TEMPLATE_KINDS: tuple[ServedKind, ...] = (
     ServedKind(
         "", "v1", "PersistentVolume", "persistentvolumes", "persistentvolume", False,
@@ -71,14 +77,8 @@ TEMPLATE_KINDS: tuple[ServedKind, ...] = (
         _NETWORKING, "v1", "NetworkPolicy", "networkpolicies", "networkpolicy", True,
         "io.k8s.api.networking.v1.NetworkPolicy", ("netpol",),
     ),
+    REPLICATION_CONTROLLER,
 )  # fmt: skip
-
-REPLICATION_CONTROLLER = ServedKind(
-    "", "v1", "ReplicationController", "replicationcontrollers", "replicationcontroller", True,
-    "io.k8s.api.core.v1.ReplicationController", ("rc",), ("all",),
-    subresources=(_scale(), _status("ReplicationController")), has_status=True,
-)  # fmt: skip
-"""Members run it; the federation does not spread it: whoever wants that has Deployments."""
 
 IP_ADDRESS = ServedKind(
     _NETWORKING, "v1", "IPAddress", "ipaddresses", "ipaddress", False,
@@ -101,11 +101,11 @@ _RUN = frozenset(
         "NetworkPolicy",
         "PersistentVolume",
         "PersistentVolumeClaim",
+        "ReplicationController",
         "StatefulSet",
     }
 )
 RUN_BY_MEMBERS: tuple[ServedKind, ...] = (
-    REPLICATION_CONTROLLER,
     IP_ADDRESS,
     SERVICE_CIDR,
     *(kind for kind in TEMPLATE_KINDS if kind.kind in _RUN),

@@ -14,6 +14,7 @@ from machinery.meta.resource import Document, split_api_version
 Kind = tuple[str, str]
 STATEFUL_SET: Final[Kind] = ("apps/v1", "StatefulSet")
 DAEMON_SET: Final[Kind] = ("apps/v1", "DaemonSet")
+REPLICATION_CONTROLLER: Final[Kind] = ("v1", "ReplicationController")
 JOB: Final[Kind] = ("batch/v1", "Job")
 AUTOSCALER: Final[Kind] = ("autoscaling/v2", "HorizontalPodAutoscaler")
 SERVICE: Final[Kind] = ("v1", "Service")
@@ -67,6 +68,11 @@ def _daemon_set(live: Document) -> dict[str, Any]:
     return counts | _only(live, *counts, *names) | generations(live)
 
 
+def _replicated(live: Document) -> dict[str, Any]:
+    names = ("fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration")
+    return {"replicas": 0} | _only(live, "replicas", *names) | generations(live)
+
+
 def _job(live: Document) -> dict[str, Any]:
     names = ("active", "succeeded", "failed", "conditions", "startTime", "completionTime")
     return _only(live, *names)
@@ -91,6 +97,7 @@ def _budget(live: Document) -> dict[str, Any]:
 _REFLECTED: Final[Mapping[Kind, Callable[[Document], dict[str, Any] | None]]] = {
     STATEFUL_SET: _stateful_set,
     DAEMON_SET: _daemon_set,
+    REPLICATION_CONTROLLER: _replicated,
     JOB: _job,
     AUTOSCALER: _autoscaler,
     SERVICE: _service,
@@ -126,6 +133,11 @@ def _is_daemon_set_well(live: Document) -> bool:
     return _observed(live) and enough and int(status.get("numberAvailable") or 0) >= updated
 
 
+def _is_replicated_well(live: Document) -> bool:
+    wanted = int((live.get("spec") or {}).get("replicas", 1))
+    return _observed(live) and int(_status(live).get("availableReplicas") or 0) >= wanted
+
+
 def _has_address(live: Document) -> bool:
     return bool((_status(live).get("loadBalancer") or {}).get("ingress"))
 
@@ -146,6 +158,7 @@ def _is_budget_well(live: Document) -> bool:
 _WELL: Final[Mapping[Kind, Callable[[Document], bool]]] = {
     STATEFUL_SET: _is_stateful_set_well,
     DAEMON_SET: _is_daemon_set_well,
+    REPLICATION_CONTROLLER: _is_replicated_well,
     SERVICE: _is_service_well,
     INGRESS: _has_address,
     VOLUME_CLAIM: _is_claim_well,
