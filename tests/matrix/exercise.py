@@ -266,6 +266,9 @@ class Exercise:
         for number, document in enumerate(documents):
             document["metadata"]["labels"] = {"matrix": f"{self.slug}-{'kept' if number == 2 else 'gone'}"}  # fmt: skip
         paths = [self.r.path(self.namespace, d["metadata"]["name"]) for d in documents]
+        if len(set(paths)) == 1:
+            self._delete_the_only_one(documents[-1], paths[0])
+            return
         try:
             for path, document in zip(paths, documents, strict=True):
                 self.truth.remove(path)
@@ -278,6 +281,19 @@ class Exercise:
         finally:
             for path in paths:
                 self.truth.remove(path)
+
+    def _delete_the_only_one(self, document: Document, path: str) -> None:
+        """Of a kind that has one object alone: it stays while others are selected, and goes when it is."""
+        self.truth.remove(path)
+        self.truth.gone(path)
+        self.truth.api.create(self.collection, document)
+        try:
+            self.client.delete_collection(self.r, self.namespace, f"matrix={self.slug}-gone")
+            require(self.truth.find(path) is not None, "it deleted one that was not selected")
+            self.client.delete_collection(self.r, self.namespace, f"matrix={self.slug}-kept")
+            self.truth.gone(path)
+        finally:
+            self.truth.remove(path)
 
 
 def _leaves(path: str, value: Any, before: Document) -> Document:

@@ -319,6 +319,8 @@ def timed(desk: Desk) -> None:
 
 def daemon(desk: Desk) -> None:
     operator = Operator(desk.truth)
+    # A daemon in a thread has ten turns of the loop to end at once; kopf looks for one that takes longer after this, else a minute.
+    operator.settings.background.cancellation_polling = 1
 
     def runs(name: str, stopped: kopf.DaemonStopped, **_: Any) -> None:
         operator.note("began", "daemon", name)
