@@ -30,6 +30,7 @@ def container(name: str, **fields: Any) -> dict[str, Any]:
 def pod(
     *containers: dict[str, Any],
     init: tuple[dict[str, Any], ...] = (),
+    guests: tuple[dict[str, Any], ...] = (),
     status: dict[str, Any] | None = None,
     meta: dict[str, Any] | None = None,
     **spec: Any,
@@ -42,6 +43,7 @@ def pod(
             "nodeName": "node-1",
             "containers": list(containers) or [container("c")],
             "initContainers": list(init),
+            "ephemeralContainers": list(guests),
             **spec,
         },
         "status": status or {},

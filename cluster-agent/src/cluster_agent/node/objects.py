@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from cluster_agent.node.kubelet.checkpoint import write_private
+from cluster_agent.node.kubelet.resources import every_container
 from machinery.api.core import CONFIGMAPS, SECRETS, ConfigMap, Container, Pod, Secret
 from machinery.client.informer import Informer
 from machinery.client.interface import Client
@@ -57,7 +58,7 @@ def _named(pod: Pod) -> Iterator[tuple[str, str]]:
                 yield "secret", source.secret.name
     for secret in pod.spec.image_pull_secrets:
         yield "secret", secret.name
-    for container in (*pod.spec.init_containers, *pod.spec.containers):
+    for container in every_container(pod.spec):
         yield from _of_environment(container)
 
 

@@ -27,6 +27,7 @@ from cluster_agent.node.cri.interface import (
     Streams,
 )
 from cluster_agent.node.kubelet.podworker import PodWorker
+from cluster_agent.node.kubelet.resources import every_container
 from cluster_agent.node.parts import NodeParts
 from cluster_agent.node.portforward import (
     ChannelForwarding,
@@ -364,7 +365,7 @@ def pick_log(
 ) -> RuntimeContainer:
     """Which attempt's log is meant. Raises Refused in upstream's wording."""
     pod = worker.pod
-    known = {c.name for c in (*pod.spec.init_containers, *pod.spec.containers)}
+    known = {c.name for c in every_container(pod.spec)}
     if name not in known:
         raise Refused(400, f"container {name} is not valid for pod {pod.metadata.name}")
     attempts = observed.of(name)

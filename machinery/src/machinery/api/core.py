@@ -278,6 +278,13 @@ class Container(View):
     tty: bool = False
 
 
+class EphemeralContainer(Container):
+    """Added to a pod that runs, to look into it."""
+
+    target_container_name: str = ""
+    """Whose processes it sees; empty: its own alone."""
+
+
 class KeyToPath(View):
     key: str
     path: str
@@ -460,6 +467,7 @@ class PodDNSConfig(View):
 class PodSpec(View):
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
+    ephemeral_containers: tuple[EphemeralContainer, ...] = ()
     volumes: tuple[Volume, ...] = ()
     node_name: str = ""
     node_selector: dict[str, str] = {}
@@ -546,6 +554,7 @@ class PodStatus(View):
     start_time: dt.datetime | None = None
     container_statuses: tuple[ContainerStatus, ...] = ()
     init_container_statuses: tuple[ContainerStatus, ...] = ()
+    ephemeral_container_statuses: tuple[ContainerStatus, ...] = ()
     qos_class: str = ""
 
 

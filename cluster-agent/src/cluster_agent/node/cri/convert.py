@@ -157,6 +157,12 @@ def _namespaces(config: SandboxConfig) -> Any:
     )
 
 
+def _joined(options: Any, target_id: str) -> Any:
+    if target_id and options.pid == pb.CONTAINER:
+        options.pid, options.target_id = pb.TARGET, target_id
+    return options
+
+
 def _seccomp(profile: str) -> Any:
     if profile == "RuntimeDefault":
         return pb.SecurityProfile(profile_type=pb.SecurityProfile.RuntimeDefault)
@@ -216,7 +222,7 @@ def _container_security(config: ContainerConfig, sandbox_cfg: SandboxConfig) -> 
             add_capabilities=config.add_capabilities, drop_capabilities=config.drop_capabilities
         ),
         privileged=config.privileged,
-        namespace_options=_namespaces(sandbox_cfg),
+        namespace_options=_joined(_namespaces(sandbox_cfg), config.target_id),
         readonly_rootfs=config.read_only_root,
         supplemental_groups=config.supplemental_groups,
         no_new_privs=config.no_new_privileges,

@@ -210,6 +210,8 @@ class ContainerConfig:
     supplemental_groups: tuple[int, ...] = ()
     seccomp: str = ""
     """`RuntimeDefault` or `Unconfined`; empty is unconfined, as upstream's default is."""
+    target_id: str = ""
+    """The container whose process namespace it joins, where containers of the pod have one each."""
     pod_ips: tuple[str, ...] = ()
     """For hooks: the addresses that the sandbox has; the runtime does not read it."""
 

@@ -42,7 +42,8 @@ class Subject:
 def pod_subject(pod: Pod, container: str = "", *, init: bool = False) -> Subject:
     """A pod, or one of its containers."""
     meta = pod.metadata
-    part = "initContainers" if init else "containers"
+    guest = any(c.name == container for c in pod.spec.ephemeral_containers)
+    part = "initContainers" if init else "ephemeralContainers" if guest else "containers"
     field = f"spec.{part}{{{container}}}" if container else ""
     return Subject("Pod", meta.namespace, meta.name, meta.uid, meta.resource_version, field)
 

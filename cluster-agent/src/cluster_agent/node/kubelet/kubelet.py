@@ -36,7 +36,7 @@ class Kubelet:
         self._synced = False
         self._known_in_api: set[str] = set()
         self.on_pods: list[Callable[[], None]] = []
-        """Called when a pod came or went (which objects are needed may have changed)."""
+        """Called when a pod came or went, or got another container: which objects are needed may have changed."""
 
     # -------------------------------------------------------------------------------------------------- sources
     def restore(self) -> None:
@@ -54,8 +54,11 @@ class Kubelet:
         if worker is not None:
             if self._checkpoints is not None and _differs(worker.pod, pod):
                 self._checkpoints.save(pod)
+            guests = worker.pod.spec.ephemeral_containers
             worker.in_api = True
             worker.update(pod)
+            if pod.spec.ephemeral_containers != guests:
+                self._tell()
             return
         if self._checkpoints is not None:
             self._checkpoints.save(pod)

@@ -8,6 +8,7 @@ made when there is no ready one.
     no ready sandbox      -> CreateSandbox
     initialising          -> Start of the next init container, one at a time; sidecars must have started
     running               -> Start of what is missing or has ended and may restart; Stop of what failed its probe
+    ready sandbox         -> Start of ephemeral containers that never ran, whatever the others do
     all ended for good    -> Stop of sidecars, Release
     ending                -> Stop of containers, then of sidecars in reverse order, Release, Forget (deleted pods)
 """
@@ -20,7 +21,7 @@ from cluster_agent.node.cri.interface import ContainerPhase, RuntimeContainer, S
 from cluster_agent.node.kubelet import status
 from cluster_agent.node.kubelet.resources import is_sidecar
 from cluster_agent.node.kubelet.world import World
-from machinery.api.core import Container
+from machinery.api.core import Container, EphemeralContainer
 
 GRACE_DEFAULT_S = 30.0
 GRACE_AFTER_MAIN_S = 2.0
@@ -133,10 +134,11 @@ def _keep(world: World, draft: _Draft, now: dt.datetime) -> None:
         _need_sandbox(world, sandbox, draft, now)
         return
     _tidy(world, sandbox, draft)
-    if not _initialise(world, sandbox, draft, now):
-        return
-    for container in world.pod.spec.containers:
-        _tend(world, sandbox, container, draft, now)
+    if _initialise(world, sandbox, draft, now):
+        for container in world.pod.spec.containers:
+            _tend(world, sandbox, container, draft, now)
+    for guest in world.pod.spec.ephemeral_containers:
+        _look_in(world, sandbox, guest, draft, now)
 
 
 def _need_sandbox(world: World, sandbox: Sandbox | None, draft: _Draft, now: dt.datetime) -> None:
@@ -220,6 +222,28 @@ def _tend(
             _start(world, container, record, draft, now)
     else:
         draft.add(StopContainer(record.id, record.name, 0, "unknown"))
+
+
+def _look_in(
+    world: World, sandbox: Sandbox, guest: EphemeralContainer, draft: _Draft, now: dt.datetime
+) -> None:
+    """An ephemeral container: started until it has run once, and never again, also not in another sandbox.
+
+    The last to be started in a pass, as its image may be long in coming.
+    """
+    records = world.observed.of(guest.name)
+    for record in records:
+        if record.phase is ContainerPhase.UNKNOWN and record.id not in world.stopping:
+            draft.add(StopContainer(record.id, record.name, 0, "unknown"))
+    if status.has_run(world, guest, records) or not _may_try(world, guest, draft, now):
+        return
+    last = records[-1] if records else None
+    if last is None:
+        draft.add(StartContainer(guest.name, 0))
+    elif last.sandbox_id == sandbox.id:
+        draft.add(StartContainer(guest.name, last.attempt, 0, last.id))
+    else:
+        draft.add(StartContainer(guest.name, last.attempt + 1))
 
 
 def _condemn(

@@ -37,7 +37,7 @@ from cluster_agent.node.kubelet.plan import (
     StopContainer,
     plan,
 )
-from cluster_agent.node.kubelet.resources import all_containers, is_sidecar
+from cluster_agent.node.kubelet.resources import every_container, is_sidecar
 from cluster_agent.node.kubelet.services import HandlerFault, Services
 from cluster_agent.node.kubelet.starter import StepFault
 from cluster_agent.node.kubelet.world import HEALTHY, Ending, Health, Wait, World
@@ -356,7 +356,7 @@ class PodWorker:
         """One event for each attempt that has to wait."""
         if world.ending is not None:
             return
-        for container in all_containers(self.pod.spec):
+        for container in every_container(self.pod.spec):
             record = world.observed.latest(container.name)
             wait = world.waits.get(container.name)
             subject = pod_subject(
@@ -567,7 +567,7 @@ class PodWorker:
 
 
 def _spec_of(pod: Pod, name: str) -> Container | None:
-    return next((c for c in all_containers(pod.spec) if c.name == name), None)
+    return next((c for c in every_container(pod.spec) if c.name == name), None)
 
 
 def close_unawaited(work: Awaitable[None]) -> None:

@@ -29,8 +29,13 @@ def whole(value: str | int | float) -> int:
 
 
 def all_containers(spec: PodSpec) -> tuple[Container, ...]:
-    """Init containers, then the others."""
+    """Init containers, then the others: all that count. Ephemeral ones do not."""
     return spec.init_containers + spec.containers
+
+
+def every_container(spec: PodSpec) -> tuple[Container, ...]:
+    """All that a name can mean, ephemeral ones too."""
+    return (*spec.init_containers, *spec.containers, *spec.ephemeral_containers)
 
 
 def is_sidecar(container: Container) -> bool:

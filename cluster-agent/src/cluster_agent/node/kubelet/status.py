@@ -5,8 +5,10 @@ not in it: the status writer patches strategically, by condition type, so that n
 """
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+
+import msgspec
 
 from cluster_agent.node.cri.interface import (
     NOTE_BACKOFF,
@@ -15,7 +17,12 @@ from cluster_agent.node.cri.interface import (
 )
 from cluster_agent.node.kubelet.resources import is_sidecar, qos_class
 from cluster_agent.node.kubelet.world import World
-from machinery.api.core import Container
+from machinery.api.core import (
+    Container,
+    ContainerStateTerminated,
+    ContainerStatus,
+    EphemeralContainer,
+)
 from machinery.kit.backoff import Backoff
 from machinery.kit.clock import rfc3339 as _rfc3339
 from machinery.meta.objectmeta import condition
@@ -61,9 +68,24 @@ def restart_pause(record: RuntimeContainer) -> int:
 
 
 def should_restart(world: World, container: Container, record: RuntimeContainer) -> bool:
-    """Whether the restart policy wants an ended container to run again."""
+    """Whether the restart policy wants an ended container to run again; an ephemeral one never does."""
+    if isinstance(container, EphemeralContainer):
+        return False
     policy = container.restart_policy or world.pod.spec.restart_policy
     return policy == "Always" or (policy == "OnFailure" and record.exit_code != 0)
+
+
+def has_run(world: World, guest: EphemeralContainer, records: Sequence[RuntimeContainer]) -> bool:
+    """Whether an ephemeral container ran before, as the runtime shows or, when that has forgotten it, the API says."""
+    if records:
+        return any(record.phase is not ContainerPhase.CREATED for record in records)
+    return _known(world, guest) is not None
+
+
+def _known(world: World, guest: EphemeralContainer) -> ContainerStatus | None:
+    """What the API says of one that had a container."""
+    statuses = world.pod.status.ephemeral_container_statuses
+    return next((s for s in statuses if s.name == guest.name and s.container_id), None)
 
 
 # ---------------------------------------------------------------------------------------------- container statuses
@@ -178,6 +200,28 @@ def container_status(
     if shown is not None:
         document["containerID"] = f"{runtime}://{shown.id}"
     return document
+
+
+def _told(view: ContainerStateTerminated) -> Document:
+    """As the API has it: nothing that was not said, but for the code."""
+    document: Document = msgspec.to_builtins(view)
+    return {key: value for key, value in document.items() if value or key == "exitCode"}
+
+
+def ephemeral_status(
+    world: World, guest: EphemeralContainer, now: dt.datetime, runtime: str
+) -> Document:
+    """One entry of ephemeralContainerStatuses. It is never ready and never restarted, and no probe has started it."""
+    found = container_status(world, guest, now, runtime, init=False)
+    del found["started"]
+    found |= {"ready": False, "restartCount": 0, "lastState": {}}
+    known = _known(world, guest)
+    if known is not None and not world.observed.of(guest.name):
+        state = _lost("The container could not be located when the pod was observed")
+        if known.state.terminated is not None:
+            state = {"terminated": _told(known.state.terminated)}
+        found |= {"state": state, "imageID": known.image_id, "containerID": known.container_id}
+    return found
 
 
 # ----------------------------------------------------------------------------------------------------------- phase
@@ -325,9 +369,11 @@ def pod_status(world: World, now: dt.datetime, *, runtime: str, host_ip: str) ->
     spec = pod.spec
     inits = [container_status(world, c, now, runtime, init=True) for c in spec.init_containers]
     mains = [container_status(world, c, now, runtime, init=False) for c in spec.containers]
+    guests = [ephemeral_status(world, c, now, runtime) for c in spec.ephemeral_containers]
     if ending is not None and world.released:
         inits = [_settled(s) for s in inits]
         mains = [_settled(s) for s in mains]
+        guests = [_settled(s) for s in guests]
     now_phase = phase(world, inits, mains)
     if ending is not None:
         now_phase = _ending_phase(world, now_phase, mains)
@@ -343,6 +389,8 @@ def pod_status(world: World, now: dt.datetime, *, runtime: str, host_ip: str) ->
     }
     if inits:
         document["initContainerStatuses"] = inits
+    if guests:
+        document["ephemeralContainerStatuses"] = guests
     if pod.metadata.generation:
         document["observedGeneration"] = pod.metadata.generation
     if ips := pod_ips(world, host_ip):
@@ -366,18 +414,17 @@ def _settled(status: Document) -> Document:
     """After the end a container that never ran is reported as such, not as still waiting."""
     if "waiting" not in status["state"]:
         return status
-    state = {
-        "terminated": {
-            "exitCode": 137,
-            "reason": "ContainerStatusUnknown",
-            "message": "The container could not be located when the pod was terminated",
-            "startedAt": None,
-            "finishedAt": None,
-        }
-    }
-    if last := status["lastState"]:
-        state = last
-    return status | {"state": state, "ready": False, "started": False}
+    state = status["lastState"] or _lost(
+        "The container could not be located when the pod was terminated"
+    )
+    started = {"started": False} if "started" in status else {}
+    return status | {"state": state, "ready": False} | started
+
+
+def _lost(message: str) -> Document:
+    """The end of a container that nobody has seen end."""
+    state = {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": message}
+    return {"terminated": state | {"startedAt": None, "finishedAt": None}}
 
 
 def _ending_phase(world: World, found: str, mains: list[Document]) -> str:

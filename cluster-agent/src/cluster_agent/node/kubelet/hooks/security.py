@@ -9,6 +9,7 @@ from dataclasses import replace
 from cluster_agent.node.cri.interface import ContainerConfig, Image, SandboxConfig
 from cluster_agent.node.kubelet.environment import CONFIG_ERROR
 from cluster_agent.node.kubelet.hooks import Hook, HookFault
+from cluster_agent.node.kubelet.resources import every_container
 from machinery.api.core import Container, Pod
 
 
@@ -41,10 +42,9 @@ class Security(Hook):
 
     def sandbox(self, pod: Pod, config: SandboxConfig) -> SandboxConfig:
         shared = pod.spec.security_context
-        containers = (*pod.spec.init_containers, *pod.spec.containers)
         return replace(
             config,
-            privileged=any(c.security_context.privileged for c in containers),
+            privileged=any(c.security_context.privileged for c in every_container(pod.spec)),
             sysctls={s.name: s.value for s in shared.sysctls},
             run_as_user=shared.run_as_user,
             run_as_group=shared.run_as_group,
