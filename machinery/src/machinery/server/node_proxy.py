@@ -249,8 +249,6 @@ def pick_container(pod: Document, asked: str) -> str:
     preferred = (pod["metadata"].get("annotations") or {}).get(DEFAULT_CONTAINER, "")
     if preferred in plain:
         return str(preferred)
-    if len(plain) == 1 and not initial and not ephemeral:
-        return str(plain[0])
     if len(plain) == 1:
         return str(plain[0])
     text = f"a container name must be specified for pod {name}, choose one of: [{' '.join(plain)}]"
