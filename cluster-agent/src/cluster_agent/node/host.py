@@ -22,6 +22,7 @@ from cluster_agent.node.kubelet.hooks import Hook
 from cluster_agent.node.kubelet.hooks.cgroup import Cgroup
 from cluster_agent.node.kubelet.hooks.directories import Directories
 from cluster_agent.node.kubelet.hooks.environment import Environment
+from cluster_agent.node.kubelet.hooks.isolation import Isolation
 from cluster_agent.node.kubelet.hooks.messages import TerminationMessages
 from cluster_agent.node.kubelet.hooks.network import Network
 from cluster_agent.node.kubelet.hooks.security import Security
@@ -32,6 +33,7 @@ from cluster_agent.node.kubelet.resources import burstable_cpu, qos_class
 from cluster_agent.node.kubelet.services import Services
 from cluster_agent.node.objects import NotSynced, Objects, Ref, references
 from cluster_agent.node.parts import NodeParts, Shared
+from cluster_agent.node.policies import NodePolicies
 from cluster_agent.node.registration import allocatable, capacity
 from cluster_agent.node.services import NodeServices
 from cluster_agent.node.stats import Sampler
@@ -90,12 +92,14 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
     )  # fmt: skip
     memory = quantity_of(capacities["memory"]).whole
     groups = Cgroups(config.cgroup_mount, config.cgroup_root)
+    policies = NodePolicies(config, shared.client, clock, recorder)
     hooks: list[Hook] = [
         Directories(pods_dir, logs_dir),
         Cgroup(groups, memory, oom_score_floor(), clock),
         Environment(config, objects, room),
         Volumes(volumes, objects),
         Network(config, pods_dir),
+        Isolation(policies.feed, clock),
         TerminationMessages(pods_dir),
         Security(seen.get),
     ]
@@ -129,8 +133,14 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
 
     kubelet.on_pods.append(use)
     keeper = Keeper(config, clock, kubelet, runtime, groups)
-    background = [recorder.run, keeper.rotate_logs, keeper.refresh_tokens, keeper.sweep]
-    closers = [prober.close, objects.close]
+    background = [
+        recorder.run,
+        keeper.rotate_logs,
+        keeper.refresh_tokens,
+        keeper.sweep,
+        policies.run,
+    ]
+    closers = [prober.close, objects.close, policies.close]
     annotations = Annotations()
     annotations.put(LOCAL_FOLDER, config.local_volumes_dir)
     if config.service_cidr or config.dns_address:
@@ -159,7 +169,7 @@ def _sampler(
 def _write_network(config: NodeConfig) -> None:
     conf_dir = config.cni_conf_dir or f"{config.state_dir}/cni/net.d"
     document = network.cni_config(
-        bridge=config.cni_bridge or "cni0",
+        bridge=config.cni_bridge or network.BRIDGE,
         pod_cidr=config.pod_cidr,
         data_dir=f"{config.state_dir}/cni/ipam",
         mtu=config.cni_mtu,

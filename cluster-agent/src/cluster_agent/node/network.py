@@ -11,6 +11,8 @@ from pathlib import Path
 from machinery.meta.resource import Document
 
 FILE = "10-ubernetes.conflist"
+BRIDGE = "cni0"
+"""Of the pods, where the settings name no other."""
 
 
 def cni_config(*, bridge: str, pod_cidr: str, data_dir: str, mtu: int) -> Document:

@@ -31,6 +31,9 @@ class Hook:
         """Add to what a container is made from. Raises HookFault."""
         return config
 
+    async def connected(self, pod: Pod, ips: tuple[str, ...]) -> None:
+        """The sandbox has its addresses (none: the host's); before each start of a container. Raises HookFault."""
+
     async def update(self, pod: Pod) -> None:
         """The pod's metadata, or an object that it uses, has changed while it runs."""
 
