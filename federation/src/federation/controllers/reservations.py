@@ -12,7 +12,7 @@ from federation.clusters.estimates import Estimates, Estimator
 from federation.controllers.health import Heartbeats
 from federation.placement import platforms
 from federation.placement.headroom import Demand, Demands
-from federation.placement.ledger import Ledger, Standing, less
+from federation.placement.ledger import Book, Ledger, Standing, less
 from federation.placement.model import Candidate
 from federation.propagation import components, moves
 from federation.propagation.resilience import demands
@@ -206,19 +206,17 @@ class Reservations:
     def unreserved(self, fleet: Iterable[Candidate]) -> list[Candidate]:
         """The fleet without what decisions have given away; what is kept free for losses is in it."""
         now = self._clock.monotonic()
-        return [self._unreserved(c, now) for c in fleet]
+        return [self._unreserved(c, self.ledger.book(c.name, now)) for c in fleet]
 
-    def _unreserved(self, candidate: Candidate, now: float) -> Candidate:
+    def _unreserved(self, candidate: Candidate, book: Book | None) -> Candidate:
         """The same object again while nothing has changed: a decision of a burst changes few members."""
-        name = candidate.name
-        version = self.ledger.version(name, now)
-        if version < 0:
+        if book is None:
             return candidate
-        made = self._made.get(name)
-        if made is not None and made[0] is candidate and made[1] == version:
+        made = self._made.get(candidate.name)
+        if made is not None and made[0] is candidate and made[1] == book.version:
             return made[2]
-        left = less(candidate, self.ledger.reserved(name, now))
-        self._made[name] = (candidate, version, left)
+        left = less(candidate, book.sums)
+        self._made[candidate.name] = (candidate, book.version, left)
         return left
 
     def busy_s(self, key: ObjectKey) -> float:

@@ -94,19 +94,21 @@ class Standing:
         both = self.asked.keys() | before.asked
         if (self.asks, self.counted, self.held) != (before.asks, before.counted, before.held):
             return both
-        if self.asked == before.asked and self.shown == before.shown:
-            return ()
+        asked, shown = self.asked.get, self.shown.get
+        asked_before, shown_before = before.asked.get, before.shown.get
+        if self.shown == before.shown:
+            if self.asked == before.asked:
+                return ()
+            return [name for name in both if asked(name) != asked_before(name)]
         return [
             name
             for name in both
-            if self.asked.get(name) != before.asked.get(name)
-            or self.shown.get(name) != before.shown.get(name)
+            if asked(name) != asked_before(name) or shown(name) != shown_before(name)
         ]
 
-    def decides_as(self, other: "Standing", cluster: str) -> bool:
-        """Whether both ask the same of the cluster."""
-        same = self.asked.get(cluster, 0) == other.asked.get(cluster, 0)
-        return same and self.asks == other.asks and self.held == other.held
+    def asks_as(self, other: "Standing") -> bool:
+        """Whether both ask the same of a cluster that is to run as many of either."""
+        return self.asks == other.asks and self.held == other.held
 
 
 def times(asks: Amounts, replicas: int) -> dict[str, int]:
@@ -123,11 +125,10 @@ def less(candidate: Candidate, taken: Amounts) -> Candidate:
     """The member without room that is spoken for. What it does not report is not made up."""
     if not taken or candidate.free is None:
         return candidate
-    free = dict(candidate.free)
+    free, reserved = dict(candidate.free), dict(taken)
     for name, value in taken.items():
         if name in free:
             free[name] -= value
-    reserved = dict(taken)
     for name, value in candidate.reserved.items():
         reserved[name] = reserved.get(name, 0) + value
     return msgspec.structs.replace(candidate, free=free, reserved=reserved)
@@ -159,8 +160,8 @@ class _Hold(msgspec.Struct, order=True):
     since: float = 0.0
 
 
-class _Book:
-    """One cluster: its reservations and their sum."""
+class Book:
+    """One cluster: its reservations and their sum. Who does not keep it reads `sums` and `version` only."""
 
     def __init__(self) -> None:
         self.sums: dict[str, int] = {}
@@ -170,12 +171,20 @@ class _Book:
         self._ends: list[_Hold] = []
         self._number = 0
 
-    def add(self, amounts: Amounts, sign: int) -> None:
+    def add(self, amounts: Amounts) -> None:
         self.version += 1
         sums = self.sums
         for name, value in amounts.items():
-            total = sums.get(name, 0) + sign * value
-            if total:
+            if total := sums.get(name, 0) + value:
+                sums[name] = total
+            else:
+                sums.pop(name, None)
+
+    def subtract(self, amounts: Amounts) -> None:
+        self.version += 1
+        sums = self.sums
+        for name, value in amounts.items():
+            if total := sums.get(name, 0) - value:
                 sums[name] = total
             else:
                 sums.pop(name, None)
@@ -202,28 +211,32 @@ class _Book:
             binding.asks,
             since,
         )
-        self.add(amounts, 1)
+        self.add(amounts)
         heapq.heappush(self._ends, held)
 
     def release(self, key: ObjectKey) -> None:
         held = self.open.pop(key, None)
         if held is not None:
-            self.add(held.amounts, -1)
+            self.subtract(held.amounts)
 
     def linger(self, amounts: Amounts, now: float, lasts_s: float) -> _Hold:
         """Keep amounts for a while."""
         number = self._number = self._number + 1
-        self.add(amounts, 1)
+        self.add(amounts)
         held = _Hold(now + lasts_s, number, lasts_s, amounts)
         heapq.heappush(self._ends, held)
         return held
+
+    def ends(self, now: float) -> bool:
+        """Whether anything would have ended by then."""
+        return bool(self._ends) and self._ends[0].at <= now
 
     def expire(self, now: float) -> None:
         """Give back what has ended."""
         while self._ends and self._ends[0].at <= now:
             end = heapq.heappop(self._ends)
             if end.key is None:
-                self.add(end.amounts, -1)
+                self.subtract(end.amounts)
             elif self.open.get(end.key) is end:
                 self.release(end.key)
 
@@ -252,7 +265,7 @@ class Ledger:
 
     def __init__(self, *, listening: bool = False) -> None:
         """Not `listening`: nobody tells of the clusters' words, and time passes for all of them."""
-        self._books: dict[str, _Book] = {}
+        self._books: dict[str, Book] = {}
         self._words: dict[str, float] = {}
         self._unheard = -math.inf if listening else math.inf
         self._known: dict[ObjectKey, Standing] = {}
@@ -267,24 +280,26 @@ class Ledger:
             before = None
         self._known[binding.key] = binding
         began = now if since is None else min(since, now)
-        takes, patience_s = _Takes(binding.asks), binding.patience_s
+        key, takes, patience_s = binding.key, _Takes(binding.asks), binding.patience_s
+        asked, shown = binding.asked.get, binding.shown.get
+        same = before if before is not None and before.asks_as(binding) else None
         for name in binding.asked if before is None else binding.differs(before):
-            book = self._book(name)
-            held = book.open.get(binding.key)
+            book = self._books.get(name) or self._book(name)
+            held = book.open.get(key)
             if held is not None:
                 self._owe_otherwise(book, held, before, binding, name, now)
                 continue
-            owed = binding.owed(name)
-            if before is not None and before.decides_as(binding, name):
-                owed -= before.owed(name)  # that is not waited for any more
+            owed = asked(name, 0) - shown(name, 0)
+            if owed > 0 and same is not None and same.asked.get(name, 0) == asked(name, 0):
+                owed -= same.owed(name)  # that is not waited for any more
             if owed > 0:
-                book.reserve(binding, binding.key, owed, takes[owed], began, patience_s)
+                book.reserve(binding, key, owed, takes[owed], began, patience_s)
         if before is not None and before.asks != binding.asks:
             self._grow(before, binding, now)
 
     def _owe_otherwise(  # noqa: PLR0913
         self,
-        book: _Book,
+        book: Book,
         held: _Hold,
         before: Standing | None,
         binding: Standing,
@@ -306,10 +321,10 @@ class Ledger:
             told = book.linger(room_of(held.asks, held.replicas - owed), now, SETTLE_S)
             self._lingers.setdefault(binding.key, {})[cluster] = told
 
-    def _book(self, cluster: str) -> _Book:
+    def _book(self, cluster: str) -> Book:
         book = self._books.get(cluster)
         if book is None:
-            book = self._books[cluster] = _Book()
+            book = self._books[cluster] = Book()
         return book
 
     def _grow(self, before: Standing, binding: Standing, now: float) -> None:
@@ -357,8 +372,9 @@ class Ledger:
         self._books.pop(cluster, None)
         _ = self._words.pop(cluster, None)
 
-    def _expire(self, book: _Book, cluster: str, now: float) -> None:
-        book.expire(self._passed(cluster, now))
+    def _expire(self, book: Book, cluster: str, now: float) -> None:
+        if book.ends(now):  # time that has passed for a cluster is never later
+            book.expire(self._passed(cluster, now))
 
     def _passed(self, cluster: str, now: float) -> float:
         """Up to when time has passed for the cluster."""
@@ -373,13 +389,13 @@ class Ledger:
         self._expire(book, cluster, now)
         return book.sums
 
-    def version(self, cluster: str, now: float) -> int:
-        """What is reserved there is the same as long as this is; -1: nothing is."""
+    def book(self, cluster: str, now: float) -> Book | None:
+        """The cluster's book, where anything is reserved there: its sums are the same as long as its version is. To be read."""
         book = self._books.get(cluster)
         if book is None:
-            return -1
+            return None
         self._expire(book, cluster, now)
-        return book.version if book.sums else -1
+        return book if book.sums else None
 
     def busy_s(self, key: ObjectKey, now: float) -> float:
         """Seconds until nothing of the binding's own may be reserved; SETTLE_S at a time while replicas are owed, and WORD_S at
