@@ -18,9 +18,11 @@ Both are canonical JSON (keys and sets sorted); past `PACK_BYTES` they are packe
 
 import base64
 import hashlib
+import operator
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import msgspec
@@ -42,6 +44,8 @@ SHOWN_MAX = 12
 """Clusters that a message names."""
 
 _FIELDS = Candidate.__struct_fields__
+_NUMBERS = range(len(_FIELDS))
+_all = operator.attrgetter(*_FIELDS)
 _DEFAULTS = {name: getattr(Candidate(""), name) for name in _FIELDS if name != "name"}
 
 
@@ -143,9 +147,12 @@ PLACEMENTS: Mapping[str, Function] = {
 
 
 # ----------------------------------------------------------------------------------------------------------- writing
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
 def canonical(value: Any) -> bytes:
     """JSON of which there is one for each value."""
-    return msgspec.json.encode(value, order="deterministic")
+    return _encoder.encode(value)
 
 
 def pack(data: bytes) -> tuple[str, str]:
@@ -209,12 +216,11 @@ def changed(fleet: Sequence[Candidate], record: Record) -> dict[str, dict[str, A
             continue
         if known is None:
             found[candidate.name] = _told(candidate)
-        elif known != candidate:
-            found[candidate.name] = {
-                name: value
-                for name in _FIELDS
-                if (value := getattr(candidate, name)) != getattr(known, name)
-            }
+            continue
+        values, held = _all(candidate), _all(known)
+        others = compress(_NUMBERS, map(operator.is_not, values, held))  # most are one object
+        if differs := {_FIELDS[n]: values[n] for n in others if values[n] != held[n]}:
+            found[candidate.name] = differs
     if len(base) + sum(c.name not in base for c in fleet) > len(fleet):
         present = {c.name for c in fleet}
         found |= {name: None for name in base if name not in present}
@@ -223,7 +229,7 @@ def changed(fleet: Sequence[Candidate], record: Record) -> dict[str, dict[str, A
 
 def stale(change: Mapping[str, Mapping[str, Any] | None], record: Record) -> bool:
     """Whether so much differs that another record costs less."""
-    lasting = sum(1 for one in change.values() if one is None or one.keys() - PASSING)
+    lasting = sum(1 for one in change.values() if one is None or not PASSING.issuperset(one))
     return lasting > max(CHANGED_MIN, len(record.clusters) // CHANGED_SHARE)
 
 
@@ -265,8 +271,10 @@ class Digests:
         return digest
 
     def _of_kinds(self, kinds: frozenset[tuple[str, str]] | None) -> bytes:
-        if self._kinds[0] != kinds or not self._kinds[1]:
-            self._kinds = (kinds, hashlib.sha256(canonical(kinds)).digest())
+        known, digest = self._kinds
+        if digest and (known is kinds or known == kinds):
+            return digest
+        self._kinds = (kinds, hashlib.sha256(canonical(kinds)).digest())
         return self._kinds[1]
 
 
