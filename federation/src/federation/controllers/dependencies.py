@@ -16,7 +16,7 @@ from federation.controllers.detector import owner, resource_reference
 from federation.propagation import interpreter, moves
 from federation.propagation.customized import Followed
 from federation.propagation.demand import demand_of
-from federation.propagation.needs import Needs
+from federation.propagation.needs import Needs, referred_to
 from federation.propagation.rollouts.histories import Histories
 from federation.propagation.rollouts.record import RECORD, record_of
 from federation.propagation.rollouts.snapshots import (
@@ -195,7 +195,7 @@ def setup(manager: Manager) -> None:
 
 def _needs(kind: str) -> Any:
     def keys(dependant: Document) -> list[ObjectKey]:
-        return sorted(interpreter.dependencies(dependant)[kind])
+        return sorted(referred_to(dependant)[kind])
 
     return keys
 

@@ -438,7 +438,7 @@ class DispatcherReconciler:
             template = self._sources.placed_by(binding)
             if template is None or waits(template, binding):
                 return Result()  # the detector or the collector removes the binding; rollouts says what clusters have
-            staging = staged(template, binding, self._history.of(template), held)
+            staging = staged(template, binding, self._history.each(template), held)
             own = resilience(template, self._policies.list())
             fence = own.mode == CONSISTENCY
             own_overrides = self._overrides.list(key.namespace) if key.namespace else ()

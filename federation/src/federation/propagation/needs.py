@@ -19,6 +19,19 @@ Needed = dict[str, set[ObjectKey]]
 """Objects by kind."""
 
 
+_looked: list[tuple[Document, Needed]] = []
+"""The document that was looked through last, which nobody changes, and what it refers to: each kind that may follow it asks."""
+
+
+def referred_to(document: Document) -> Needed:
+    """What the object refers to where no script says it, by kind. Not to be changed."""
+    if _looked and _looked[0][0] is document:
+        return _looked[0][1]
+    found = interpreter.dependencies(document)
+    _looked[:] = [(document, found)]
+    return found
+
+
 class Needs:
     """Of all kinds that refer to others."""
 
@@ -42,7 +55,7 @@ class Needs:
         """What the object refers to."""
         scripts = self._scripts()
         if not scripts.answers(document, DEPENDENCY):
-            return interpreter.dependencies(document)
+            return referred_to(document)
         uid, version = document["metadata"]["uid"], document["metadata"]["resourceVersion"]
         held = self._answers.get(uid)
         if held is not None and held[0] is scripts and held[1] == version:

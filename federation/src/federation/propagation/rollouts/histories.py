@@ -1,6 +1,6 @@
 """The records of templates that workloads ever had: ReplicaSets of Deployments, ControllerRevisions of the other kinds, as one."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 
 from federation.propagation.rollouts.snapshots import BY_OWNER, HISTORY, REVISIONS, owner_uid
 from machinery.client.informer import Informer
@@ -22,6 +22,10 @@ class Histories:
     def by_index(self, name: str, value: Hashable) -> list[Document]:
         """As of an informer."""
         return [record for informer in self._all for record in informer.by_index(name, value)]
+
+    def each(self, workload: Document) -> Iterator[Document]:
+        """The records that the workload controls, read when the first is asked for: whoever is not staged has no use for them."""
+        yield from self.of(workload)
 
     def of(self, workload: Document | None) -> list[Document]:
         """The records that the workload controls."""
