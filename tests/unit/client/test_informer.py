@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -194,6 +195,7 @@ class Counted:
         self.document, self.reads = document, 0
         self.namespace, self.name = "demo", document["metadata"]["name"]
         self.revision = int(document["metadata"]["resourceVersion"])
+        self.value = json.dumps(document).encode()
 
     def decode(self):
         self.reads += 1
@@ -258,6 +260,18 @@ async def test_packed_documents_are_held_packed_and_read_as_documents():
     await informer.list_once()  # another object of the same name
     assert told[4:] == [("x", None), (None, "x")]
     assert len(informer) == 1
+
+
+async def test_the_status_of_a_document_packed_or_not():
+    told = {"metadata": {"name": "x"}, "status": {"phase": "Bound"}}
+    maps = dynamic("", "v1", "configmaps", "ConfigMap", namespaced=True)
+    for client in (FakeClient(), Packing()):
+        await client.create(CONFIGMAPS, told, "demo")
+        await client.create(CONFIGMAPS, {"metadata": {"name": "y"}}, "demo")
+        informer = Informer(client, maps, LoopClock())
+        await informer.list_once()
+        found = [informer.status(ObjectKey("demo", name)) for name in "xyz"]
+        assert found == [{"phase": "Bound"}, {}, {}]
 
 
 async def test_one_bad_handler_stops_neither_the_copy_nor_its_neighbours(caplog):

@@ -28,6 +28,14 @@ def test_a_packed_entry_reads_as_its_document() -> None:
     assert packed.read() is read  # decoded once
 
 
+def test_of_a_packed_entry_the_status_is_read_without_the_rest() -> None:
+    unpacked = Unpacked()
+    told = {"conditions": [{"type": "Ready", "status": "True"}], "replicas": 3}
+    value = orjson.dumps(document("x") | {"status": told})
+    assert Packed(Entry("a/x", value, 3, pod=False), unpacked.document).status() == told
+    assert Packed(entry("x"), unpacked.document).status() is None
+
+
 def test_what_was_read_longest_ago_goes_first() -> None:
     unpacked = Unpacked(bytes_max=2 * SIZE)
     a, b, c = entry("a"), entry("b"), entry("c")

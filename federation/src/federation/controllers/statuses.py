@@ -287,7 +287,7 @@ class StatusReconciler:
         source = binding.spec.resource
         actions = plan(
             binding,
-            (self._documents.get(key) or {}).get("status") or {},
+            self._documents.status(key),
             self._sources.placed_by(binding),
             self._works.by_index(BY_BINDING, key),
             seen,

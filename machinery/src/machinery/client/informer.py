@@ -16,7 +16,7 @@ import asyncio
 import builtins
 import logging
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from machinery.client.interface import (
     Client,
@@ -26,7 +26,7 @@ from machinery.client.interface import (
     Packed,
     WatchEvent,
 )
-from machinery.client.objects import key_of, uid_of, version_of
+from machinery.client.objects import key_of, status_of, uid_of, version_of
 from machinery.kit.backoff import Backoff
 from machinery.kit.clock import Clock
 from machinery.kit.metrics import METRICS
@@ -37,7 +37,7 @@ from machinery.meta.errors import (
     Timeout,
     TooManyRequests,
 )
-from machinery.meta.resource import ObjectKey, Resource
+from machinery.meta.resource import Document, ObjectKey, Resource
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -138,6 +138,12 @@ class Informer(Generic[T]):
         names = self._objects.get(key.namespace)
         held = None if names is None else names.get(key.name)
         return None if held is None else _read(held)
+
+    def status(self, key: ObjectKey) -> Document:
+        """The status of a document, never to be mutated: of one that is packed nothing else is decoded. Empty: it has none."""
+        held = self._objects.get(key.namespace, {}).get(key.name)
+        found = held.status() if isinstance(held, Packed) else status_of(held)
+        return found or {}
 
     def list(self, namespace: str = "") -> builtins.list[T]:
         """All objects, or those of one namespace."""
@@ -263,6 +269,10 @@ class Informer(Generic[T]):
         self._version = event.resource_version or self._version
 
     def _replace(self, items: Iterable[T]) -> None:
+        if not self._objects:
+            for item in items:
+                self._fill(_key_of(item), item)
+            return
         fresh = {_key_of(item): item for item in items}
         held = [ObjectKey(space, name) for space, names in self._objects.items() for name in names]
         gone = [key for key in held if key not in fresh]
@@ -270,6 +280,23 @@ class Informer(Generic[T]):
             self._put(key, None)
         for key, item in fresh.items():
             self._put(key, item)
+
+    def _fill(self, key: ObjectKey, given: T | Packed) -> None:
+        """One of a list while the copy is empty: with what nobody knows yet nothing is compared."""
+        names = self._objects.get(key.namespace)
+        if names is None:
+            names = self._objects[key.namespace] = {}
+        elif key.name in names:  # a handler has listed meanwhile
+            self._put(key, given)
+            return
+        names[key.name] = given
+        self._count += 1
+        if isinstance(given, Packed) and not self._indexes and not self._handlers:
+            return
+        new = _read(given)
+        for index in self._indexes.values():
+            index.put(key, new)
+        self._notify(None, new)
 
     def _put(self, key: ObjectKey, given: T | Packed | None) -> None:
         held = self._objects.get(key.namespace, {}).get(key.name)
@@ -320,7 +347,10 @@ class Informer(Generic[T]):
 
 def _read(held: T | Packed) -> T:
     """The object itself; only informers of documents hold packed ones."""
-    return cast("T", held.read()) if isinstance(held, Packed) else held
+    if isinstance(held, Packed):
+        found: Any = held.read()
+        return found  # type: ignore[no-any-return]
+    return held
 
 
 def _key_of(item: Any) -> ObjectKey:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
+
 from machinery.meta.resource import Document, ObjectKey, Resource
 
 T = TypeVar("T")
@@ -45,6 +47,17 @@ class State(Protocol):
     namespace: str
     name: str
     revision: int
+    value: bytes
+    """JSON, without the resourceVersion."""
+
+
+class _Status(msgspec.Struct):
+    """What of an object members and controllers report; the rest is skipped, which takes a sixth of the time."""
+
+    status: Any = None
+
+
+_status = msgspec.json.Decoder(_Status)
 
 
 class Packed:
@@ -69,6 +82,10 @@ class Packed:
     def read(self) -> Document:
         """The document; shared, so never to be mutated."""
         return self._decode(self._state)
+
+    def status(self) -> Any:
+        """The document's status alone; None where it has none."""
+        return _status.decode(self._state.value).status
 
 
 @dataclass(frozen=True, slots=True)

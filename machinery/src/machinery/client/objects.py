@@ -7,12 +7,16 @@ view is the document itself. Everything else about an object is read through its
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from machinery.meta.objectmeta import ObjectMeta, OwnerReference
-from machinery.meta.resource import ObjectKey
+from machinery.meta.objectmeta import Object, ObjectMeta, OwnerReference
+from machinery.meta.resource import Document, ObjectKey
 
 
 def key_of(value: Any) -> ObjectKey:
     """Namespace and name."""
+    if isinstance(
+        value, Object
+    ):  # asked first: of a view the other question takes ten times as long
+        return value.key
     if isinstance(value, Mapping):
         metadata = _metadata(value)
         return ObjectKey(metadata.get("namespace") or "", metadata.get("name") or "")
@@ -21,6 +25,8 @@ def key_of(value: Any) -> ObjectKey:
 
 def uid_of(value: Any) -> str:
     """metadata.uid."""
+    if isinstance(value, Object):
+        return value.metadata.uid
     if isinstance(value, Mapping):
         return str(_metadata(value).get("uid") or "")
     return str(value.metadata.uid)
@@ -28,9 +34,16 @@ def uid_of(value: Any) -> str:
 
 def version_of(value: Any) -> str:
     """metadata.resourceVersion."""
+    if isinstance(value, Object):
+        return value.metadata.resource_version
     if isinstance(value, Mapping):
         return str(_metadata(value).get("resourceVersion") or "")
     return str(value.metadata.resource_version)
+
+
+def status_of(value: Any) -> Document | None:
+    """The status of a document; None where there is no document, or none in it."""
+    return value.get("status") if isinstance(value, dict) else None
 
 
 def deleting(value: Any) -> bool:

@@ -110,13 +110,22 @@ class Entry:
         for held in self._views:
             if type(held) is cls:
                 return held
-        decoder = _decoders.get(cls)
-        if decoder is None:
-            decoder = _decoders[cls] = msgspec.json.Decoder(cls)
-        found = decoder.decode(codec.splice(self.value, self.revision, head))
-        self._share(found)
+        found: Any = self._metadata_view() if cls is Object else None
+        if found is None:
+            decoder = _decoders.get(cls)
+            if decoder is None:
+                decoder = _decoders[cls] = msgspec.json.Decoder(cls)
+            found = decoder.decode(codec.splice(self.value, self.revision, head))
+            self._share(found)
         self._views = (*self._views, found)
         return cast("T", found)
+
+    def _metadata_view(self) -> Object | None:
+        """The metadata alone, out of a view that has them decoded."""
+        for held in self._views:
+            if isinstance(held, Object) and type(held.metadata) is ObjectMeta:
+                return Object(held.api_version, held.kind, held.metadata)
+        return None
 
     def _share(self, view: Any) -> None:
         """Nobody changes a view, so what is equal in all of an object's views, or of a kind's, is there once."""

@@ -123,15 +123,36 @@ class LocalClient:
         )  # fmt: skip
         page = await self._local.lister.page(cache, query)
         items: list[T] = []
+        waits = _waits(kind, resource)
+        packed = self._packs(resource, kind, cache, options)
         for number, entry in enumerate(page.entries):
             if number % DECODE_SEGMENT == DECODE_SEGMENT - 1:
                 await asyncio.sleep(0)
-            if number % DECODE_SEGMENT == 0 and _waits(kind, resource):
-                segment = page.entries[number : number + DECODE_SEGMENT]
-                _ = await outward_all(kind, [one.document() for one in segment])
-            item = await self._item(resource, kind, cache, entry, entry.revision, options)
-            items.append(item)
+            if waits:
+                if number % DECODE_SEGMENT == 0:
+                    segment = page.entries[number : number + DECODE_SEGMENT]
+                    _ = await outward_all(kind, [one.document() for one in segment])
+                items.append(
+                    await self._item(resource, kind, cache, entry, entry.revision, options)
+                )
+            elif packed:
+                items.append(cast("T", Packed(entry, self._local.decode)))
+            else:
+                items.append(self._entry_view(resource, kind, cache, entry, entry.revision))
         return Listing(items, str(page.revision), page.continue_)
+
+    @staticmethod
+    def _packs(
+        resource: Resource[Any], kind: ServedKind, cache: KindCache, options: ListOptions
+    ) -> bool:
+        """Whether documents are handed out as the bytes that they are stored as."""
+        return (
+            options.packed
+            and resource.view is dict
+            and kind is cache.kind
+            and kind.dynamic is None
+            and render.view_of(kind) is None
+        )
 
     async def watch(
         self, resource: Resource[T], namespace: str = "", options: ListOptions = _EVERYTHING
@@ -201,14 +222,7 @@ class LocalClient:
         revision: int,
         options: ListOptions,
     ) -> T:
-        if (
-            options.packed
-            and resource.view is dict
-            and kind is cache.kind
-            and kind.dynamic is None
-            and revision == entry.revision
-            and render.view_of(kind) is None
-        ):
+        if revision == entry.revision and self._packs(resource, kind, cache, options):
             return cast("T", Packed(entry, self._local.decode))
         if not _waits(kind, resource):
             return self._entry_view(resource, kind, cache, entry, revision)
