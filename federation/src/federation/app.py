@@ -9,6 +9,7 @@ go to where the leader is; its supervisor starts it again as a follower.
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -69,6 +70,8 @@ log = logging.getLogger(__name__)
 
 NAME = "federation"
 LEASE = ObjectKey("kube-system", "federation-server")
+LOADING = (100_000, 50, 1_000)
+"""Thresholds of Python's collector until it is settled: what a full database is read into is no garbage."""
 STREAMS = ("log", "exec", "attach", "portforward")
 
 
@@ -133,6 +136,7 @@ class FederationServer:
 
     async def start(self) -> ApiServer:
         """Serve, then lead or stand by."""
+        gc.set_threshold(*LOADING)
         await self.store.start()
         server = self.server = ApiServer(
             Scheme([*BUILTIN, *TEMPLATE_KINDS, *FLEET, *METRICS]),
