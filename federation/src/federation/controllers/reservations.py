@@ -108,8 +108,11 @@ def demand(binding: ResourceBinding, decided: Decided) -> Demand | None:
 
 
 def _asks(binding: ResourceBinding) -> bool:
-    """Whether there is anything to reserve room for."""
-    return bool(binding.spec.replicas or binding.spec.components)
+    """Whether there is anything to reserve room for: also of a workload that shall run no more, in clusters that could not
+    be told so."""
+    spec = binding.spec
+    wanted = spec.replicas or spec.components or spec.graceful_eviction_tasks
+    return bool(wanted) or any(target.replicas for target in spec.clusters)
 
 
 def _counts_as(old: ResourceBinding, new: ResourceBinding) -> bool:
