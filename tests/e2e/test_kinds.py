@@ -1,4 +1,4 @@
-"""Kinds that only members have, with real containers and kubectl: ReplicationControllers, IPAddresses, ServiceCIDRs."""
+"""Kinds of a member, with real containers and kubectl: ReplicationControllers, IPAddresses, ServiceCIDRs."""
 
 import json
 import os
