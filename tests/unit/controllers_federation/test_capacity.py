@@ -5,17 +5,30 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.fake_client import FakeClient
+from tests.support.loopclock import LoopClock
 from tests.unit.controllers_federation.moving_fleet import WEB, Fleet, play
 
 from federation.clusters.candidates import candidate, disbelief
+from federation.clusters.estimates import NoEstimator
 from federation.controllers import capacity, placer
-from federation.controllers.reservations import Decided, demand, shown, standing, stands, written
+from federation.controllers.reservations import (
+    Decided,
+    Reservations,
+    demand,
+    shown,
+    standing,
+    stands,
+    written,
+)
 from federation.placement.model import Candidate
 from federation.propagation import questions
 from federation.propagation.templates import DEPLOYMENTS
 from machinery.api.fleet.cluster import CLUSTERS, Cluster
 from machinery.api.fleet.work import RESOURCE_BINDINGS, ResourceBinding
 from machinery.controller.action import Emit, Patch, SetStatus
+from machinery.controller.manager import Manager
+from machinery.kit.ids import SystemIds
 from machinery.meta.objectmeta import condition
 from machinery.meta.resource import ObjectKey
 
@@ -126,6 +139,30 @@ def test_a_kind_that_tells_no_replicas_and_one_that_is_held() -> None:
                         "suspension": {"dispatching": True}})  # fmt: skip
     assert shown(job) == ({}, False)
     assert standing(job, stands(job)).held
+
+
+@pytest.mark.parametrize(
+    ("wanted", "still", "owed"),
+    [
+        (6, {"clusters": [{"name": "c", "replicas": 4}]}, {"pods": 4, "cpu": 2000}),
+        (0, {"clusters": [{"name": "c", "replicas": 4}]}, {"pods": 4, "cpu": 2000}),
+        (0, {"clusters": [], "gracefulEvictionTasks": [{"fromCluster": "c", "reason": "R", "producer": "p", "replicas": 3}]}, {"pods": 3, "cpu": 1500}),
+        (0, {"clusters": [{"name": "c"}]}, {}),
+    ],
+    ids=["of replicas", "of none, and one that could not be told", "of none, and one that is left", "of none anywhere"],
+)  # fmt: skip
+async def test_what_a_server_that_starts_reserves(wanted: int, still: Any, owed: Any) -> None:
+    """Simulator, seed 1888: what was scaled to nothing while a cluster was cut off is owed there until it is told so."""
+    client, clock = FakeClient(), LoopClock()
+    document = msgspec.to_builtins(binding(spec={"replicas": wanted} | still))
+    await client.create(RESOURCE_BINDINGS, document, "demo")
+    manager = Manager(client, clock, SystemIds(), component="federation")
+    room = Reservations(manager, NoEstimator())
+    await manager.start()
+    try:
+        assert room.ledger.reserved("c", clock.monotonic()) == owed
+    finally:
+        await manager.stop()
 
 
 def test_one_platform_is_asked_for_by_name() -> None:
