@@ -32,6 +32,8 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "statefulset": ("apps/v1", "StatefulSet"),
     "sts": ("apps/v1", "StatefulSet"),
     "job": ("batch/v1", "Job"),
+    "replicationcontroller": ("v1", "ReplicationController"),
+    "rc": ("v1", "ReplicationController"),
 }
 """What kubectl calls the kinds that have replicas to divide. Custom kinds have them where an interpreter says so."""
 NO_BINDING = "there is no {}, or no policy places it (kubectl get {})"

@@ -11,6 +11,8 @@ KINDS = {
     "sts": "StatefulSet",
     "daemonset": "DaemonSet",
     "ds": "DaemonSet",
+    "replicationcontroller": "ReplicationController",
+    "rc": "ReplicationController",
     "job": "Job",
     "cronjob": "CronJob",
     "cj": "CronJob",

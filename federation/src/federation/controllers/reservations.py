@@ -23,7 +23,7 @@ from machinery.controller.action import Action, Patch
 from machinery.controller.manager import Manager
 from machinery.meta.resource import Document, ObjectKey
 
-COUNTED = frozenset({"Deployment", "ReplicaSet", "StatefulSet"})
+COUNTED = frozenset({"Deployment", "ReplicaSet", "ReplicationController", "StatefulSet"})
 """Kinds whose status tells how many pods there are; none means 0."""
 
 

@@ -27,7 +27,14 @@ class Held(Protocol):
 class QuotaForesight:
     """Admission of workloads. `held` is None before the server runs."""
 
-    kinds = frozenset({("apps", "Deployment"), ("apps", "StatefulSet"), ("batch", "Job")})
+    kinds = frozenset(
+        {
+            ("apps", "Deployment"),
+            ("apps", "StatefulSet"),
+            ("batch", "Job"),
+            ("", "ReplicationController"),
+        }
+    )
 
     def __init__(self, held: Callable[[], Held | None]) -> None:
         self._held = held
