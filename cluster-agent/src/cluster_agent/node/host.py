@@ -4,8 +4,9 @@ import asyncio
 import base64
 import binascii
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -86,10 +87,7 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
     )
     capacities = capacity(config, shared.machine)
     room = allocatable(capacities, config.reserved)
-    volumes = VolumeManager(
-        pods_dir, objects, Tokens(shared.client, clock), clock,
-        claims=Claims(shared.client, name, config.local_volumes_dir), node_name=name, host_ip=config.node_ip, allocatable=room,
-    )  # fmt: skip
+    volumes = _volumes(config, shared, objects, pods_dir, room)
     memory = quantity_of(capacities["memory"]).whole
     groups = Cgroups(config.cgroup_mount, config.cgroup_root)
     policies = NodePolicies(config, shared.client, clock, recorder)
@@ -133,13 +131,7 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
 
     kubelet.on_pods.append(use)
     keeper = Keeper(config, clock, kubelet, runtime, groups)
-    background = [
-        recorder.run,
-        keeper.rotate_logs,
-        keeper.refresh_tokens,
-        keeper.sweep,
-        policies.run,
-    ]
+    background = [recorder.run, policies.run, *keeper.passes()]
     closers = [prober.close, objects.close, policies.close]
     annotations = Annotations()
     annotations.put(LOCAL_FOLDER, config.local_volumes_dir)
@@ -149,6 +141,21 @@ async def build_host(config: NodeConfig, shared: Shared) -> NodeParts:
         closers.append(served.close)
     sampler = _sampler(config, kubelet, groups, clock, memory)
     return NodeParts(runtime, kubelet, background, closers, grants, annotations, sampler)
+
+
+def _volumes(
+    config: NodeConfig,
+    shared: Shared,
+    objects: Objects,
+    pods_dir: str,
+    room: Mapping[str, str],
+) -> VolumeManager:
+    """Everything that pods mount; `room`: what the node has for them."""
+    return VolumeManager(
+        pods_dir, objects, Tokens(shared.client, shared.clock), shared.clock,
+        claims=Claims(shared.client, config.node_name, config.local_volumes_dir),
+        node_name=config.node_name, host_ip=config.node_ip, allocatable=room,
+    )  # fmt: skip
 
 
 def _sampler(
@@ -232,6 +239,10 @@ class Keeper:
     ) -> None:
         self._config, self._clock, self._kubelet = config, clock, kubelet
         self._runtime, self._groups = runtime, groups
+
+    def passes(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
+        """All of them, each to be run as long as the node is."""
+        return (self.rotate_logs, self.refresh_tokens, self.sweep)
 
     async def rotate_logs(self) -> None:
         while True:

@@ -26,7 +26,7 @@ class NodePolicies:
         self.enforcer = Enforcer(
             policy_config(config),
             clock,
-            bridge=Bridge(config.cni_bridge or BRIDGE),
+            bridge=Bridge(bridge_of(config)),
             on_unseen=self._tell,
         )
         self.feed = PolicyFeed(self.enforcer, client, clock)
@@ -52,4 +52,13 @@ def policy_config(config: NodeConfig) -> PolicyConfig:
     """The enforcer's settings. Pure."""
     ports = EGRESS_PORTS
     gateway = Gateway(EGRESS_ADDRESS, ports.start, ports.stop - 1, NOBODY)
-    return PolicyConfig(config.node_name, gateway if config.clusterset_cidr else None)
+    return PolicyConfig(
+        config.node_name,
+        gateway if config.clusterset_cidr else None,
+        bridge_of(config),
+    )
+
+
+def bridge_of(config: NodeConfig) -> str:
+    """The name of the pods' bridge. Pure."""
+    return config.cni_bridge or BRIDGE

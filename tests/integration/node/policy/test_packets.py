@@ -62,7 +62,7 @@ async def enforcer(node: Lab) -> AsyncIterator[Enforcer]:
 
 
 def start(node: Lab, bridge: Bridge | None = None) -> Enforcer:
-    config = PolicyConfig("here", GATEWAY, debounce_s=0.0)
+    config = PolicyConfig("here", GATEWAY, "cni0", debounce_s=0.0)
     made = Enforcer(config, SystemClock(), executor=node.host.executor, bridge=bridge)
     made.put_space("shop", {"kubernetes.io/metadata.name": "shop"})
     for name, ip, where in (
@@ -127,6 +127,15 @@ async def test_default_deny_and_what_it_leaves(node: Lab, enforcer: Enforcer) ->
     await put(enforcer)
     assert reach(pods[3], WEB) == "pod-2"
     assert TABLE not in node.host.sh("nft", "list", "tables")
+
+
+async def test_an_address_of_the_link_is_no_way_round(node: Lab, enforcer: Enforcer) -> None:
+    told = node.pods[2].sh("ip", "-6", "-brief", "address", "show", "dev", "eth0", "scope", "link")
+    local = f"{told.split()[2].partition('/')[0]}%eth0"
+    assert reach(node.pods[3], local) == "pod-2"
+    await put(enforcer, ingress())
+    assert reach(node.pods[3], local) == ""
+    assert reach(node.pods[3], "fd77:1::4") == "pod-4"  # neighbours are found all the same
 
 
 async def test_labels_of_both_nodes_and_services(node: Lab, enforcer: Enforcer) -> None:

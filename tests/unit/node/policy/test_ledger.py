@@ -14,7 +14,7 @@ from cluster_agent.node.policy.layout import TABLE, compile_rules
 from cluster_agent.node.policy.ledger import Ledger
 from cluster_agent.node.policy.model import Ruleset
 from cluster_agent.node.policy.table import PolicyTable
-from cluster_agent.node.proxy.nft import NftError
+from cluster_agent.node.proxy.nft import Form, NftError
 from cluster_agent.node.proxy.nft_memory import MemoryNft
 
 WEB = {"matchLabels": {"app": "web"}}
@@ -216,3 +216,15 @@ def test_a_node_without_policies_touches_nothing() -> None:
     nft = MemoryNft(TABLE)
     assert PolicyTable(nft).step(Ruleset()) == 0
     assert nft.applied == []
+
+
+def test_a_machine_without_nftables_is_well_while_no_policy_wants_it() -> None:
+    class Without(MemoryNft):
+        def form(self, family: str) -> Form:
+            raise NftError("Protocol not supported")
+
+    kernel = PolicyTable(Without(TABLE))
+    assert kernel.step(Ruleset()) == 0
+    assert kernel.intact()
+    with pytest.raises(NftError):
+        _ = kernel.step(table(policy({"podSelector": WEB})))

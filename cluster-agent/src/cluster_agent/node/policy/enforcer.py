@@ -38,6 +38,9 @@ class PolicyConfig:
     gateway: Gateway | None = None
     """This node's gateway to other clusters, if it has one."""
 
+    bridge: str = ""
+    """The pods' bridge; empty: they have none."""
+
     debounce_s: float = 0.05
     check_s: float = 30.0
     """How often it is looked whether the table is as we left it, and whether bridged packets come by it."""
@@ -171,7 +174,7 @@ class Enforcer:
         ledger = self.ledger
         self._families |= {family_of(ip) for k in ledger.local_pods() for ip in ledger.pods[k].ips}
         families = [family for family in FAMILIES if family in self._families]
-        ruleset = compile_rules(ledger, families, self.config.gateway)
+        ruleset = compile_rules(ledger, families, self.config.gateway, self.config.bridge)
         try:
             _ = await self._in_thread(self.table.step, ruleset)
         except NftError as error:
@@ -193,7 +196,7 @@ class Enforcer:
         held = self.table.held
         if self._bridge is None or held is None or not held.chains:
             return
-        unseen = await self._bridge.open(sorted(self._families))
+        unseen = await self._bridge.open(FAMILIES)
         if unseen and unseen != self._unseen:
             log.error("traffic between pods of this node is not judged", extra={"error": unseen})
             self._on_unseen(unseen)

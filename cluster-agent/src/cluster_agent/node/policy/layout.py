@@ -7,7 +7,8 @@
 
 All stand after the service proxy has rewritten the destination, so that pods' addresses are seen. An `accept` ends one
 direction only: the next hook judges the other. Connections that are there already go on, with what belongs to them.
-What this node's own processes say to its pods, and pods to their node and to themselves, is never judged.
+What this node's own processes say to its pods, and pods to their node and to themselves, is never judged. Addresses that
+are good on one link only say nothing of a pod: where somebody is judged, they lead from no pod of the bridge to another.
 
 A pod is a key of a map per direction and family; the chain it leads to is that of its set of policies (`pods-in-…`), which
 jumps to one chain a policy (`in-…`) and drops the rest. Peers are sets, named by what selects them: a pod that comes or
@@ -45,6 +46,7 @@ _NEIGHBOURS = (
     "mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report } accept"
 )
 """Without these nobody finds anybody on an IPv6 link; bridged ones come by here too."""
+_LINK_LOCAL = "fe80::/10"
 _SHORT = {INGRESS: "in", EGRESS: "out"}
 
 
@@ -86,9 +88,9 @@ class _Draft:
 
 
 def compile_rules(
-    ledger: Ledger, families: Sequence[str], gateway: Gateway | None = None
+    ledger: Ledger, families: Sequence[str], gateway: Gateway | None = None, bridge: str = ""
 ) -> Ruleset:
-    """The table of this node; an empty one where no policy selects a pod of it."""
+    """The table of this node; an empty one where no policy selects a pod of it. `bridge`: the name of the pods'."""
     draft = _Draft(ledger, families)
     judged: dict[str, dict[str, str]] = {direction: {} for direction in DIRECTIONS}
     """Direction -> address -> the profile that judges it."""
@@ -103,7 +105,7 @@ def compile_rules(
                 judged[direction][ip] = name
     if not profiles:
         return Ruleset()
-    _bases(draft, judged, gateway)
+    _bases(draft, judged, gateway, bridge)
     return Ruleset(draft.holders, draft.chains)
 
 
@@ -204,7 +206,9 @@ def _ports(draft: _Draft, rule: Rule, family: str, original: bool) -> Iterator[s
         yield f"{family} daddr . meta l4proto . th dport @{draft.named(named, family)} "
 
 
-def _bases(draft: _Draft, judged: dict[str, dict[str, str]], gateway: Gateway | None) -> None:
+def _bases(
+    draft: _Draft, judged: dict[str, dict[str, str]], gateway: Gateway | None, bridge: str
+) -> None:
     """The chains that the kernel calls, and the maps by which they find a pod's chain."""
     everyone = {ip for addresses in judged.values() for ip in addresses}
     known = ["ct state established,related accept", _NEIGHBOURS]
@@ -213,6 +217,9 @@ def _bases(draft: _Draft, judged: dict[str, dict[str, str]], gateway: Gateway | 
         name = f"self{_digit(family)}"
         draft.holders[name] = Holder("set", f"type {_TYPES[family]} . {_TYPES[family]}", own)
         known.append(f"{family} saddr . {family} daddr @{name} accept")
+    if bridge:
+        ends = ("saddr", "daddr")
+        known += [f'iifname "{bridge}" ip6 {end} {_LINK_LOCAL} drop' for end in ends]
     for direction, priority in ((EGRESS, -6), (INGRESS, -5)):
         jumps = list(_dispatch(draft, direction, direction, judged[direction]))
         draft.chains[direction] = Chain((*known, *jumps), _hook("forward", priority))

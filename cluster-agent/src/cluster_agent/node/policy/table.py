@@ -65,16 +65,24 @@ class PolicyTable:
     def _load(self, wanted: Ruleset) -> int:
         self._stale = set()
         commands: changes.Transaction = ()
-        if wanted.chains or self._nft.form(FAMILY).objects:
+        if wanted.chains or self._is_there():
             commands = changes.load(wanted)
             self._nft.apply(commands)
         self.loads += 1
         self._settle(wanted)
         return len(commands)
 
+    def _is_there(self) -> bool:
+        """Whether a process before this one left a table; a machine without nftables can have none."""
+        try:
+            return bool(self._nft.form(FAMILY).objects)
+        except NftError as error:
+            log.warning("tables of the kernel cannot be read", extra={"error": str(error)})
+            return False
+
     def _settle(self, wanted: Ruleset) -> None:
         self._sweep(wanted)
-        self._digest = self._nft.form(FAMILY).digest
+        self._digest = self._nft.form(FAMILY).digest if wanted.chains else ""
         self.held = wanted
 
     def _sweep(self, wanted: Ruleset) -> None:
@@ -89,7 +97,8 @@ class PolicyTable:
 
     def intact(self) -> bool:
         """Whether the table still has the form we gave it. What does not hold is loaded anew by the next step."""
-        if self.held is not None and self._nft.form(FAMILY).digest != self._digest:
+        wanted = self.held is not None and bool(self.held.chains)
+        if wanted and self._nft.form(FAMILY).digest != self._digest:
             self.held = None
         return self.held is not None
 
