@@ -119,6 +119,22 @@ def debug(desk: Desk) -> None:
     require(out.strip() == "inside", out)
 
 
+@command("debug", "-i: attached to an ephemeral container that sees a container's processes", "S")
+def debug_attached(desk: Desk) -> None:
+    if not desk.member:
+        raise Absent("a member's pod is debugged in its own context")
+    pod = desk.server_pod()
+    words = ("debug", pod, "-i", f"--image={BUSYBOX}", "--container", f"look-{desk.slug}", "--target=main")  # fmt: skip
+    with process(desk, *words, "--", "sh", stdin=subprocess.PIPE) as attached:
+        assert attached.stdin is not None and attached.stdout is not None
+        attached.stdin.write(b"ps; echo $((40 + 2)).\n")
+        attached.stdin.flush()  # and kept open: its end would detach, as the container reads from who comes next
+        seen = ""
+        while "42." not in seen and (line := attached.stdout.readline().decode()):
+            seen += line
+    require("httpd" in seen and "42." in seen, seen)
+
+
 @command("debug")
 def debug_copy(desk: Desk) -> None:
     pod = desk.server_pod()

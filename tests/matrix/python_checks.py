@@ -209,6 +209,29 @@ def exec_stream(desk: Desk, api: client.ApiClient) -> None:
     require(run.returncode == 7, f"exit code {run.returncode}")
 
 
+@check("python typed", "exec by stream: by turns while it runs; all at once; the end of an input")
+def exec_turns(desk: Desk, api: client.ApiClient) -> None:
+    pod, core = desk.server_pod(), client.CoreV1Api(api)
+    asked = {"name": pod, "namespace": desk.ns, "stdout": True, "stderr": True, "tty": False}
+    command = ["sh", "-c", "while read x; do echo got $x; echo also $x >&2; done; echo over"]
+    run = stream.stream(core.connect_get_namespaced_pod_exec, command=command, stdin=True, _preload_content=False, **asked)  # fmt: skip
+    for word in ("one", "two", "three"):
+        run.write_stdin(f"{word}\n")
+        require(run.readline_stdout(timeout=20) == f"got {word}", word)
+        require(run.readline_stderr(timeout=20) == f"also {word}", word)
+    require(run.is_open() and run.returncode is None, "it ended early")
+    run.update(timeout=0)
+    run.close_channel(0)
+    if run.subprotocol != "v5.channel.k8s.io":
+        run.close()
+    else:
+        require(run.readline_stdout(timeout=20) == "over", "no end of the input")
+        run.run_forever(timeout=20)
+        require(run.returncode == 0, f"exit code {run.returncode}")
+    whole = stream.stream(core.connect_get_namespaced_pod_exec, command=["sh", "-c", "echo out; echo err >&2"], stdin=False, **asked)  # fmt: skip
+    require(sorted(whole.split()) == ["err", "out"], whole)
+
+
 @check("python typed", "port-forward by stream")
 def forward(desk: Desk, api: client.ApiClient) -> None:
     pod = desk.server_pod()
