@@ -88,7 +88,7 @@ def _requests(what: str, number: int) -> Iterator[bytes]:
 
 
 def _report(name: str, count: int) -> bytes:
-    body = json.dumps(realpods.change(count)).encode()
+    body = json.dumps(realpods.change(count), separators=(",", ":")).encode()  # as Go writes it
     path = f"{realpods.PODS}/{name}/status"
     return wire.request("PATCH", path, body, realpods.STRATEGIC)
 

@@ -76,6 +76,32 @@ async def test_a_create_that_must_wait_or_would_be_refused_is_not_begun(store: S
 
 
 @ALL_CLASSES
+async def test_a_begun_update_settles_with_its_row(store: Store, durability: Durability) -> None:
+    first = await store.create(POD, b"one", durability)
+    watch = store.watch(PODS, first.revision)
+    write = store.begin_update(POD, b"two", first.revision, durability)
+    assert write is not None
+    row = await write
+    assert store.get(POD) == row == Row(POD, b"two", row.revision, first.revision)
+    assert await take(watch, 1) == [Event(Change.UPDATE, row, first)]
+    assert not store.in_flight(POD)
+
+
+async def test_an_update_that_must_wait_or_would_be_refused_is_not_begun(store: Store) -> None:
+    assert store.begin_update(POD, b"two", 1) is None, "there is none"
+    first = await store.create(POD, b"one")
+    assert store.begin_update(POD, b"two", first.revision - 1) is None, "another revision"
+    write = store.begin_update(POD, b"two", first.revision)
+    assert write is not None
+    if store.in_flight(POD):
+        assert store.begin_update(POD, b"three", first.revision) is None
+    row = await write
+    assert store.begin_update(POD, b"three", first.revision) is None, "it has moved on"
+    await store.close()
+    assert store.begin_update(POD, b"three", row.revision) is None
+
+
+@ALL_CLASSES
 async def test_update_keeps_create_revision(store: Store, durability: Durability) -> None:
     first = await store.create(POD, b"one", durability)
     watch = store.watch(PODS, first.revision)

@@ -136,13 +136,13 @@ async def test_a_create_without_a_task_is_recorded_as_any_other(tmp_path: Path) 
     async with audited(tmp_path) as held:
         alice = await grant(held.server, "alice")
         await alice.request("GET", f"{PODS}")  # the handshake is over, the loop sleeps
-        before = held.server.api.quick_create.begun
+        before = held.server.api.quick_write.begun
         made = json.loads(await alice.request("POST", PODS, body=body(POD)))
         quick = await held.last()
-        assert held.server.api.quick_create.begun == before + 1
+        assert held.server.api.quick_write.begun == before + 1
         made_too = json.loads(await alice.request("POST", f"{PODS}?dryRun=All", body=body(POD)))
         usual = await held.last()
-        assert held.server.api.quick_create.begun == before + 1
+        assert held.server.api.quick_write.begun == before + 1
         assert quick["objectRef"]["name"] == made["metadata"]["name"]
         assert quick["objectRef"]["uid"] == made["metadata"]["uid"]
         assert usual["objectRef"]["name"] == made_too["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""Requests without a task, GETs and creates: the same words, the same rights and the same order as the usual way."""
+"""Requests without a task, GETs, creates and patches: the same words, the same rights and the same order as the usual way."""
 
 import asyncio
 import json
@@ -8,12 +8,20 @@ from typing import Any
 import pytest
 from tests.support.apiserver import RunningServer, running_server
 
-from machinery.store.interface import Durability, KeyExists, Row, StoreUnavailable
+from machinery.store.interface import (
+    Durability,
+    KeyExists,
+    KeyNotFound,
+    RevisionMismatch,
+    Row,
+    StoreUnavailable,
+)
 from machinery.store.memory import MemoryStore
 
 pytestmark = pytest.mark.integration
 MAP = "/api/v1/namespaces/default/configmaps/one"
 MAPS = "/api/v1/namespaces/default/configmaps"
+ROW = Row("x", b"{}", 2, 1)
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
@@ -172,11 +180,11 @@ async def settled(server: RunningServer) -> Wire:
 
 
 def begun(server: RunningServer) -> int:
-    return server.api.quick_create.begun
+    return server.api.quick_write.begun
 
 
 class Gated(MemoryStore):
-    """A store whose creates settle when they are told to, with what they are told."""
+    """A store whose begun writes settle when they are told to, with what they are told."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +194,18 @@ class Gated(MemoryStore):
     def begin_create(
         self, key: str, value: bytes, durability: Durability = Durability.DURABLE
     ) -> asyncio.Future[Row] | None:
-        done = super().begin_create(key, value, durability)
+        return self._gate(super().begin_create(key, value, durability))
+
+    def begin_update(
+        self,
+        key: str,
+        value: bytes,
+        expected_revision: int,
+        durability: Durability = Durability.DURABLE,
+    ) -> asyncio.Future[Row] | None:
+        return self._gate(super().begin_update(key, value, expected_revision, durability))
+
+    def _gate(self, done: asyncio.Future[Row] | None) -> asyncio.Future[Row] | None:
         if done is None or not self.closed:
             return done
         later: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
@@ -210,6 +229,7 @@ def bare(document: dict[str, Any]) -> dict[str, Any]:
     own = ("name", "uid", "creationTimestamp", "resourceVersion")
     metadata = {k: v for k, v in document["metadata"].items() if k not in own}
     rows = [{k: v for k, v in r.items() if k != "time"} for r in metadata.pop("managedFields")]
+    rows.sort(key=lambda row: row["manager"])  # they come by time
     return {**document, "metadata": {**metadata, "managedFields": rows}}
 
 
@@ -360,4 +380,129 @@ async def test_the_end_of_the_server_waits_for_the_answer() -> None:
         store.release()
         assert (await wire.answer())[0] == 201
         await stopping
+        wire.writer.close()
+
+
+# ------------------------------------------------------------------------------------------------------------ patches
+JSON, MERGE, STRATEGIC = (
+    f"application/{form}+json" for form in ("json-patch", "merge-patch", "strategic-merge-patch")
+)
+READY: dict[str, Any] = {"status": {
+    "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
+}}  # fmt: skip
+
+
+def patch(path: str, document: Any, media: str = MERGE, *lines: str) -> bytes:
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    head = [f"PATCH {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*head, f"Content-Type: {media}", *lines, "", ""]).encode() + body
+
+
+@pytest.mark.parametrize("query", ["", "?fieldManager=me&fieldValidation=Strict"])
+@pytest.mark.parametrize(
+    ("path", "document", "media"),
+    [
+        (f"{PODS}/web/status", READY, STRATEGIC),
+        (f"{PODS}/web/status", READY, MERGE),
+        (f"{PODS}/web/status", {"spec": {"hostname": "h"}, **READY}, STRATEGIC),
+        (f"{PODS}/web/status", {}, STRATEGIC),
+        (f"{PODS}/web", {"metadata": {"labels": {"a": "b"}}}, STRATEGIC),
+        (f"{PODS}/web", [{"op": "add", "path": "/metadata/labels", "value": {"a": "b"}}], JSON),
+        (f"{MAPS}/one", {"data": {"a": "c"}}, MERGE),
+        (f"{MAPS}/one", {"data": {"a": None, "d": "e"}}, STRATEGIC),
+        (f"{MAPS}/one", {"data": {"a": "b"}}, MERGE),
+    ],
+)
+async def test_a_begun_patch_is_answered_as_usual(
+    path: str, document: Any, media: str, query: str
+) -> None:
+    answers = []
+    for usual in (False, True):
+        async with running_server() as server:
+            await filled(server)
+            wire = await settled(server)
+            wire.writer.write(post(PODS, named("web")))
+            await wire.answer()
+            before = begun(server)
+            lines = ("User-Agent: me/1", *(("Expect: nothing",) if usual else ()))
+            wire.writer.write(patch(path + query, document, media, *lines))
+            status, answer = await wire.answer()
+            assert status == 200, answer
+            assert begun(server) == before + (0 if usual else 1)
+            wire.writer.write(get(path.removesuffix("/status")))
+            assert await wire.answer() == (200, answer)
+            answers.append(bare(answer))
+            wire.writer.close()
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "media", "lines", "status"),
+    [
+        (f"{MAPS}/none", {}, MERGE, (), 404),
+        (f"{MAPS}/one", b"{", MERGE, (), 400),
+        (f"{MAPS}/one", {"data": 1}, MERGE, (), 422),
+        (f"{MAPS}/one", {"metadata": {"name": "two"}}, MERGE, (), 400),
+        (f"{MAPS}/one", {"metadata": {"namespace": "other"}}, MERGE, (), 400),
+        (f"{MAPS}/one", {"metadata": {"resourceVersion": "1"}}, MERGE, (), 409),
+        (f"{MAPS}/one", {"metadata": {"uid": "another"}}, MERGE, (), 422),
+        (f"{MAPS}/one", {}, "text/plain", (), 415),
+        (f"{MAPS}/one", {}, MERGE, ("Impersonate-User: nobody",), 403),
+        (f"{MAPS}/one?dryRun=All", {"data": {"a": "c"}}, MERGE, (), 200),
+        (f"{MAPS}/one?fieldManager=me", {"data": {"a": "c"}}, "application/apply-patch+yaml", (), 400),
+        (f"{MAPS}/one/status", {}, MERGE, (), 404),
+        (f"{PODS}/web/log", {}, MERGE, (), 405),
+        (f"{PODS}/web", {"spec": {"nodeName": "other"}}, MERGE, (), 422),
+        (MAPS, {}, MERGE, (), 405),
+    ],
+)  # fmt: skip
+async def test_a_patch_that_is_refused_or_rehearsed_is_not_begun(
+    path: str, document: Any, media: str, lines: tuple[str, ...], status: int
+) -> None:
+    async with running_server() as server:
+        await filled(server)
+        wire = await settled(server)
+        wire.writer.write(post(PODS, named("web")))
+        await wire.answer()
+        before = begun(server)
+        wire.writer.write(patch(path, document, media, *lines))
+        answer = await wire.answer()
+        assert answer[0] == status, answer
+        assert begun(server) == before
+        wire.writer.close()
+
+
+async def test_a_patch_behind_another_of_its_object_waits_for_it_and_sees_it() -> None:
+    store = Gated()
+    async with running_server(store=store) as server:
+        await filled(server)
+        first, second = await settled(server), await settled(server)
+        before = begun(server)
+        store.closed = True
+        first.writer.write(patch(MAP, {"data": {"b": "1"}}))
+        await until(lambda: begun(server) == before + 1)
+        second.writer.write(patch(MAP, {"data": {"c": "2"}}))
+        store.closed = False
+        store.release()
+        assert (await first.answer())[1]["data"] == {"a": "b", "b": "1"}
+        assert (await second.answer())[1]["data"] == {"a": "b", "b": "1", "c": "2"}
+        for wire in (first, second):
+            wire.writer.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(StoreUnavailable("full"), 503), (KeyNotFound("x"), 404), (RevisionMismatch("x", ROW), 409)],
+)
+async def test_a_patch_that_is_not_stored_is_told(error: Exception, status: int) -> None:
+    store = Gated()
+    async with running_server(store=store) as server:
+        await filled(server)
+        wire = await settled(server)
+        store.closed = True
+        wire.writer.write(patch(MAP, {"data": {"b": "1"}}))
+        await until(lambda: store.held)
+        store.release(error)
+        answer = await wire.answer()
+        assert (answer[0], answer[1]["kind"]) == (status, "Status")
         wire.writer.close()

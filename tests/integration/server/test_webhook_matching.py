@@ -119,7 +119,7 @@ async def test_other_replicas_obey(server: RunningServer, hooks: Webhooks) -> No
 async def test_creates_without_a_task_step_aside_for_webhooks_alone(
     server: RunningServer, client: Client, hooks: Webhooks
 ) -> None:
-    quick = server.api.quick_create
+    quick = server.api.quick_write
     await client.ask("POST", MAPS, config_map("a"))
     begun = quick.begun
     assert begun > 0

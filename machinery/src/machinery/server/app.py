@@ -73,7 +73,7 @@ from machinery.server.podverbs import PodVerbs
 from machinery.server.proxy.proxies import Proxies
 from machinery.server.proxy.relay import Reach
 from machinery.server.quick import Counts, Gate, Quick, QuickGet
-from machinery.server.quick_create import QuickCreate
+from machinery.server.quick_write import QuickWrite
 from machinery.server.registry import Registry
 from machinery.server.resealing import reseal
 from machinery.server.reviews import Reviews
@@ -186,7 +186,7 @@ class ApiServer:
             else Auditor(config.audit, scheme, self.authorizer, clock, ids)
         )
         counts: Counts = {}
-        self.quick, self.quick_create = self._make_quick(counts)
+        self.quick, self.quick_write = self._make_quick(counts)
         self._front = self._make_front(ids, counts)
 
     # ------------------------------------------------------------------------------------------------- assembly
@@ -242,14 +242,14 @@ class ApiServer:
         """Users' policies, judged behind all plugins."""
         return policies(self.scheme, self.store, self.cache, self.authorizer, self.peek)
 
-    def _make_quick(self, counts: Counts) -> tuple[QuickGet, QuickCreate]:
+    def _make_quick(self, counts: Counts) -> tuple[QuickGet, QuickWrite]:
         gate = Gate(
             self.scheme, self.authenticator, self.authorizer,
             self.extensions.interceptors, self.extensions.raw_routes,
         )  # fmt: skip
         quick = QuickGet(gate, self.store, self.config.gzip_bytes_min, counts, self.auditor)
-        create = QuickCreate(gate, self.registry, self.config.gzip_bytes_min, counts, self.auditor)
-        return quick, create
+        write = QuickWrite(gate, self.registry, self.config.gzip_bytes_min, counts, self.auditor)
+        return quick, write
 
     def _make_front(self, ids: Ids, counts: Counts) -> Front:
         watch_server = WatchServer(self.cache, self.watches, self.config, self.clock, ids)
@@ -265,7 +265,7 @@ class ApiServer:
         }
         plain = Plain(self.scheme, checks, self.issuer, lambda: self.url, self._render_metrics)
         current = self.store.reads_are_current
-        quick = Quick(self.quick.answer, self.quick_create.begin, counts) if current else None
+        quick = Quick(self.quick.answer, self.quick_write.begin, counts) if current else None
         return Front(
             self.config, self.authenticator, self.authorizer, self.clock, api, plain,
             self.extensions.raw_routes, quick, self.auditor,

@@ -45,6 +45,21 @@ class Draft:
     """What webhooks made of the field managers."""
 
 
+@dataclass(slots=True)
+class Revision:
+    """A change of an object on its way."""
+
+    request: AdmissionRequest
+    live: Document
+    wanted: Document
+    """As the change makes it of `live`, before the endpoint has its say."""
+    asked: Document
+    """What the endpoint lets the client change."""
+    manage: bool
+    managers: list[Document] | None = None
+    """What webhooks made of the field managers."""
+
+
 class Maker:
     """Makes the objects of one server."""
 
@@ -67,15 +82,23 @@ class Maker:
         self.webhooks: Webhooks | None = None
         """Set by whoever serves users' webhooks."""
 
-    def asks_outside(self, kind: ServedKind, namespace: str, call: Call) -> bool:
-        """Whether somebody outside may have to be asked about a new object."""
+    def asks_outside(  # noqa: PLR0913 - what rules look at
+        self,
+        verb: str,
+        kind: ServedKind,
+        namespace: str,
+        name: str,
+        subresource: str,
+        call: Call,
+    ) -> bool:
+        """Whether somebody outside may have to be asked about a write."""
         if kind.group == REGISTRATION:  # answered when it is in effect
             return True
         webhooks = self.webhooks
         if webhooks is None or webhooks.idle:
             return False
         return webhooks.concerns(
-            AdmissionRequest("create", kind, namespace, "", "", {}, None, call)
+            AdmissionRequest(verb, kind, namespace, name, subresource, {}, None, call)
         )
 
     def draft(  # noqa: PLR0913 - a create has this many circumstances
@@ -176,46 +199,66 @@ class Maker:
             return None
         return self._bursts.wish(kind, document, origin)
 
+    def revision(
+        self, request: AdmissionRequest, live: Document, *, manage: bool = True
+    ) -> Revision:
+        """A change as plugins leave it. `request.document` is the wanted object."""
+        wanted = request.document
+        asked = strategy.prepare_update(request.kind, wanted, live, request.subresource)
+        _ = self._admission.admit(request)
+        return Revision(request, live, wanted, asked, manage)
+
     async def updated(self, request: AdmissionRequest, live: Document, *, manage: bool) -> Document:
         """Prepared, admitted, validated and recorded, as it will be stored: webhooks are asked where some are concerned."""
-        kind, call, subresource = request.kind, request.call, request.subresource
         wanted = request.document
-        asked = strategy.prepare_update(kind, wanted, live, subresource)
-        if kind.dynamic is None:
-            admitted = self._admission.admit(request)
-        else:
-            admitted = await converting(lambda: self._admission.admit(request))
-        managers = None
+
+        def begin() -> Revision:
+            request.document = wanted
+            return self.revision(request, live, manage=manage)
+
+        dynamic = request.kind.dynamic is not None
+        revision = await converting(begin) if dynamic else begin()
         consultation = None if self.webhooks is None else self.webhooks.consult(request)
         if consultation is not None:
+            admitted = request.document
             if manage:
-                request.document = self._recorded(kind, live, asked, admitted, call, subresource)
+                request.document = self._recorded(
+                    request.kind, live, revision.asked, admitted, request.call, request.subresource
+                )
             shown = request.document
             if await consultation.mutate(request, self._admission):
-                admitted, managers = request.document, judged_managers(shown, request)
+                revision.managers = judged_managers(shown, request)
             else:
                 request.document = admitted
+        admitted = request.document
+
+        def finish() -> Document:
+            request.document = admitted
+            return self.revised(revision)
+
+        new = await converting(finish) if dynamic else finish()
+        if consultation is not None:
+            request.document = new
+            await consultation.validate(request)
+        return new
+
+    def revised(self, revision: Revision) -> Document:
+        """Prepared, validated and recorded."""
+        request, live, asked = revision.request, revision.live, revision.asked
+        kind, call, subresource = request.kind, request.call, request.subresource
         new = asked
-        if admitted is not wanted:
-            new = strategy.prepare_update(kind, admitted, live, subresource)
+        if request.document is not revision.wanted:
+            new = strategy.prepare_update(kind, request.document, live, subresource)
         if not subresource:
             new = self._allocated(kind, new, live, call)
         causes = validation.validate_update(kind, new, live, subresource)
         if causes:
             raise errors.invalid(kind.kind, kind.group, request.name, causes)
         request.document = new
-        if kind.dynamic is None:
-            self._admission.validate(request)
-        else:
-            await converting(lambda: self._admission.validate(request))
-        if not manage or managers is not None:
-            new = managed_by(new, managers)
-        else:
-            new = self._recorded(kind, live, asked, new, call, subresource)
-        if consultation is not None:
-            request.document = new
-            await consultation.validate(request)
-        return new
+        self._admission.validate(request)
+        if not revision.manage or revision.managers is not None:
+            return managed_by(new, revision.managers)
+        return self._recorded(kind, live, asked, new, call, subresource)
 
     async def outside_delete(  # noqa: PLR0913 - a delete has this many circumstances
         self,

@@ -1,9 +1,9 @@
 """Requests without a task: answered between two bytes, or begun there, where nothing has to be waited for.
 
 aiohttp wakes a task for every request and starts another; for a GET of a stored object that is more work than the answer,
-and for a create it is a tenth of it. So the connection's parser is watched, and a plain request that is first in line is
-taken at once: a GET by name is answered from memory; a create is judged, handed to the store, and answered when the store
-has it (quick_create.py). Whatever is not plain (another form, a refusal, an absent object, an upgrade, a slow reader, a body
+and for a write it is a tenth of it. So the connection's parser is watched, and a plain request that is first in line is
+taken at once: a GET by name is answered from memory; a create or a patch is judged, handed to the store, and answered when the
+store has it (quick_write.py). Whatever is not plain (another form, a refusal, an absent object, an upgrade, a slow reader, a body
 that is not here yet) is left to the usual way, which alone words refusals; here nothing is decided but `yes, and these are
 the bytes`. Identity and rights are asked exactly as there.
 
@@ -33,6 +33,8 @@ from machinery.store.interface import Store
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b\n"
 _OK_AUDITED = _OK.replace(b"\r\n\r\n", b"\r\nAudit-Id: %b\r\n\r\n")
 _PLAIN = Accepted()
+WHOLE = frozenset({""})
+"""No subresource."""
 Message = tuple[RawRequestMessage, Any]
 Counts = dict[tuple[str, str, int], int]
 """Answered requests by (verb, resource, status)."""
@@ -120,14 +122,19 @@ class Gate:
         self._raw_routes = frozenset(raw_routes)
 
     def admitted(
-        self, message: RawRequestMessage, peer: UserInfo | None, verb: str
+        self,
+        message: RawRequestMessage,
+        peer: UserInfo | None,
+        verb: str,
+        parts: Collection[str] = WHOLE,
     ) -> Admitted | None:
-        """The request as `verb` on a stored kind's objects. None for anything else, and for all that is refused."""
+        """The request as `verb` on a stored kind's objects, or on one of these subresources. None for anything else, and
+        for all that is refused."""
         path, headers = message.path, message.headers
         if message.version != HttpVersion11 or message.should_close or path in self._raw_routes:
             return None
         info = parse_target(message.method, path)
-        if info.verb != verb or not info.is_resource or info.subresource:
+        if info.verb != verb or not info.is_resource or info.subresource not in parts or info.rest:
             return None
         if headers.get("User-Agent", "").startswith(BROWSERS) or impersonation.is_asked(headers):
             return None
@@ -142,13 +149,21 @@ class Gate:
             return None
         if user is None:
             return None
-        asked = Attributes(verb, info.group, info.resource, "", info.namespace, info.name)
+        asked = Attributes(
+            verb, info.group, info.resource, info.subresource, info.namespace, info.name
+        )
         return Admitted(info, kind, user, asked) if self._authorizer.allows(user, asked) else None
 
     def _kind(self, info: RequestInfo) -> ServedKind | None:
         """The kind behind the path, if nothing about it is special."""
         kind = self._scheme.by_plural(info.group, info.version, info.resource)
-        if kind is None or info.verb not in kind.verbs or kind.deprecated:
+        if kind is None or kind.deprecated:
+            return None
+        plural, verbs = kind.plural, kind.verbs
+        if info.subresource:
+            part = kind.subresource(info.subresource)
+            plural, verbs = f"{plural}/{info.subresource}", () if part is None else part.verbs
+        if info.verb not in verbs:
             return None
         if kind.stored_as is not None or not kind.storable:
             return None
@@ -157,7 +172,7 @@ class Gate:
         in_namespace = bool(info.namespace) and info.resource != "namespaces"
         if kind.namespaced != in_namespace:
             return None
-        return None if (info.verb, kind.group, kind.plural) in self._intercepted else kind
+        return None if (info.verb, kind.group, plural) in self._intercepted else kind
 
 
 class QuickGet:

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from machinery.api import defaults, strategy
+from machinery.api.quota import usage
 from machinery.api.scheme import Scheme, ServedKind
 from machinery.api.warnings import warnings_of
 from machinery.kit.clock import Clock
@@ -59,7 +60,9 @@ GENERATED_BASE_MAX = 58
 Change = Callable[[Document], Document]
 """From the live object to the wanted one; called again when the live one has moved on."""
 Begun = tuple[Document, asyncio.Future[Row]]
-"""A new object as it is being written, and the outcome."""
+"""An object as it is being written, and the outcome."""
+_SETTLED = (RBAC_GROUP, REGISTRATION)
+"""What decides about others: a write is answered when it is in effect."""
 
 
 class Registry:
@@ -187,7 +190,9 @@ class Registry:
         """
         if kind is self._services or kind.group == RBAC_GROUP or call.dry_run:
             return None
-        if self.quotas.concerns(kind, namespace) or self.maker.asks_outside(kind, namespace, call):
+        if self.quotas.concerns(kind, namespace):
+            return None
+        if self.maker.asks_outside("create", kind, namespace, "", "", call):
             return None
         begun = self._begin(kind, document, namespace, call)
         final = self.maker.final(self.maker.draft(kind, begun, namespace, call, origin=document))
@@ -196,14 +201,17 @@ class Registry:
         write = self.store.begin_create(key, value, self.durability(kind, namespace))
         return None if write is None else (final, write)
 
-    def created(
-        self, kind: ServedKind, namespace: str, document: Document, write: asyncio.Future[Row]
-    ) -> Row:
-        """The row of a create that was begun and is done. Raises StatusError."""
+    def begun(self, kind: ServedKind, document: Document, write: asyncio.Future[Row]) -> Row:
+        """The row of a write that was begun and is done. Raises StatusError."""
+        metadata = document["metadata"]
         try:
             return write.result()
         except KeyExists:
-            raise self._exists(kind, namespace, document) from None
+            raise self._exists(kind, metadata.get("namespace", ""), document) from None
+        except RevisionMismatch:  # somebody else writes into the file
+            raise errors.conflict(kind.plural, kind.group, metadata["name"]) from None
+        except KeyNotFound:
+            raise errors.not_found(kind.plural, kind.group, metadata["name"]) from None
         except StoreUnavailable as error:
             raise _unavailable(error) from error
 
@@ -328,11 +336,7 @@ class Registry:
         for attempt in range(CONFLICT_TRIES):
             row = await self.row(kind, namespace, name)
             live = await self.live(kind, row)
-            wanted = make(live)
-            check_namespace(kind, wanted.get("metadata") or {}, namespace)
-            asked = expected or str((wanted.get("metadata") or {}).get("resourceVersion") or "")
-            if asked and asked != "0" and asked != str(row.revision):
-                raise errors.conflict(kind.plural, kind.group, name)
+            wanted = self._wanted(kind, namespace, name, row, make(live), expected)
             try:
                 return await self._replace(
                     kind, row, live, wanted, call, subresource, verb=verb, manage=manage
@@ -348,6 +352,81 @@ class Registry:
                 raise errors.not_found(kind.plural, kind.group, name) from None
         raise AssertionError("unreachable")
 
+    def begin_change(  # noqa: PLR0913 - the same
+        self,
+        kind: ServedKind,
+        namespace: str,
+        name: str,
+        make: Change,
+        call: Call,
+        subresource: str = "",
+        *,
+        bytes_max: int,
+    ) -> Begun | None:
+        """A patch by `change` without a task: what is written and its outcome, where nothing has to be waited for before.
+
+        None where something has to, or where the object is larger than `bytes_max`, and nothing is done then. Raises
+        StatusError as `change` does.
+        """
+        if kind is self._services or kind.group in _SETTLED or call.dry_run:
+            return None
+        key = codec.storage_key(kind, namespace, name)
+        row = self.store.get(key)
+        if row is None or len(row.value) > bytes_max or self.store.in_flight(key):
+            return None
+        if usage.changes_usage(kind, subresource) and self.quotas.concerns(kind, namespace):
+            return None
+        if self.maker.asks_outside("update", kind, namespace, name, subresource, call):
+            return None
+        live = codec.decode(row.value, row.revision)
+        wanted = self._wanted(kind, namespace, name, row, make(live), "")
+        request = self._request(kind, live, wanted, call, subresource, "patch")
+        new = self.maker.revised(self.maker.revision(request, live))
+        if self.deleter.finished(kind, new):
+            return None
+        if unchanged(live, new):
+            same: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+            same.set_result(row)
+            return live, same
+        value, durability = codec.encode(kind, new), self.durability(kind, namespace)
+        write = self.store.begin_update(key, value, row.revision, durability)
+        if write is None:
+            return None
+        self._advise(kind, new, live, call, subresource)
+        return new, write
+
+    def _wanted(  # noqa: PLR0913 - the same
+        self,
+        kind: ServedKind,
+        namespace: str,
+        name: str,
+        row: Row,
+        wanted: Document,
+        expected: str,
+    ) -> Document:
+        """What is to be, if it may be made of that row. Raises BadRequest, Conflict."""
+        metadata = wanted.get("metadata") or {}
+        check_namespace(kind, metadata, namespace)
+        asked = expected or str(metadata.get("resourceVersion") or "")
+        if asked and asked != "0" and asked != str(row.revision):
+            raise errors.conflict(kind.plural, kind.group, name)
+        return wanted
+
+    def _request(  # noqa: PLR0913 - the same
+        self,
+        kind: ServedKind,
+        live: Document,
+        wanted: Document,
+        call: Call,
+        subresource: str,
+        verb: str,
+    ) -> AdmissionRequest:
+        """The change as admission sees it. Raises Conflict, Invalid where another object is meant."""
+        metadata = live["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        self._check_uid(kind, name, live, wanted, verb)
+        return AdmissionRequest("update", kind, namespace, name, subresource, wanted, live, call)
+
     async def _replace(
         self,
         kind: ServedKind,
@@ -361,21 +440,16 @@ class Registry:
         manage: bool,
     ) -> Stored:
         """`verb` bind is the scheduler's: it writes across endpoints and is trusted."""
-        metadata = live["metadata"]
-        namespace, name = metadata.get("namespace", ""), metadata["name"]
-        self._check_uid(kind, name, live, wanted, verb)
+        request = self._request(kind, live, wanted, call, subresource, verb)
         new = wanted
         if verb != "bind":
-            request = AdmissionRequest(
-                "update", kind, namespace, name, subresource, wanted, live, call
-            )
             new = await self.maker.updated(request, live, manage=manage)
         if self.deleter.finished(kind, new):
             return await self._remove(kind, row, new, call)
         if unchanged(live, new):
             return Stored(kind, row.value, row.revision, live)
         value = await self.encoded(kind, new)
-        durability = self.durability(kind, namespace)
+        durability = self.durability(kind, request.namespace)
         async with self.quotas.room(kind, new, live, call, subresource):
             if call.dry_run:
                 return Stored(kind, value, row.revision, new)
@@ -386,13 +460,16 @@ class Registry:
                 )
             )  # fmt: skip
         await self._settled(kind, written)
-        if metadata.get("generation") != new["metadata"].get("generation") and not subresource:
-            self._advise(kind, new, call)
+        self._advise(kind, new, live, call, subresource)
         return Stored(kind, written.value, written.revision, new)
 
-    def _advise(self, kind: ServedKind, new: Document, call: Call) -> None:
+    def _advise(
+        self, kind: ServedKind, new: Document, live: Document, call: Call, subresource: str
+    ) -> None:
         """Warnings on a changed wish; updates of pods are programs' business and get none, as upstream."""
-        if kind.group:
+        if subresource or not kind.group:
+            return
+        if live["metadata"].get("generation") != new["metadata"].get("generation"):
             call.warnings.extend(warnings_of(kind, new, creating=False))
 
     def _check_uid(
@@ -484,7 +561,7 @@ class Registry:
 
     async def _settled(self, kind: ServedKind, row: Row) -> None:
         """Rights, webhooks and policies must count from the answer on: wait until the cache that decides them has the write."""
-        if kind.group in (RBAC_GROUP, REGISTRATION):
+        if kind.group in _SETTLED:
             await self.cache.wait_for(row.revision)
 
 

@@ -191,6 +191,20 @@ class Store(Protocol):
         """Compare-and-swap. Raises RevisionMismatch, KeyNotFound, StoreUnavailable."""
         ...
 
+    def begin_update(
+        self,
+        key: str,
+        value: bytes,
+        expected_revision: int,
+        durability: Durability = Durability.DURABLE,
+    ) -> asyncio.Future[Row] | None:
+        """`update` without a task, as `begin_create` is to `create`."""
+        ...
+
+    def in_flight(self, key: str) -> bool:
+        """Whether a write of the key is on its way, so that another would have to wait."""
+        ...
+
     async def delete(
         self,
         key: str,

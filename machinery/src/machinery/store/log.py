@@ -144,6 +144,23 @@ class LogStore(ABC):
         previous = await self._expected(key, expected_revision)
         return await self._write(Change.UPDATE, key, _exact(value), previous, durability)
 
+    def begin_update(
+        self,
+        key: str,
+        value: bytes,
+        expected_revision: int,
+        durability: Durability = Durability.DURABLE,
+    ) -> asyncio.Future[Row] | None:
+        row = self._view.get(key)
+        if self._refusal or key in self._inflight or row is None:
+            return None
+        if row.revision != expected_revision:
+            return None
+        return self._begin(Change.UPDATE, key, _exact(value), row, durability)
+
+    def in_flight(self, key: str) -> bool:
+        return key in self._inflight
+
     async def delete(
         self,
         key: str,
