@@ -1,6 +1,8 @@
 """Channels and watchers: what a selector sees, who is written to, what becomes of the slow."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -14,13 +16,16 @@ from machinery.server.config import ServerConfig
 from machinery.server.watch import (
     ADDED,
     DELETED,
+    GATHER_S,
     MODIFIED,
+    PIECE_BYTES,
     Channel,
     Hub,
     LocalWatcher,
     Watcher,
     Watches,
     classify,
+    pieces,
 )  # fmt: skip
 from machinery.store.interface import Change
 from machinery.store.memory import MemoryStore
@@ -240,26 +245,115 @@ async def test_a_local_watcher_is_bounded_too(stage: Stage) -> None:
     assert len(local.queue) == 2
 
 
-async def test_bookmarks_go_to_those_who_asked_and_are_up_to_date() -> None:
+@contextlib.asynccontextmanager
+async def followed() -> AsyncIterator[tuple[MemoryStore, Watches]]:
+    """A store, and the watches of what is written to it."""
     store = MemoryStore()
     await store.start()
     cache = WatchCache(store, BUILTIN, ServerConfig())
     await cache.start()
+    watches = Watches(cache, ServerConfig())
     try:
-        watches = Watches(cache, ServerConfig())
-        asked, silent = Pipe(), Pipe()
-        for pipe, bookmarks in ((asked, True), (silent, False)):
-            watcher = Watcher(pipe, 0, bookmarks)
-            watcher.ready = True
-            watches.hub(POD).join(watcher, Selection(""), encode, "json")
+        yield store, watches
+    finally:
+        await watches.stop()
+        await cache.stop()
+        await store.close()
+
+
+def joined(watches: Watches, *, bookmarks: bool = False) -> tuple[Pipe, Channel]:
+    pipe = Pipe()
+    watcher = Watcher(pipe, 0, bookmarks)
+    watcher.ready = True
+    return pipe, watches.hub(POD).join(watcher, Selection(""), encode, "json")
+
+
+async def test_bookmarks_go_to_those_who_asked_and_are_up_to_date() -> None:
+    async with followed() as (_, watches):
+        asked, _ = joined(watches, bookmarks=True)
+        silent, _ = joined(watches)
         watches.bookmark_all()
         watches.bookmark_all()
         assert [kind for kind, _ in asked.events()] == ["BOOKMARK"], "once a revision"
         assert silent.events() == []
         assert watches.count() == 2
-    finally:
-        await cache.stop()
-        await store.close()
+
+
+async def put(store: MemoryStore, watches: Watches, name: str) -> None:
+    """Write a pod, and let whoever is told at once be told."""
+    value = codec.encode(POD, {"metadata": {"name": name, "namespace": "a"}})
+    row = await store.create(f"{codec.storage_prefix(POD)}a/{name}", value)
+    (channel,) = watches.hub(POD).channels.values()
+    while channel.cache.changed < row.revision:  # noqa: ASYNC110 - what it waits for has no event
+        await asyncio.sleep(0)
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("watchers", "wait"), [(1, 0.0), (19, 0.0), (20, 0.001), (100, GATHER_S), (1000, GATHER_S)]
+)
+async def test_the_more_watchers_the_longer_changes_gather(watchers: int, wait: float) -> None:
+    async with followed() as (_, watches):
+        *_, (_, channel) = [joined(watches) for _ in range(watchers)]
+        channel.spoke(7.0)
+        assert channel.due == pytest.approx(7.0 + wait)
+
+
+async def test_after_a_silence_at_once_and_then_together() -> None:
+    async with followed() as (store, watches):
+        (first, channel), (second, _) = joined(watches), joined(watches)
+        await put(store, watches, "a")
+        assert (len(first.written), len(second.written)) == (1, 1)
+        channel.due = asyncio.get_running_loop().time() + 1000
+        await put(store, watches, "b")
+        await put(store, watches, "c")
+        assert len(first.written) == 1, "they gather"
+        channel.due = 0.0
+        await put(store, watches, "d")
+        assert (len(first.written), len(first.events())) == (2, 4)
+        assert second.events() == first.events()
+
+
+async def test_what_gathers_is_told_when_its_time_has_come() -> None:
+    async with followed() as (store, watches):
+        pipe, channel = joined(watches)
+        channel.due = asyncio.get_running_loop().time() + 0.002
+        await put(store, watches, "a")
+        async with asyncio.timeout(10):
+            while not pipe.written:  # noqa: ASYNC110 - the same
+                await asyncio.sleep(0.001)
+
+
+async def test_what_has_gathered_goes_out_before_the_end() -> None:
+    async with followed() as (store, watches):
+        pipe, channel = joined(watches)
+        channel.due = asyncio.get_running_loop().time() + 1000
+        await put(store, watches, "a")
+        assert not pipe.written
+        watches.end(POD)
+        assert [kind for kind, _ in pipe.events()] == [ADDED]
+        assert channel.watchers[0].done.done()
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
+def test_much_is_written_in_pieces(size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    cut = pieces(data[:size])
+    assert b"".join(cut) == data[:size]
+    assert all(len(piece) <= PIECE_BYTES for piece in cut)
+
+
+async def test_one_that_lags_keeps_nobody_else_waiting() -> None:
+    async with followed() as (store, watches):
+        (slow, _), (quick, _) = joined(watches), joined(watches)
+        slow.full = True
+        for name in "abc":
+            await put(store, watches, name)
+        assert (len(slow.written), len(quick.written)) == (0, 3)
+        slow.full = False
+        await put(store, watches, "d")
+        assert slow.events() == quick.events()
 
 
 async def test_a_change_is_offered_to_the_watchers_of_its_namespace_only(stage: Stage) -> None:

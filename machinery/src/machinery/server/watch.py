@@ -1,4 +1,4 @@
-"""Watches: one change, encoded once, written to everybody whom it concerns, once per tick of the loop.
+"""Watches: one change, encoded once, written to everybody whom it concerns, at most once per tick of the loop.
 
 Watchers with the same selector and the same form of answer share a channel. A change is offered only to the channels
 that an index says it may concern (all of a kind, one namespace, one name, one node), so a thousand kubelets, or the agents
@@ -6,13 +6,16 @@ of a thousand members, cost one dictionary look-up and not a thousand selectors.
 has not yet taken, and each watcher a cursor; a watcher whose socket is full lags, and one that lags too far is told 410 and
 closed. Nobody waits for a slow reader.
 
+What a write to a watcher costs is TLS and a system call, whatever is in it. So a channel of many watchers that has just spoken
+keeps what comes for some milliseconds and tells it together; after a silence a change is told at once.
+
 The type of an event is the selector's view: an object that begins to match is ADDED, one that ceases is DELETED.
 """
 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from machinery.api.scheme import ServedKind
@@ -27,6 +30,14 @@ from machinery.store.interface import Change
 
 ADDED, MODIFIED, DELETED, BOOKMARK = "ADDED", "MODIFIED", "DELETED", "BOOKMARK"
 RETRY_LAGGING_S = 0.05
+GATHER_S = 0.005
+"""How long a change may wait for others at most."""
+GATHER_WATCHER_S = 0.00005
+"""For each watcher: some five times what it takes to write to one, so that a channel takes a fifth of the loop's time at most."""
+GATHER_FROM_S = 0.001
+"""Who would gather for less than a timer can tell gathers nothing."""
+PIECE_BYTES = 64 * 1024
+"""TLS copies what it is given at once as a whole, for each watcher: more than that leaves the processor's caches."""
 END_CHUNK = b"0\r\n\r\n"
 
 
@@ -47,6 +58,13 @@ Encode = Callable[[str, bytes, int], bytes]
 def chunk(line: bytes) -> bytes:
     """A line as one chunk of a chunked body."""
     return b"%x\r\n%b\r\n" % (len(line), line)
+
+
+def pieces(data: bytes) -> Sequence[bytes]:
+    """What is written at once."""
+    if len(data) <= PIECE_BYTES:
+        return (data,)
+    return [data[first : first + PIECE_BYTES] for first in range(0, len(data), PIECE_BYTES)]
 
 
 def too_old(revision: int, floor: int) -> Expired:
@@ -80,10 +98,17 @@ class Channel:
         self.frames: deque[bytes] = deque()
         self.base = 0
         """Number of the first frame in `frames`."""
+        self.due = 0.0
+        """When it may speak again, by the loop's clock."""
 
     @property
     def end(self) -> int:
         return self.base + len(self.frames)
+
+    def spoke(self, now: float) -> None:
+        """Everybody was just told of everything: the next changes gather for a while."""
+        wait = min(GATHER_S, GATHER_WATCHER_S * len(self.watchers))
+        self.due = now + wait if wait >= GATHER_FROM_S else now
 
     def offer(self, event: CacheEvent) -> bool:
         """Take a change if the selector sees it."""
@@ -103,7 +128,7 @@ class Channel:
     def flush(self, buffer_max: int, lag_max: int) -> bool:
         """Write what is new to every watcher that can take it; whether one is left lagging."""
         end = self.end
-        joined: dict[int, bytes] = {}
+        joined: dict[int, Sequence[bytes]] = {}
         lagging = False
         for watcher in tuple(self.watchers):
             if watcher.cursor == end:
@@ -114,9 +139,9 @@ class Channel:
             data = joined.get(watcher.cursor)
             if data is None:
                 skip = watcher.cursor - self.base
-                data = b"".join(list(self.frames)[skip:] if skip else self.frames)
+                data = pieces(b"".join(list(self.frames)[skip:] if skip else self.frames))
                 joined[watcher.cursor] = data
-            watcher.write(data)
+            watcher.write(*data)
             watcher.cursor = end
         if lagging:
             self._drop_slow(lag_max)
@@ -159,12 +184,13 @@ class Watcher:
         self.broken = False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def write(self, data: bytes) -> None:
+    def write(self, *parts: bytes) -> None:
         if self.transport.is_closing():
             self.finish()
             return
         self.written = True
-        self.transport.write(data)
+        for part in parts:
+            self.transport.write(part)
 
     def fail(self, error: StatusError) -> None:
         """Say why, and end."""
@@ -446,6 +472,9 @@ class Watches:
         self._config = config
         self._hubs = {kind_cache.prefix: Hub(kind_cache) for kind_cache in cache.all()}
         self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        """When the timer wakes."""
         self.tasks = TaskOwner()
         for hub in self._hubs.values():
             hub.backlog.work_with(self.tasks, self._schedule)
@@ -466,11 +495,11 @@ class Watches:
 
     def end(self, kind: ServedKind) -> None:
         """End every stream of a kind, whose definition has changed: clients begin anew from where they were."""
-        self.hub(kind).close()
+        self._close(self.hub(kind))
 
     def shut(self, kind: ServedKind) -> None:
         """End every stream of a kind, and forget it."""
-        self._hubs.pop(codec.storage_prefix(kind)).close()
+        self._close(self._hubs.pop(codec.storage_prefix(kind)))
 
     def poke(self, kind: ServedKind, channel: Channel) -> None:
         """Look at a channel at the next tick: a watcher has become ready."""
@@ -491,20 +520,46 @@ class Watches:
 
     def _flush(self) -> None:
         self._scheduled = False
-        lagging = False
+        now = asyncio.get_running_loop().time()
+        due = 0.0
         for hub in self._hubs.values():
             if not hub.touched:
                 continue
             touched, hub.touched = hub.touched, {}
             for channel in touched:
-                if channel.flush(
-                    self._config.watch_buffer_bytes_max, self._config.watch_lag_events_max
-                ):
+                again = channel.due
+                if again <= now:
+                    again = now + RETRY_LAGGING_S if self._say(channel) else 0.0
+                    channel.spoke(now)
+                if again:
                     hub.touched[channel] = None
-                    lagging = True
-        if lagging and not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_later(RETRY_LAGGING_S, self._flush)
+                    due = min(due or again, again)
+        if due:
+            self._wake(due)
+
+    def _wake(self, due: float) -> None:
+        """Look again then, or before."""
+        if self._timer is not None:
+            if self._due <= due:
+                return
+            self._timer.cancel()
+        self._due = due
+        self._timer = asyncio.get_running_loop().call_at(due, self._woken)
+
+    def _woken(self) -> None:
+        self._timer = None
+        self._schedule()
+
+    def _say(self, channel: Channel) -> bool:
+        """Write what is new; whether a watcher is left lagging."""
+        config = self._config
+        return channel.flush(config.watch_buffer_bytes_max, config.watch_lag_events_max)
+
+    def _close(self, hub: Hub) -> None:
+        """End the streams of a kind; what was said already, and is only gathered, still goes out."""
+        for channel in hub.touched:
+            _ = self._say(channel)
+        hub.close()
 
     def _reset(self) -> None:
         for hub in self._hubs.values():
@@ -531,8 +586,11 @@ class Watches:
 
     def close_all(self) -> None:
         """End every stream: the server stops."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for hub in self._hubs.values():
-            hub.close()
+            self._close(hub)
 
     async def stop(self) -> None:
         """`close_all`, and nothing goes on afterwards."""

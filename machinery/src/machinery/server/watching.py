@@ -39,6 +39,7 @@ from machinery.server.watch import (
     chunk,
     classify,
     error_line,
+    pieces,
     too_old,
 )  # fmt: skip
 from machinery.server.webhooks.conversion import converting, converts, outward_all
@@ -155,7 +156,7 @@ class WatchServer:
         for first in range(0, len(entries), size):
             told = [(ADDED, entry.value, entry.revision) for entry in entries[first : first + size]]
             frames = await self._frames(kind, encode, told)
-            watcher.write(b"".join(frames))
+            watcher.write(*pieces(b"".join(frames)))
             await self._drained(watcher.transport)
             if watcher.done.done():
                 return
