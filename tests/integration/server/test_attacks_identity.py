@@ -71,6 +71,7 @@ def token_for(pod_name: str = "", uid: str = "") -> Any:
 
 
 OTHER = f"{CORE}/namespaces/other"
+POLICIES = "/apis/networking.k8s.io/v1/namespaces/other/networkpolicies"
 NODE_ATTACKS: dict[str, tuple[str, str, Any]] = {
     "secret of another node's pod": ("GET", f"{OTHER}/secrets/for-n2", None),
     "secret of nobody's pod": ("GET", f"{CORE}/namespaces/mine/secrets/s", None),
@@ -109,6 +110,8 @@ NODE_ATTACKS: dict[str, tuple[str, str, Any]] = {
     "its account bound to another's pod": ("POST", f"{OTHER}/serviceaccounts/of-n1/token", token_for("n2")),
     "its account bound to nothing": ("POST", f"{OTHER}/serviceaccounts/of-n1/token", token_for()),
     "roles": ("GET", f"{RBAC}/clusterroles", None),
+    "a policy of the network": ("POST", POLICIES, {"metadata": {"name": "open"}, "spec": {"podSelector": {}, "ingress": [{}]}}),
+    "the end of all policies": ("DELETE", POLICIES, None),
 }  # fmt: skip
 
 
