@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kubernetes.client import Configuration
 from kubernetes.stream.ws_client import WSClient
@@ -49,6 +49,7 @@ def test_a_piece_of_a_frame_is_passed_on_at_once() -> None:
     assert cut(ends, [second[4:]]) == [second[4:]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(SIZES[:-3]), max_size=8), st.lists(st.integers(1, 400)))
 def test_nothing_is_lost_and_every_end_is_a_cut(sizes: list[int], steps: list[int]) -> None:
     frames = [framed(size) for size in sizes]
