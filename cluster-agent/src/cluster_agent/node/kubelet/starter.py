@@ -5,6 +5,7 @@ waits with back-off. Nothing here decides whether something should be started.
 """
 
 import logging
+from dataclasses import replace
 
 from cluster_agent.node.cri.interface import (
     LABEL_CONTAINER,
@@ -24,12 +25,13 @@ from cluster_agent.node.cri.interface import (
     RuntimeUnavailable,
     SandboxConfig,
 )
+from cluster_agent.node.kubelet.environment import CONFIG_ERROR
 from cluster_agent.node.kubelet.events import pod_subject
 from cluster_agent.node.kubelet.hooks import HookFault
 from cluster_agent.node.kubelet.plan import StartContainer
-from cluster_agent.node.kubelet.resources import all_containers
+from cluster_agent.node.kubelet.resources import every_container
 from cluster_agent.node.kubelet.services import HandlerFault, Services
-from machinery.api.core import Container, Pod
+from machinery.api.core import Container, EphemeralContainer, Pod
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class StepFault(Exception):
 
 def find(pod: Pod, name: str) -> Container:
     """A container of the pod by name."""
-    return next(c for c in all_containers(pod.spec) if c.name == name)
+    return next(c for c in every_container(pod.spec) if c.name == name)
 
 
 def is_init(pod: Pod, name: str) -> bool:
@@ -105,6 +107,9 @@ async def start_container(
     container_id = step.existing
     if not container_id:
         config = _container_config(services, pod, container, step, sandbox.ips)
+        if isinstance(container, EphemeralContainer) and container.target_container_name:
+            target = _target(services, pod, container, observed)
+            config = replace(config, target_id=target)
         sandbox_cfg = sandbox_config(services, pod, sandbox.attempt)
         try:
             container_id = await services.runtime.create_container(sandbox.id, config, sandbox_cfg)
@@ -124,6 +129,15 @@ async def start_container(
         raise StepFault("RunContainerError", str(error)) from error
     services.events.emit(subject, "Normal", "Started", "Container started")
     await _post_start(services, pod, container, container_id, sandbox.ips)
+
+
+def _target(services: Services, pod: Pod, guest: EphemeralContainer, observed: RuntimePod) -> str:
+    """The newest container of the name that it wants to look into. Raises StepFault."""
+    found = observed.latest(guest.target_container_name)
+    if found is not None:
+        return found.id
+    message = f"unable to find target container {guest.target_container_name}"
+    raise _refused(services, pod, guest, HookFault(CONFIG_ERROR, message))
 
 
 async def _connected(
