@@ -1,7 +1,7 @@
 """Views of NetworkPolicy (networking.k8s.io), and of pods as whoever enforces one reads them.
 
 Selectors stay in wire shape: `machinery.meta.selectors.from_object` makes them askable, and an absent one is not an empty
-one. `PolicyPod` is a fifth of a Pod in memory; a node that enforces policies holds one for every pod of its cluster.
+one. `PolicyPod` is a quarter of a Pod in memory; a node that enforces policies holds one for every pod of its cluster.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import msgspec
 
 from machinery.api.core import PodIP
 from machinery.meta.objectmeta import Object, View
-from machinery.meta.resource import Resource
+from machinery.meta.resource import ObjectKey, Resource
 
 LabelSelector = dict[str, Any]
 
@@ -85,11 +85,29 @@ class PolicyPodStatus(View):
     pod_ips: tuple[PodIP, ...] = msgspec.field(name="podIPs", default=())
 
 
-class PolicyPod(Object):
+class PolicyPodMeta(View):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    deletion_timestamp: str | None = None
+    labels: dict[str, str] = {}
+
+
+class PolicyPod(View):
     """A Pod: where it is, what it is called and where it listens."""
 
+    metadata: PolicyPodMeta = PolicyPodMeta()
     spec: PolicyPodSpec = PolicyPodSpec()
     status: PolicyPodStatus = PolicyPodStatus()
+
+    @property
+    def key(self) -> ObjectKey:
+        return ObjectKey(self.metadata.namespace, self.metadata.name)
+
+    @property
+    def deleting(self) -> bool:
+        return self.metadata.deletion_timestamp is not None
 
 
 NETWORK_POLICIES: Resource[NetworkPolicy] = Resource(
