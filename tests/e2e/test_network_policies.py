@@ -58,7 +58,12 @@ def reached(fleet: Fleet, target: str, *expected: str) -> bool:
 
 
 def policy(name: str, spec: dict[str, Any]) -> Document:
-    return {"metadata": {"name": name}, "spec": spec}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
 
 
 def prepare(fleet: Fleet) -> str:
@@ -86,7 +91,12 @@ def prepare(fleet: Fleet) -> str:
     everywhere = {"resourceSelectors": [kind], "placement": {"clusterAffinity": {}}}
     fleet.api().create(
         f"/apis/policy.karmada.io/v1alpha1/namespaces/{SPACE}/propagationpolicies",
-        {"metadata": {"name": "policies"}, "spec": everywhere},
+        {
+            "apiVersion": "policy.karmada.io/v1alpha1",
+            "kind": "PropagationPolicy",
+            "metadata": {"name": "policies"},
+            "spec": everywhere,
+        },
     )
     address: str = pod(fleet, "server")["status"]["podIP"]
     return address
