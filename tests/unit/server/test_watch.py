@@ -295,7 +295,7 @@ async def put(store: MemoryStore, watches: Watches, name: str) -> None:
 )
 async def test_the_more_watchers_the_longer_changes_gather(watchers: int, wait: float) -> None:
     async with followed() as (_, watches):
-        *_, (_, channel) = [joined(watches) for _ in range(watchers)]
+        channel, *_ = [joined(watches)[1] for _ in range(watchers)]
         channel.spoke(7.0)
         assert channel.due == pytest.approx(7.0 + wait)
 
