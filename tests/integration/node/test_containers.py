@@ -18,7 +18,15 @@ from websockets.typing import Subprotocol
 
 from cluster_agent.node.app import NodeProcess
 from cluster_agent.node.config import NodeConfig
-from machinery.api.core import CONFIGMAPS, EVENTS, NODES, PODS, SECRETS, Pod
+from machinery.api.core import (
+    CONFIGMAPS,
+    EVENTS,
+    NODES,
+    PODS,
+    SECRETS,
+    ContainerState,
+    Pod,
+)
 from machinery.client.interface import DeleteOptions
 from machinery.meta.objectmeta import is_true
 from machinery.meta.resource import ObjectKey
@@ -454,6 +462,63 @@ async def test_attach_joins_the_containers_own_streams(home: Home) -> None:
             channels.encode(channels.STDIN, b"this\n"), close=False, until=b"got this\n"
         )
         assert out == b"got this\n"
+
+
+async def looked_into(home: Home, guest: dict[str, object]) -> None:
+    """Another ephemeral container for the pod."""
+    path = "/api/v1/namespaces/demo/pods/web/ephemeralcontainers"
+    patch = orjson.dumps({"spec": {"ephemeralContainers": [guest]}})
+    kind = "application/strategic-merge-patch+json"
+    await home.cluster.rest.request("PATCH", path, body=patch, content_type=kind)
+
+
+async def test_ephemeral_containers_run_once_in_a_pod_that_runs(home: Home) -> None:
+    async def states() -> dict[str, ContainerState]:
+        found = (await home.cluster.get("web")).status.ephemeral_container_statuses
+        return {status.name: status.state for status in found}
+
+    async def run(*names: str) -> bool:
+        found = await states()
+        return all(name in found and found[name].running is not None for name in names)
+
+    async def ended() -> bool:
+        state = (await states()).get("short")
+        return state is not None and state.terminated is not None
+
+    async def refused() -> bool:
+        state = (await states()).get("nowhere")
+        return state is not None and state.waiting is not None and state.waiting.reason == "ImagePullBackOff"  # fmt: skip
+
+    async with home.node() as process:
+        await home.cluster.pod("web", "node-1", containers=[busy()])
+        before = await eventually(lambda: home.cluster.ready("web"))
+        await looked_into(home, busy("alone"))
+        await looked_into(home, busy("looks", targetContainerName="c"))
+        await looked_into(home, busy("short", command=["sh", "-c", "echo said; exit 7"]))
+        await eventually(lambda: run("alone", "looks"))
+        await eventually(ended)
+        ps = ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+        seen = {name: await output(process, before, *ps, name=name) for name in ("alone", "looks")}
+        assert seen["looks"].count("trap") == 2, "its own and the target's"
+        assert seen["alone"].count("trap") == 1
+        address = [await output(process, before, "ip", "-4", "addr", name=n) for n in ("c", "looks")]  # fmt: skip
+        assert address[0] == address[1], "one network"
+        log = await home.cluster.rest.request(
+            "GET", "/api/v1/namespaces/demo/pods/web/log", query={"container": "short"}
+        )
+        assert log == b"said\n"
+    kept = await states()
+    async with home.node() as process:
+        await looked_into(home, busy("nowhere", image="127.0.0.1:1/no/such:1"))
+        await eventually(refused)
+        after = await home.cluster.get("web")
+        assert {name: state for name, state in (await states()).items() if name in kept} == kept
+        assert after.status.container_statuses == before.status.container_statuses
+        assert is_true(after.status.conditions, "Ready")
+        short = kept["short"].terminated
+        assert short is not None and short.exit_code == 7
+        observed = await process.parts["node-1"].runtime.observe(before.metadata.uid)
+        assert [c.attempt for c in observed.containers] == [0] * 4
 
 
 async def test_logs_are_rotated_and_read_across_the_rotation(home: Home) -> None:
