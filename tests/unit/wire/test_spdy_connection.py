@@ -173,6 +173,23 @@ async def test_a_flood_of_pings_that_reads_no_answer_is_not_read_on() -> None:
     await owner.close()
 
 
+async def test_who_cancels_twice_leaves_no_pipe_open() -> None:
+    """The last words cannot be said, since nobody reads them, and who ends it does not wait for that."""
+    near, task, owner = await raw_server([])
+    writing = asyncio.ensure_future(near.write(encode(Ping(1)) * 163_840))
+    for _ in range(2000):
+        await asyncio.sleep(0)
+    for _ in range(2):
+        task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert task.cancelled()
+    with pytest.raises(ConnectionResetError):
+        await near.write(b"")
+    writing.cancel()
+    await owner.close()
+
+
 async def test_who_breaks_the_rules_hears_goaway_and_is_closed() -> None:
     near, task, owner = await raw_server([])
     await near.write(b"\x80\x09garbage")

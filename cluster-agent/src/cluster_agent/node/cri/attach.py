@@ -39,6 +39,7 @@ async def attach(url: str, request: StreamRequest, streams: Streams) -> None:
         raise RuntimeFault(f"attach: {error}") from error
     finally:
         await owner.close()
+        await pipe.close()  # also where the connection had not begun
 
 
 async def _upgraded(url: str) -> StreamPipe:

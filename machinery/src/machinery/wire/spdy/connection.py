@@ -200,9 +200,11 @@ class Connection:
                 await self._read_on()
         finally:
             self._close()
-            await asyncio.wait({writer}, timeout=FLUSH_S)
-            await tasks.close()
-            await self._pipe.close()
+            try:
+                await asyncio.wait({writer}, timeout=FLUSH_S)
+                await tasks.close()
+            finally:  # whoever is in a hurry cancels once more
+                await self._pipe.close()
 
     async def _read_on(self) -> None:
         while not self._session.failed:
