@@ -44,6 +44,7 @@ from machinery.api.template_kinds import TEMPLATE_KINDS
 from machinery.client.leaderelection import LeaderElector, candidate
 from machinery.controller.leadership import Leadership
 from machinery.controller.manager import Manager
+from machinery.controllers import rolesums
 from machinery.kit import config as settings
 from machinery.kit import log as logs
 from machinery.kit.clock import Clock, SystemClock
@@ -259,6 +260,9 @@ class FederationServer:
                 estimator=MemberEstimator(self.links),
             ),
         )
+        rolesums.setup(
+            manager
+        )  # here and not in the registry: nobody reads roles in a simulated fleet
         return manager
 
     def _left(self, cluster: str) -> None:

@@ -102,6 +102,30 @@ def test_aggregation_reaches_through_aggregated_roles() -> None:
     assert Index(policy).allows(ALICE, Attributes("get", "", "pods"))
 
 
+@pytest.mark.parametrize(
+    ("selector", "labels", "expected"),
+    [
+        ({"matchLabels": {"a": "1"}}, {"a": "1"}, True),
+        ({"matchLabels": {"a": "1", "b": "1"}}, {"a": "1"}, False),
+        ({"matchExpressions": [{"key": "a", "operator": "In", "values": ["1", "2"]}]}, {"a": "2"}, True),
+        ({"matchExpressions": [{"key": "a", "operator": "DoesNotExist"}]}, {"a": "2"}, False),
+        ({"matchLabels": {"b": "1"}, "matchExpressions": [{"key": "a", "operator": "Exists"}]}, {"a": "2", "b": "1"}, True),
+        ({}, {}, True),
+    ],
+)  # fmt: skip
+def test_aggregation_by_selectors(selector: Any, labels: dict[str, str], expected: bool) -> None:
+    sums = role("sum", rule(resources=["secrets"]))
+    policy = Policy(
+        cluster_roles=[
+            {**sums, "aggregationRule": {"clusterRoleSelectors": [selector]}},
+            role("base", rule(), labels=labels),
+        ],
+        cluster_bindings=[binding("sum", USER)],
+    )
+    assert Index(policy).allows(ALICE, Attributes("get", "", "pods")) is expected
+    assert not Index(policy).allows(ALICE, Attributes("get", "", "secrets")), "its own count not"
+
+
 def test_aggregation_in_a_circle_ends() -> None:
     def gathers(name: str, label: str, own: str) -> dict[str, Any]:
         found = role(name, labels={own: "true"})

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from machinery.meta.resource import Document
+from machinery.meta.selectors import Selector, from_object
 from machinery.server.user import UserInfo
 
 GROUP = "rbac.authorization.k8s.io"
@@ -201,13 +202,15 @@ def _cluster_rules(cluster_roles: Sequence[Document]) -> dict[str, tuple[Rule, .
         if name in found:
             return found[name]
         role = by_name[name]
-        rules = dict.fromkeys(_rules(role))
-        selectors = (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or ()
+        selectors = _selectors(role)
+        # What stands in the rules of one that gathers was written there by the controller `rolesums`, some time ago.
+        rules = dict.fromkeys(() if selectors else _rules(role))
         for other in by_name if selectors else ():
+            labels = (by_name[other].get("metadata") or {}).get("labels")
             if (
                 other != name
                 and other not in above
-                and any(_selected(s, by_name[other]) for s in selectors)
+                and any(selector.matches(labels) for selector in selectors)
             ):
                 rules |= dict.fromkeys(resolve(other, above | {name}))
         if not above:
@@ -219,10 +222,10 @@ def _cluster_rules(cluster_roles: Sequence[Document]) -> dict[str, tuple[Rule, .
     return found
 
 
-def _selected(selector: Mapping[str, Any], role: Document) -> bool:
-    wanted = selector.get("matchLabels") or {}
-    labels = (role.get("metadata") or {}).get("labels") or {}
-    return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
+def _selectors(role: Document) -> list[Selector]:
+    """Of the roles whose rules it gathers."""
+    given = (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or ()
+    return [from_object(one) for one in given]
 
 
 def _subject_key(subject: Mapping[str, Any], namespace: str) -> str:

@@ -35,7 +35,7 @@ from cluster_agent.control.controllers.workloads import DEPLOYMENTS, REPLICASETS
 from machinery.api.core import NODES, PODS
 from machinery.api.scheme import ServedKind
 from machinery.controller.manager import Manager
-from machinery.controllers import csr, namespace, policystatus, tokencleaner
+from machinery.controllers import csr, namespace, policystatus, rolesums, tokencleaner
 from machinery.controllers.garbagecollector import controller as garbage
 from machinery.server.services.ranges import AddressRange
 
@@ -89,6 +89,7 @@ def setups(settings: Settings) -> Mapping[str, Callable[[Manager], None]]:
         "pod-gc": lambda m: podgc.setup(m, settings.pod_gc),
         "certificates": lambda m: csr.setup(m, settings.signer),
         "token-cleaner": tokencleaner.setup,
+        "cluster-role-aggregation": rolesums.setup,
         "policy-status": lambda m: policystatus.setup(m, settings.kinds),
         "endpointslice": endpointslice.setup,
         "endpointslice-mirroring": endpointslicemirroring.setup,
