@@ -1,9 +1,12 @@
 """What every server holds from its first second: namespaces, roles and bindings, priority classes.
 
-Missing ones are created at each start, existing ones left alone: an operator may change them. The roles are upstream's
-as far as the kinds built here go; admin, edit and view are aggregated by label, so that a program's own kinds join them.
+Missing ones are created at each start, existing ones left alone: an operator may change them. Only roles get the rules that a newer
+release gives them, as upstream reconciles its default roles, unless their annotation `rbac.authorization.kubernetes.io/autoupdate`
+is "false". The roles are upstream's as far as the kinds built here go; admin, edit and view are aggregated by label, so that a
+program's own kinds join them.
 """
 
+import functools
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,6 +17,7 @@ from machinery.meta.resource import Document, split_api_version
 from machinery.server import codec
 from machinery.server.call import Call
 from machinery.server.rbac import GROUP as RBAC
+from machinery.server.rbac import Rule, uncovered
 from machinery.server.registry import Registry
 from machinery.server.user import LOOPBACK
 
@@ -27,6 +31,7 @@ AGGREGATE = f"{RBAC}/aggregate-to-"
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 MULTICLUSTER = "multicluster.x-k8s.io"
 _IMPORTS = ("serviceimports", "serviceimports/status")
+_ROLES = ("ClusterRole", "Role")
 _OLDER = "replicationcontrollers"
 _WORKLOADS = ("deployments", "replicasets", "statefulsets")
 _TEMPLATES = {
@@ -227,24 +232,44 @@ def documents() -> list[Document]:
     return [*_namespaces(), *_roles(), *_bindings(), *_priorities()]
 
 
+def extended(live: Document, wanted: Document) -> Document:
+    """A role with what it lacks of our rules; the same object where it lacks none, or is not to be touched."""
+    marks = live["metadata"].get("annotations") or {}
+    if wanted.get("aggregationRule") or marks.get(AUTOUPDATE) == "false":
+        return live
+    rules: list[Document] = live.get("rules") or []
+    held = [Rule.read(rule) for rule in rules]
+    missing = [rule for rule in wanted["rules"] if uncovered(held, [Rule.read(rule)])]
+    return {**live, "rules": [*rules, *missing]} if missing else live
+
+
 async def ensure(registry: Registry, scheme: Scheme, wanted: Iterable[Document]) -> int:
-    """Create what is missing of the kinds that are served; how many that was."""
+    """Create what is missing of the kinds that are served, and extend roles; how many writes that was."""
     call = Call(LOOPBACK, "ubernetes-apiserver", field_validation="Ignore")
-    created = 0
+    written = 0
     for document in wanted:
         group, version = split_api_version(document["apiVersion"])
         kind = scheme.by_gvk(group, version, document["kind"])
         if kind is None:
             continue
         metadata: dict[str, Any] = document["metadata"]
-        namespace = metadata.get("namespace", "")
-        if registry.store.get(codec.storage_key(kind, namespace, metadata["name"])) is not None:
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        row = registry.store.get(codec.storage_key(kind, namespace, name))
+        if row is not None:
+            if kind.kind not in _ROLES:
+                continue
+            live = codec.decode(row.value, row.revision)
+            if extended(live, document) is live:
+                continue
+            change = functools.partial(extended, wanted=document)
+            _ = await registry.change(kind, namespace, name, change, call)
+            written += 1
             continue
         try:
             await registry.create(kind, document, namespace, call)
-            created += 1
+            written += 1
         except AlreadyExists:
             continue
-    if created:
-        log.info("bootstrap objects created", extra={"count": created})
-    return created
+    if written:
+        log.info("bootstrap objects written", extra={"count": written})
+    return written
