@@ -8,24 +8,20 @@ it is; `cleanup` removes it. `wait_applied` is for the kubelet: a pod's containe
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TypeVar
 
+from cluster_agent.node.nftpace import NftThread, Pace
 from cluster_agent.node.policy.bridge import Bridge
 from cluster_agent.node.policy.layout import TABLE, Gateway, compile_rules
 from cluster_agent.node.policy.ledger import Labels, Ledger
 from cluster_agent.node.policy.model import FAMILIES, Key, Pod, Policy, family_of
 from cluster_agent.node.policy.table import Nft, PolicyTable
 from cluster_agent.node.proxy.nft import KernelNft, NftError
-from machinery.kit.backoff import Backoff
 from machinery.kit.clock import Clock
 from machinery.kit.metrics import METRICS
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-RETRY = Backoff(base_s=0.2, cap_s=10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +76,18 @@ class Enforcer:
         self.ledger = Ledger(config.node)
         self.table = PolicyTable(nft or KernelNft(TABLE))
         self._bridge, self._on_unseen = bridge, on_unseen or (lambda why: None)
-        self._given = executor
-        self._own: ThreadPoolExecutor | None = None
+        self._thread = NftThread("nft-policy", executor)
+        self._pace = Pace(
+            clock,
+            step=self.run_once,
+            intact=self._intact,
+            debounce_s=config.debounce_s,
+            check_s=config.check_s,
+        )
         self._families: set[str] = set()
-        self._complete = False
         self._wanted = self._applied = 0
         """Counts of changes: those that have come, and those that the kernel has."""
-        self._wake = asyncio.Event()
         self._stepped = asyncio.Condition()
-        self._failures = 0
         self._error = self._unseen = ""
         self._seconds = METRICS.histogram(
             "ubernetes_policy_sync_seconds", "Duration of a step that brought the kernel up to date"
@@ -125,65 +124,48 @@ class Enforcer:
 
     def complete(self, known: bool = True) -> None:
         """Whether all that there is has been put in; nothing is applied while it has not."""
-        self._complete = known
+        self._pace.complete = known
         if known:
-            self._wake.set()
+            self._pace.wake()
 
     def _changed(self) -> None:
         self._wanted += 1
-        self._wake.set()
+        self._pace.wake()
 
     # -------------------------------------------------------------------------------------------------------- life
     async def run_forever(self) -> None:
         """Step whenever something changed, and look now and then whether the table is still there."""
-        while True:
-            try:
-                async with asyncio.timeout(self.config.check_s):
-                    _ = await self._wake.wait()
-            except TimeoutError:
-                await self._look()
-                continue
-            if not self._complete:
-                self._wake.clear()
-                continue
-            await self._clock.sleep(self.config.debounce_s)
-            await self._step_or_wait()
+        await self._pace.run_forever()
 
-    async def _step_or_wait(self) -> None:
-        if not await self.run_once():
-            await self._clock.sleep(RETRY.delay(self._failures))
-            self._wake.set()
-
-    async def _look(self) -> None:
-        if not self._complete or self.table.held is None:
-            return
+    async def _intact(self) -> bool:
+        if self.table.held is None:
+            return True
         await self._see()
         try:
-            intact = await self._in_thread(self.table.intact)
+            intact = await self._thread.run(self.table.intact)
         except NftError as error:
             log.warning("policy table cannot be read", extra={"error": str(error)})
-            return
+            return True
         if not intact:
             log.warning("policy table was changed by somebody else, everything is loaded anew")
-            await self._step_or_wait()
+        return intact
 
     async def run_once(self) -> bool:
         """One step with all that is pending; whether it succeeded."""
-        self._wake.clear()
+        self._pace.taken()
         began, wanted = self._clock.monotonic(), self._wanted
         ledger = self.ledger
         self._families |= {family_of(ip) for k in ledger.local_pods() for ip in ledger.pods[k].ips}
         families = [family for family in FAMILIES if family in self._families]
         ruleset = compile_rules(ledger, families, self.config.gateway, self.config.bridge)
         try:
-            _ = await self._in_thread(self.table.step, ruleset)
+            _ = await self._thread.run(self.table.step, ruleset)
         except NftError as error:
-            self._failures += 1
             self._error = str(error)
             self._failed.inc()
             log.error("kernel refused the policy table", extra={"error": str(error)})
             return False
-        self._failures, self._error, self._applied = 0, "", wanted
+        self._error, self._applied = "", wanted
         self._seconds.observe(self._clock.monotonic() - began)
         self._count.set(len(ledger.policies))
         await self._see()
@@ -204,20 +186,11 @@ class Enforcer:
 
     async def close(self) -> None:
         """Let go of the thread; the table stays and goes on judging."""
-        if self._own is not None:
-            own, self._own = self._own, None
-            await asyncio.to_thread(own.shutdown)
+        await self._thread.close()
 
     async def cleanup(self) -> None:
         """Delete our table, whether this process made it or another; not while it runs."""
-        await self._in_thread(self.table.remove)
-
-    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
-        """libnftables blocks, and its socket belongs to the thread that opened it."""
-        executor = self._given or self._own
-        if executor is None:
-            executor = self._own = ThreadPoolExecutor(1, "nft-policy")
-        return await asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
+        await self._thread.run(self.table.remove)
 
     # ------------------------------------------------------------------------------------------------------ status
     async def wait_applied(self) -> None:
@@ -234,9 +207,9 @@ class Enforcer:
 
     def status(self) -> PolicyStatus:
         """For tests and the node's debug pages."""
-        done = self._complete and self._applied == self._wanted and self.table.held is not None
+        done = self._pace.complete and self._applied == self._wanted and self.table.held is not None
         return PolicyStatus(
-            synced=done and not self._failures,
+            synced=done and not self._error,
             policies=len(self.ledger.policies),
             pods=len(self.ledger.pods),
             loads=self.table.loads,

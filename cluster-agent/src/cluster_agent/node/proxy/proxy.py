@@ -8,23 +8,19 @@ established connections never notice. Stopping leaves the table where it is; `cl
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TypeVar
 
+from cluster_agent.node.nftpace import NftThread, Pace
 from cluster_agent.node.proxy.conntrack import Conntrack, ConntrackError, ConntrackTool, reconcile
 from cluster_agent.node.proxy.model import Note, ProxyConfig, Service
 from cluster_agent.node.proxy.nft import KernelNft, Nft, NftError
 from cluster_agent.node.proxy.table import FamilyTable, Step
-from machinery.kit.backoff import Backoff
 from machinery.kit.clock import Clock
 from machinery.kit.metrics import METRICS
 from machinery.kit.tasks import TaskOwner
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-RETRY = Backoff(base_s=0.2, cap_s=10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +59,23 @@ class ServiceProxy:
         self._sources, self._awaited = frozenset(sources), set(sources)
         self.config, self._clock = config, clock
         self._conntrack = conntrack or ConntrackTool()
-        self._given = executor
-        self._own: ThreadPoolExecutor | None = None
+        self._thread = NftThread("nft", executor)
+        self._pace = Pace(
+            clock,
+            step=self.run_once,
+            intact=self._intact,
+            debounce_s=config.debounce_s,
+            check_s=config.check_s,
+        )
         self._on_death = on_death
         self._on_note = on_note or (lambda note: None)
         door = nft or KernelNft()
         self.tables = [FamilyTable(family, config, door) for family in config.families()]
         self._wanted: dict[str, Service] = {}
         self._changed: dict[str, Service | None] = {}
-        self._complete = False
-        self._wake = asyncio.Event()
         self._stepped = asyncio.Condition()
         self._steps = 0
         self._busy = False
-        self._failures = 0
         self._error = ""
         self._last: float | None = None
         self._duration = 0.0
@@ -105,15 +104,15 @@ class ServiceProxy:
             self._put(key, service)
         self._awaited.discard(source)
         if not self._awaited:
-            self._complete = True
-            self._wake.set()
+            self._pace.complete = True
+            self._pace.wake()
 
     def set_service(self, key: str, service: Service | None, source: str = "") -> None:
         """One Service of a source changed or went; takes effect once every source has given its complete state."""
         assert source in self._sources, f"source {source!r} was not announced"
         self._put(_key(source, key), service)
         if self._changed:
-            self._wake.set()
+            self._pace.wake()
 
     def _put(self, key: str, service: Service | None) -> None:
         if self._wanted.get(key) == service:
@@ -136,48 +135,21 @@ class ServiceProxy:
         if self._tasks is not None:
             await self._tasks.close()
             self._tasks = None
-        if self._own is not None:
-            own, self._own = self._own, None
-            await asyncio.to_thread(own.shutdown)
+        await self._thread.close()
 
     async def cleanup(self) -> None:
         """Delete our tables, whether this process made them or another; not while started."""
         assert self._tasks is None, "a started proxy would put them back"
         for table in self.tables:
-            await self._in_thread(table.remove)
-
-    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
-        """libnftables blocks, and its socket belongs to the thread that opened it."""
-        executor = self._given or self._own
-        if executor is None:
-            executor = self._own = ThreadPoolExecutor(1, "nft")
-        return await asyncio.get_running_loop().run_in_executor(executor, work, *arguments)
+            await self._thread.run(table.remove)
 
     async def run_forever(self) -> None:
         """Step whenever something changed, and look now and then whether the table is still there."""
-        while True:
-            try:
-                async with asyncio.timeout(self.config.check_s):
-                    _ = await self._wake.wait()
-            except TimeoutError:
-                if self._complete and not await self._intact():
-                    log.warning("table was changed by somebody else, everything is loaded anew")
-                    await self._step_or_wait()
-                continue
-            if not self._complete:
-                self._wake.clear()
-                continue
-            await self._clock.sleep(self.config.debounce_s)
-            await self._step_or_wait()
-
-    async def _step_or_wait(self) -> None:
-        if not await self.run_once():
-            await self._clock.sleep(RETRY.delay(self._failures))
-            self._wake.set()
+        await self._pace.run_forever()
 
     async def run_once(self) -> bool:
         """One step with all that is pending; whether it succeeded."""
-        self._wake.clear()
+        self._pace.taken()
         changes, self._changed = self._changed, {}
         self._busy = True
         began = self._clock.monotonic()
@@ -185,7 +157,6 @@ class ServiceProxy:
             for table in self.tables:
                 await self._settle(table, changes)
         except NftError as error:
-            self._failures += 1
             self._error = str(error)
             self._failed.labels("nft").inc()
             log.error("kernel refused the service table", extra={"error": str(error)})
@@ -194,7 +165,7 @@ class ServiceProxy:
             return False
         finally:
             self._busy = False
-        self._failures, self._error = 0, ""
+        self._error = ""
         self._last = self._clock.monotonic()
         self._duration = self._last - began
         self._seconds.observe(self._duration)
@@ -204,7 +175,7 @@ class ServiceProxy:
         return True
 
     async def _settle(self, table: FamilyTable, changes: Mapping[str, Service | None]) -> None:
-        step: Step = await self._in_thread(table.step, changes, self._clock.monotonic())
+        step: Step = await self._thread.run(table.step, changes, self._clock.monotonic())
         for note in step.notes:
             self._on_note(note)
         try:
@@ -218,10 +189,12 @@ class ServiceProxy:
 
     async def _intact(self) -> bool:
         try:
-            found = [await self._in_thread(table.intact) for table in self.tables]
+            found = [await self._thread.run(table.intact) for table in self.tables]
         except NftError as error:
             log.warning("table cannot be read", extra={"error": str(error)})
             return True
+        if not all(found):
+            log.warning("table was changed by somebody else, everything is loaded anew")
         return all(found)
 
     # ------------------------------------------------------------------------------------------------------ status
@@ -238,8 +211,8 @@ class ServiceProxy:
     @property
     def synced(self) -> bool:
         """Nothing is pending and the last step succeeded."""
-        done = self._complete and not self._changed and not self._busy
-        return done and not self._failures and self._last is not None
+        done = self._pace.complete and not self._changed and not self._busy
+        return done and not self._error and self._last is not None
 
     def status(self) -> ProxyStatus:
         """For the node's debug pages and its readiness."""
