@@ -9,10 +9,7 @@ FUNCTION_LINES = 70
 MODULE_LINES = 600
 LONGER_FUNCTIONS: dict[str, int] = {}
 """`path:function` -> lines it may have. Entries only go down; one that is not needed any more must go."""
-LONGER_MODULES: dict[str, int] = {
-    # Views of one group's kinds, one after another: read as a table.
-    "machinery/src/machinery/api/core.py": 640,
-}
+LONGER_MODULES: dict[str, int] = {}
 UNFINISHED = ("TO" + "DO", "FIX" + "ME", "XX" + "X:", "NotImplemented" + "Error", "HA" + "CK")
 CODE = ("machinery/", "federation/", "cluster-agent/", "migrations/", "tests/")
 

@@ -18,7 +18,7 @@ from cluster_agent.node.volumes import atomic
 from cluster_agent.node.volumes.atomic import BadPath, Entry
 from cluster_agent.node.volumes.manager import VolumeFault, entries_of_map
 from cluster_agent.node.volumes.tokens import Token
-from machinery.api.core import KeyToPath
+from machinery.api.pod_volumes import KeyToPath
 
 
 def shown(folder: Path) -> dict[str, str]:

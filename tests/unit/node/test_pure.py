@@ -30,14 +30,8 @@ from cluster_agent.node.registration import (
     node_status,
 )
 from cluster_agent.node.volumes import downward
-from machinery.api.core import (
-    ConfigMap,
-    Node,
-    ObjectFieldSelector,
-    Probe,
-    ResourceFieldSelector,
-    Secret,
-)
+from machinery.api.core import ConfigMap, Node, Probe, Secret
+from machinery.api.pod_volumes import ObjectFieldSelector, ResourceFieldSelector
 from machinery.meta.objectmeta import ObjectMeta
 
 

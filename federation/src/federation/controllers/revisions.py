@@ -11,6 +11,7 @@ Deployment tells it (`record_status`).
 from collections.abc import Collection, Sequence
 
 from federation.controllers import dispatcher
+from federation.propagation.aggregation import REPLICATED
 from federation.propagation.rollouts.record import record_of
 from federation.propagation.rollouts.snapshots import (
     BY_OWNER,
@@ -29,8 +30,6 @@ from machinery.controller.manager import Manager
 from machinery.meta.resource import Document, ObjectKey, document_key
 
 CHANGE_CAUSE = "kubernetes.io/change-cause"
-COUNTS = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas")
-"""Of a ReplicaSet's status."""
 
 
 def revision_of(document: Document) -> int:
@@ -84,8 +83,8 @@ def record_status(deployment: Document, *, newest: bool) -> Document | None:
     updated = held.get("updatedReplicas") or 0
     outdated = max(0, (held.get("replicas") or 0) - updated)
     if not newest:
-        return None if outdated else dict.fromkeys(COUNTS) | {"replicas": 0}
-    well = {name: max(0, (held.get(name) or 0) - outdated) or None for name in COUNTS[2:]}
+        return None if outdated else dict.fromkeys(REPLICATED) | {"replicas": 0}
+    well = {name: max(0, (held.get(name) or 0) - outdated) or None for name in REPLICATED[2:]}
     return {"replicas": updated, "fullyLabeledReplicas": updated or None} | well
 
 

@@ -94,12 +94,13 @@ def _daemon_set(template: Document, members: Sequence[MemberStatus], _: Known) -
     return _but_zero(counts, _DAEMON[:4]) | _observed(template, members)
 
 
-_REPLICATED: Final = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas")
+REPLICATED: Final = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas")
+"""What the status of a ReplicaSet or a ReplicationController counts."""
 
 
 def _replicated(template: Document, members: Sequence[MemberStatus], _: Known) -> Document:
-    counts = _sums(_reports(_seen(members)), _REPLICATED)
-    return _but_zero(counts, _REPLICATED[:1]) | _observed(template, members)
+    counts = _sums(_reports(_seen(members)), REPLICATED)
+    return _but_zero(counts, REPLICATED[:1]) | _observed(template, members)
 
 
 # ---------------------------------------------------------------------------------------------------------------- jobs

@@ -15,8 +15,9 @@ from typing import Final
 import msgspec
 
 from cluster_agent.node.kubelet.checkpoint import write_private
-from machinery.api.core import Pod, Volume
+from machinery.api.core import Pod
 from machinery.api.local_volumes import is_ours, is_within, node_of
+from machinery.api.pod_volumes import Volume
 from machinery.client.interface import Client, dynamic
 from machinery.meta.errors import StatusError
 from machinery.meta.resource import Document, ObjectKey

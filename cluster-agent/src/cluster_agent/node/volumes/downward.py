@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from cluster_agent.node.kubelet.resources import all_containers
-from machinery.api.core import Container, ObjectFieldSelector, Pod, ResourceFieldSelector
+from machinery.api.core import Container, Pod
+from machinery.api.pod_volumes import ObjectFieldSelector, ResourceFieldSelector
 from machinery.meta.quantity import quantity_of
 
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]")

@@ -21,15 +21,13 @@ from cluster_agent.node.volumes import atomic, claims, downward
 from cluster_agent.node.volumes.atomic import BadPath, Entry
 from cluster_agent.node.volumes.claims import ClaimFault, Claims
 from cluster_agent.node.volumes.tokens import Tokens, TokenUnavailable, decode_secret
-from machinery.api.core import (
-    ConfigMap,
+from machinery.api.core import ConfigMap, Pod, Secret
+from machinery.api.pod_volumes import (
     DownwardAPIFile,
     EmptyDirVolumeSource,
     HostPathVolumeSource,
     KeyToPath,
-    Pod,
     ProjectedVolumeSource,
-    Secret,
     Volume,
 )
 from machinery.kit.clock import Clock

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from cluster_agent.node.kubelet.checkpoint import write_private
-from machinery.api.core import Pod, ServiceAccountTokenProjection
+from machinery.api.core import Pod
+from machinery.api.pod_volumes import ServiceAccountTokenProjection
 from machinery.client.interface import Client, dynamic
 from machinery.kit.clock import Clock, parse_time
 from machinery.meta.errors import StatusError

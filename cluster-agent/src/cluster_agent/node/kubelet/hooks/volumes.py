@@ -10,7 +10,8 @@ from cluster_agent.node.kubelet.environment import CONFIG_ERROR, expand
 from cluster_agent.node.kubelet.hooks import Hook, HookFault
 from cluster_agent.node.objects import Objects, references
 from cluster_agent.node.volumes.manager import VolumeManager
-from machinery.api.core import Container, Pod, Volume, VolumeMount
+from machinery.api.core import Container, Pod, VolumeMount
+from machinery.api.pod_volumes import Volume
 
 
 class Volumes(Hook):
